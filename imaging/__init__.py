@@ -1,0 +1,1 @@
+"""Image operations on (B, C, H, W) tensors: tiles, colour, resizing, degradation."""

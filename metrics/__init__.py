@@ -1,0 +1,1 @@
+"""Image metrics (pyiqa by name) and cheap tensor metrics."""

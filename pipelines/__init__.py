@@ -1,0 +1,1 @@
+"""One page per method: the order of steps and its constants."""

@@ -1,0 +1,1 @@
+"""Noise schedules, samplers and noise: pure torch, no host."""

@@ -1,0 +1,1 @@
+"""Losses, loops and one recipe per trained part."""
