@@ -1,0 +1,222 @@
+"""What the keys and shapes of a ResShift-family denoiser say about it (ResShift, SinSR, TAD-SR)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
+from .swin import SwinConfig
+
+PUBLISHED_IMAGE_SIZE = 64  # cannot be deduced from parameters, only from the (optional) attention mask buffers
+CONDITION_WIDTH = 16  # channels of the first convolution of the condition extractor
+SWIN_KEY = ".1.patch_embed.proj.weight"
+TABLE_KEY = ".1.blocks.0.attn.relative_position_bias_table"
+
+
+@dataclass(frozen=True)
+class ResidualUNetConfig:
+    """Hyper-parameters of ResidualUNet; per-level tuples run from the finest map to the coarsest."""
+
+    latent_channels: int
+    model_channels: int
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+    has_swin: tuple[bool, ...]
+    swin: SwinConfig
+    condition_stages: int
+    has_mask: bool
+    image_size: int = PUBLISHED_IMAGE_SIZE
+    """Side of the latent in training; it decides which levels never shift their windows."""
+
+    @classmethod
+    def from_state_dict(cls, sd: StateDict, image_size: int | None = None) -> ResidualUNetConfig:
+        """Reads a canonical state dict; image_size overrides what the buffers say (64 where they say nothing)."""
+        channels, blocks, first = _levels(sd)
+        stages = sequence_length(_thirds(sd), "{}")
+        config = cls(
+            latent_channels=require(sd, "out.2.weight").shape[0],
+            model_channels=require(sd, "time_embed.0.weight").shape[0] // 4,
+            channels=channels,
+            blocks=blocks,
+            has_swin=tuple(f"input_blocks.{i}{SWIN_KEY}" in sd for i in first),
+            swin=_swin_config(sd, first),
+            condition_stages=stages,
+            has_mask=stages > 0 and sd["feature_extractor.0.weight"].shape[1] == 4,
+            image_size=image_size or _image_size(sd, first),
+        )
+        config.check_first_conv(require(sd, "input_blocks.0.0.weight").shape[1])
+        return config
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the first convolution: the latent, then the condition."""
+        return self.latent_channels + self.condition_channels
+
+    @property
+    def condition_channels(self) -> int:
+        return CONDITION_WIDTH << self.condition_stages if self.condition_stages else 3
+
+    @property
+    def lq_factor(self) -> int:
+        """Pixels of the LR condition per latent cell, along one side."""
+        return 1 << self.condition_stages
+
+    @property
+    def size_multiple(self) -> int:
+        """Both sides of the latent must be multiples of this many cells."""
+        deepest = len(self.channels) - 1
+        steps = [1 << deepest]
+        for level, swin in enumerate(self.has_swin):
+            if swin or level == deepest:  # the middle block always has a Swin layer
+                steps.append(min(self.swin.window, self.resolution(level)) << level)
+        return math.lcm(*steps)
+
+    @property
+    def family(self) -> str:
+        """Which published task has this latent and condition: x4, x2, inpaint, face or custom."""
+        facts = (self.latent_channels, self.condition_stages, self.has_mask)
+        table = {(3, 0, False): "x4", (3, 1, False): "x2", (3, 2, True): "inpaint", (8, 3, False): "face"}
+        return table.get(facts, "custom")
+
+    @property
+    def label(self) -> str:
+        """What a user should read about the network."""
+        size = f"{self.model_channels} channels" if self.model_channels != 160 else "published size"
+        return f"ResShift-family denoiser, {self.family} ({size})"
+
+    def resolution(self, level: int) -> int:
+        """Side of the map of a level in training, in cells of that level."""
+        return self.image_size >> level
+
+    def check_first_conv(self, found: int) -> None:
+        """Refuses files whose first convolution takes something else than latent and condition."""
+        if found == self.in_channels:
+            return
+        if self.condition_stages == 0 and found == self.in_channels + 1:
+            raise UnsupportedModelError(
+                f"input_blocks.0.0.weight takes {found} channels: this is a third-party RSD student, which adds a noise "
+                "plane to the input and needs another sampler. Use a ResShift, SinSR or TAD-SR file "
+                f"({self.in_channels} channels)."
+            )
+        raise UnsupportedModelError(
+            f"input_blocks.0.0.weight takes {found} channels, expected {self.in_channels} ({self.latent_channels} of the "
+            f"latent and {self.condition_channels} of the condition). Use an unmodified ResShift, SinSR or TAD-SR file."
+        )
+
+
+def activation_bytes(config: ResidualUNetConfig, h: int, w: int, dtype_size: int) -> int:
+    """Upper estimate of the peak activations of one forward without gradients, for ONE latent of (h, w) cells.
+
+    Sum of the skip connections and of the most expensive single layer, both channels x area; dtype_size is the
+    size in bytes of one activation. Weights and workspaces of the convolution library are not included.
+    """
+    area = [h * w / 4**level for level in range(len(config.channels))]
+    skips = config.channels[0] * area[0]
+    width = config.channels[0]
+    skip_widths: list[list[int]] = [[] for _ in area]
+    skip_widths[0].append(width)
+    peak = 0.0
+    for level, (out, count) in enumerate(zip(config.channels, config.blocks)):
+        peak = max(peak, _residual_bytes(width, out, dtype_size) * area[level])
+        width = out
+        skip_widths[level] += [out] * count
+        skips += out * count * area[level]
+        if level + 1 < len(area):
+            skip_widths[level + 1].append(out)
+            skips += out * area[level + 1]
+    for level in reversed(range(len(area))):
+        widest = width + max(skip_widths[level])
+        width = config.channels[level]
+        per_cell = max(_residual_bytes(widest, width, dtype_size), _swin_bytes(config.swin, width, dtype_size))
+        peak = max(peak, per_cell * area[level])
+    return int(skips * dtype_size + peak)
+
+
+def _residual_bytes(width: int, out: int, size: int) -> int:
+    """Per cell: parts and whole of the concatenation, its float32 copy and norm, cast back, and the branch."""
+    widest = max(width, out)
+    return 2 * width * size + widest * (2 * size + 8) + 2 * out * size
+
+
+def _swin_bytes(swin: SwinConfig, width: int, size: int) -> int:
+    """Per cell: the map, q k v and their window copies with the scores, or the hidden map before and after GELU."""
+    scores = swin.heads * swin.window**2 * (size + 8)
+    attention = 10 * swin.embed_dim * size + scores
+    hidden = 2 * swin.mlp_hidden * size
+    return width * size + 2 * swin.embed_dim * (size + 4) + max(attention, hidden)
+
+
+def _thirds(sd: StateDict) -> StateDict:
+    """The condition stages alone: stage s is feature_extractor.{3s}, its activation and strided conv follow."""
+    prefix, suffix = "feature_extractor.", ".weight"
+    numbers = [key[len(prefix) : -len(suffix)] for key in sd if key.startswith(prefix) and key.endswith(suffix)]
+    found = {int(number) // 3 for number in numbers if number.isdigit()}
+    return {str(stage): sd[f"{prefix}{3 * stage}{suffix}"] for stage in found}
+
+
+def _levels(sd: StateDict) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Channels, residual blocks and index of the first block of each level, finest first."""
+    channels: list[int] = []
+    blocks: list[int] = []
+    first: list[int] = []
+    index, new_level = 1, True
+    while True:
+        if f"input_blocks.{index}.0.op.weight" in sd:
+            new_level = True
+        elif f"input_blocks.{index}.0.in_layers.0.weight" in sd:
+            if new_level:
+                channels.append(require(sd, f"input_blocks.{index}.0.out_layers.3.weight").shape[0])
+                blocks.append(0)
+                first.append(index)
+                new_level = False
+            blocks[-1] += 1
+        else:
+            break
+        index += 1
+    if new_level:
+        require(sd, f"input_blocks.{index}.0.in_layers.0.weight")
+    return tuple(channels), tuple(blocks), tuple(first)
+
+
+def _swin_prefixes(sd: StateDict, first: tuple[int, ...]) -> list[tuple[int, str]]:
+    """(level, key prefix) of the encoder's Swin layers and of the middle one, which every network has."""
+    encoder = [(level, f"input_blocks.{i}") for level, i in enumerate(first) if f"input_blocks.{i}{SWIN_KEY}" in sd]
+    return [*encoder, (len(first) - 1, "middle_block")]
+
+
+def _window(sd: StateDict, prefix: str) -> int:
+    """Side of the windows of one Swin layer: its bias table has (2w - 1)^2 rows."""
+    rows = require(sd, prefix + TABLE_KEY).shape[0]
+    side = math.isqrt(rows)
+    if side * side != rows or side % 2 == 0:
+        raise UnsupportedModelError(f"{prefix}{TABLE_KEY} has {rows} rows, expected an odd square such as 225.")
+    return (side + 1) // 2
+
+
+def _swin_config(sd: StateDict, first: tuple[int, ...]) -> SwinConfig:
+    prefix = _swin_prefixes(sd, first)[0][1]
+    depth = sequence_length(sd, prefix + ".1.blocks.{}.attn.qkv.weight")
+    if depth == 0:
+        require(sd, f"{prefix}.1.blocks.0.attn.qkv.weight")
+    return SwinConfig(
+        embed_dim=require(sd, prefix + SWIN_KEY).shape[0],
+        depth=depth,
+        heads=require(sd, prefix + TABLE_KEY).shape[1],
+        window=max(_window(sd, name) for _, name in _swin_prefixes(sd, first)),
+        mlp_hidden=require(sd, f"{prefix}.1.blocks.0.mlp.fc1.weight").shape[0],
+    )
+
+
+def _image_size(sd: StateDict, first: tuple[int, ...]) -> int:
+    """Side of the training latent, from a window that had to shrink to its map or from a mask buffer."""
+    layers = _swin_prefixes(sd, first)
+    largest = max(_window(sd, prefix) for _, prefix in layers)
+    for level, prefix in layers:
+        window = _window(sd, prefix)
+        mask = sd.get(f"{prefix}.1.blocks.1.attn_mask")
+        if window < largest:
+            return window << level
+        if mask is not None and math.isqrt(mask.shape[0]) ** 2 == mask.shape[0]:
+            return (window * math.isqrt(mask.shape[0])) << level
+    return PUBLISHED_IMAGE_SIZE

@@ -1,0 +1,103 @@
+"""The estimates that plan tile batches bound the activations a forward really holds, and not by much."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from adaptivesr.models import registry
+from adaptivesr.models.residual_unet import activation_bytes
+from adaptivesr.models.vq_autoencoder import decode_bytes, encode_bytes
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+KEYS = Path(__file__).resolve().parents[1] / "golden" / "keys"
+SLACK = 2.0  # an estimate above twice the truth would waste half of the batch
+
+
+class Casting:
+    """Layers that cast their weights to the input, as hosts supply them."""
+
+    class Conv2d(nn.Conv2d):
+        def forward(self, x):
+            return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
+
+    class Linear(nn.Linear):
+        def forward(self, x):
+            return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+    class GroupNorm(nn.GroupNorm):
+        def forward(self, x):
+            return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of the storages made inside it that are alive at the same time."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = WeakIdKeyDictionary()
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        before = {leaf.untyped_storage()._cdata for leaf in args if isinstance(leaf, torch.Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for leaf in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in before:
+                self.live[leaf.untyped_storage()] = leaf.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self.live.values()))
+        return out
+
+
+def fused(q, k, v, mask=None):
+    return torch.empty_like(q)
+
+
+def build(name, dtype):
+    lines = [line.split() for line in (KEYS / f"{name}.txt").read_text().splitlines()]
+    sd = {key: torch.empty([int(side) for side in shape.split("x")], device="meta") for key, shape, _ in lines}
+    identified = registry.identify(sd)
+    network = registry.build(identified, operations=Casting, device="meta", dtype=dtype, attention=fused)
+    return identified.config, network
+
+
+def measured(function, *args):
+    with torch.no_grad(), PeakBytes() as mode:
+        function(*args)
+    return mode.peak
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "dtype"),
+    [
+        ("resshift_x4", (64, 64), torch.float32),
+        ("resshift_x4", (128, 192), torch.float16),
+        ("resshift_face", (64, 64), torch.float16),
+    ],
+)
+def test_denoiser_estimate_bounds_the_peak(name, size, dtype):
+    config, network = build(name, dtype)
+    x = torch.empty(1, config.latent_channels, *size, dtype=dtype, device="meta")
+    lq = torch.empty(1, 3, *(side * config.lq_factor for side in size), dtype=dtype, device="meta")
+    peak = measured(network, x, torch.empty(1, device="meta"), lq)
+    estimate = activation_bytes(config, *size, dtype.itemsize)
+    assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("name", "size"), [("vq_f4", (256, 256)), ("vq_f4", (1024, 512)), ("vq_f8_face", (512, 512))])
+def test_autoencoder_estimates_bound_the_peaks(name, size, dtype):
+    config, network = build(name, dtype)
+    image = torch.empty(1, 3, *size, dtype=dtype, device="meta")
+    cells = tuple(side // network.downscale for side in size)
+    z = torch.empty(1, config.latent_channels, *cells, dtype=dtype, device="meta")
+    for function, data, estimate in ((network.encode, image, encode_bytes), (network.decode, z, decode_bytes)):
+        peak = measured(function, data)
+        bound = estimate(config, *cells, dtype.itemsize)
+        assert peak <= bound <= SLACK * peak, (peak / 2**20, bound / 2**20)
+
+
+def test_estimates_grow_with_the_area():
+    config, _ = build("resshift_x4", torch.float16)
+    assert activation_bytes(config, 128, 128, 2) == 4 * activation_bytes(config, 64, 64, 2)

@@ -1,0 +1,71 @@
+"""Imports go one way: the table below is the architecture, and only the host's adapter and the nodes know the host."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PURE = {"models", "sampling", "imaging", "metrics", "pipelines", "training"}
+ALLOWED = {
+    "models": set(),
+    "imaging": set(),
+    "metrics": {"imaging"},
+    "sampling": {"imaging"},
+    "pipelines": {"models", "sampling", "imaging"},
+    "training": {"models", "sampling", "imaging", "metrics"},
+    "host": PURE,
+    "nodes": PURE | {"host"},
+    "devtools": PURE | {"benchmarks"},
+    "benchmarks": PURE | {"devtools"},
+    "__init__": {"nodes"},
+}
+HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "node_helpers"}
+HOST_MODULES |= {"execution", "server", "latent_preview", "app"}
+
+
+def layer_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def sources():
+    files = [path for path in ROOT.rglob("*.py") if layer_of(path) in ALLOWED]
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
+
+
+def imports(path):
+    """(relative, dotted name from the pack's root) of every import in a file, wherever in the file it stands."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((False, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield False, node.module
+        elif isinstance(node, ast.ImportFrom):
+            base = (*package[: len(package) + 1 - node.level], *(node.module or "").split("."))
+            names = [""] if any(base) else [alias.name for alias in node.names]
+            yield from ((True, ".".join([part for part in base if part] + [name]).strip(".")) for name in names)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_table(path):
+    layer = layer_of(path)
+    for relative, name in imports(path):
+        target = name.split(".")[0]
+        if relative:
+            assert target in ALLOWED[layer] | {layer}, f"{layer} must not import {name}"
+        elif layer in {"devtools", "benchmarks"} and target == "adaptivesr":
+            assert name.split(".")[1] in ALLOWED[layer] | {layer}, f"{layer} must not import {name}"
+        else:
+            assert target != "adaptivesr", f"{name}: the pack's folder may have any name, import relatively"
+            assert layer in {"host", "nodes"} or target not in HOST_MODULES, f"only host and nodes know {name}"
+
+
+def test_every_layer_is_in_the_table():
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders - {"tests"} <= ALLOWED.keys()
+
+
+def test_layers_do_not_shadow_the_standard_library():
+    assert not ALLOWED.keys() & sys.stdlib_module_names
