@@ -1,0 +1,60 @@
+"""Runs every golden vector below a folder against the pack: one line per check, then the sum.
+
+A method is one module with a table `CHECKS: {file stem: function of a Golden}`; files are laid out as
+<method>/<file>.safetensors. Tensors under `w.` are weights and those with `in` in their dotted name are inputs; every
+other tensor is an expected result, and one that no check has compared counts as failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .stablesr import CHECKS as STABLESR
+from .tad_sr import CHECKS as TAD_SR
+from .vectors import Checks, Golden, Result, failure
+
+# An empty table marks a folder name as a method of its own, whose files are never guessed to be another's.
+METHODS: dict[str, Checks] = {
+    "tad_sr": TAD_SR,
+    "stablesr": STABLESR,
+    "adadiffsr": {},
+    "invsr": {},
+    "tasr": {},
+}
+
+
+def run(directory: Path) -> int:
+    """Checks every .safetensors file below directory and prints the results; 0 when all passed, else 1."""
+    paths = sorted(directory.rglob("*.safetensors"))
+    if not paths:
+        print(f"{directory}  no .safetensors file  FAIL")
+    results = [result for path in paths for result in _report(path)]
+    failed = sum(not result.ok for result in results) + (not paths)
+    print(f"{sum(result.ok for result in results)} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _report(path: Path) -> list[Result]:
+    method = method_of(path)
+    results = check_file(path, METHODS.get(method, {}))
+    for result in results:
+        print(result.line(method, path.stem))
+    return results
+
+
+def check_file(path: Path, checks: Checks) -> list[Result]:
+    """The results of one file; a file that cannot be read or has no check gives one failed result."""
+    check = checks.get(path.stem)
+    if check is None:
+        return [failure("", "no check")]
+    return Golden.run(path, check)
+
+
+def method_of(path: Path) -> str:
+    """The nearest folder that is named as a method, else the method that knows most files of the folder."""
+    for folder in path.resolve().parents:
+        if folder.name in METHODS:
+            return folder.name
+    names = {file.stem for file in path.parent.glob("*.safetensors")}
+    known = {method: len(names & set(checks)) for method, checks in METHODS.items() if path.stem in checks}
+    return max(known, key=lambda method: known[method], default="unknown")

@@ -1,0 +1,54 @@
+"""Running many rows through a network in batches that fit: halved when memory runs out, never silently wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class BatchSize:
+    """How many rows go into one call; it only ever shrinks."""
+
+    rows: int
+    halvings: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"Expected a batch of at least 1 row, got {self.rows}.")
+
+    def halve(self) -> None:
+        """Half of the rows, at least one."""
+        self.rows = max(1, self.rows // 2)
+        self.halvings += 1
+
+
+def run_batches(
+    items: Sequence[Item],
+    size: BatchSize,
+    call: Callable[[Sequence[Item]], Result],
+    is_out_of_memory: Callable[[Exception], bool],
+) -> Iterator[tuple[Sequence[Item], Result]]:
+    """Yields (items, call(items)) for consecutive runs of at most size.rows items.
+
+    When a call of several rows runs out of memory it is repeated with half of them; with one row the error is raised.
+    """
+    position = 0
+    while position < len(items):
+        chunk = items[position : position + size.rows]
+        try:
+            result = call(chunk)
+        except Exception as error:
+            if len(chunk) == 1 or not is_out_of_memory(error):
+                raise
+            result = None
+        # outside of the except block, so that the failed call's tensors are free before the next one
+        if result is None:
+            size.halve()
+            continue
+        yield chunk, result
+        position += len(chunk)
