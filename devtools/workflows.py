@@ -1,0 +1,288 @@
+"""Writes the example workflows: each is described once below, and becomes a UI file and an API file that agree.
+
+The host's node definitions (`/object_info`) tell the order of sockets and widgets, so a host has to run for this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import environment as env
+from .server import running_host
+from .steps import say
+
+FOLDER = env.ROOT / "workflows"
+SOCKET_ONLY = (
+    "IMAGE",
+    "MASK",
+    "LATENT",
+    "MODEL",
+    "VAE",
+    "CLIP",
+    "CONDITIONING",
+    "SAMPLER",
+    "SIGMAS",
+    "NOISE",
+    "GUIDER",
+)
+FRONTEND_NOTE = "MarkdownNote"
+PACK_ID = "adaptivesr"
+
+
+@dataclass(frozen=True)
+class Link:
+    """Output `slot` of the node with that key."""
+
+    key: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a workflow: where it stands, and its inputs by name (values, or Link)."""
+
+    key: str
+    type: str
+    pos: tuple[int, int]
+    size: tuple[int, int]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    title: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A file name and its nodes, in the order in which they get their ids."""
+
+    name: str
+    nodes: Sequence[Node]
+
+
+def note(key: str, pos: tuple[int, int], size: tuple[int, int], title: str, text: str) -> Node:
+    """A text on the canvas; it does not run."""
+    return Node(key, FRONTEND_NOTE, pos, size, title=title, text=text)
+
+
+ONE_STEP_SR = Workflow(
+    "one_step_sr",
+    (
+        note(
+            "about",
+            (40, 40),
+            (380, 330),
+            "Read me",
+            "## One-step super-resolution\n\n1. Choose your picture in **Load Image**.\n2. Press **Run**.\n\n"
+            "The *embedded* weights are a tiny demonstration model of ours, trained on synthetic images: nothing to download, "
+            "modest quality.\n\nFor photographs put a published checkpoint (SinSR, TAD-SR, ResShift) into "
+            "`models/adaptivesr/one_step`, its autoencoder `autoencoder_vq_f4` into `models/adaptivesr/autoencoder`, press R and "
+            "choose it in **Load One-Step SR**. Those weights are for non-commercial use.",
+        ),
+        Node(
+            "load_model",
+            "AdaptiveSRLoadOneStepSR",
+            (460, 40),
+            (340, 170),
+            {"model_name": "embedded: one step", "autoencoder": "auto", "preset": "auto"},
+        ),
+        Node("load_image", "LoadImage", (460, 280), (340, 340), {"image": "example.png"}, title="Your picture"),
+        Node(
+            "upscale",
+            "AdaptiveSROneStepDistilledSR",
+            (860, 40),
+            (340, 420),
+            {
+                "one_step_sr": Link("load_model"),
+                "image": Link("load_image"),
+                "scale": 4.0,
+                "width": 0,
+                "height": 0,
+                "steps": 0,
+                "seed": 0,
+                "color_fix": "none",
+                "tile": 256,
+                "overlap": 32,
+                "tile_batch": 0,
+                "chain": "stochastic",
+            },
+        ),
+        Node(
+            "color",
+            "AdaptiveSRWaveletColorFix",
+            (1260, 40),
+            (320, 160),
+            {"image": Link("upscale"), "reference": Link("load_image"), "mode": "wavelet", "levels": 5},
+        ),
+        Node(
+            "save",
+            "SaveImage",
+            (1260, 280),
+            (320, 340),
+            {"images": Link("color"), "filename_prefix": "AdaptiveSR"},
+        ),
+        Node(
+            "compare",
+            "ImageCompare",
+            (1640, 40),
+            (480, 580),
+            {"compare_view": ["", ""], "image_a": Link("load_image"), "image_b": Link("color")},
+            title="Before | after",
+        ),
+        note(
+            "settings",
+            (860, 540),
+            (340, 280),
+            "What the settings do",
+            "* **scale**, or **width** / **height** for an exact size.\n"
+            "* **steps** 0 runs the weights as they were trained.\n"
+            "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory. One noise field covers the "
+            "picture and tiles are blended before decoding.\n"
+            "* The **report** output counts network calls and pixels.",
+        ),
+    ),
+)
+
+WORKFLOWS = (ONE_STEP_SR,)
+
+
+def main(argv: list[str]) -> int:
+    """Starts a host, reads its node definitions and writes every workflow anew."""
+    if argv:
+        raise SystemExit(f"workflows takes no arguments, got {' '.join(argv)}")
+    with running_host(env.host_source(env.ensure_environment())) as server, server.client() as client:
+        definitions = client.object_info()
+    for path, content in render(definitions).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+        say(f"wrote {path.relative_to(env.ROOT)}")
+    return 0
+
+
+def render(definitions: Mapping[str, Any]) -> dict[Path, str]:
+    """Contents of every workflow file by path."""
+    files: dict[Path, str] = {}
+    for workflow in WORKFLOWS:
+        files[FOLDER / f"{workflow.name}.json"] = _dump(ui_format(workflow, definitions))
+        files[FOLDER / "api" / f"{workflow.name}.json"] = _dump(api_format(workflow, definitions))
+    return files
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def api_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """What the host's API queues: class and inputs by node id, notes left out."""
+    ids = _ids(workflow)
+    prompt: dict[str, Any] = {}
+    for node in workflow.nodes:
+        if node.type == FRONTEND_NOTE:
+            continue
+        inputs = {
+            name: _api_value(node.inputs[name], ids) for name in _declared(node, definitions) if name in node.inputs
+        }
+        title = node.title or definitions[node.type]["display_name"]
+        prompt[str(ids[node.key])] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
+    return prompt
+
+
+def _api_value(value: Any, ids: Mapping[str, int]) -> Any:
+    if isinstance(value, Link):
+        return [str(ids[value.key]), value.slot]
+    return {"__value__": value} if isinstance(value, list) else value  # a bare list would be read as a link
+
+
+def _ids(workflow: Workflow) -> dict[str, int]:
+    return {node.key: i for i, node in enumerate(workflow.nodes, start=1)}
+
+
+def _declared(node: Node, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Input definitions by name, in the order in which the front end lists them; unknown inputs of ours are an error."""
+    declared = definitions[node.type]["input"]
+    inputs = {**declared.get("required", {}), **declared.get("optional", {})}
+    unknown = set(node.inputs) - set(inputs)
+    if unknown:
+        raise ValueError(f"{node.type} has no input {sorted(unknown)}: expected {sorted(inputs)}.")
+    return inputs
+
+
+def ui_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """What the front end saves and loads (schema 0.4)."""
+    ids = _ids(workflow)
+    links: list[list[Any]] = []
+    sources = {node.key: definitions[node.type] for node in workflow.nodes if node.type != FRONTEND_NOTE}
+    nodes = [_ui_node(node, order, ids, sources, definitions, links) for order, node in enumerate(workflow.nodes)]
+    for node, raw in zip(workflow.nodes, nodes):
+        for slot, output in enumerate(raw["outputs"]):
+            output["links"] = [link[0] for link in links if link[1] == ids[node.key] and link[2] == slot] or None
+    return {
+        "id": workflow.name,
+        "revision": 0,
+        "last_node_id": len(nodes),
+        "last_link_id": len(links),
+        "nodes": nodes,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def _ui_node(
+    node: Node,
+    order: int,
+    ids: Mapping[str, int],
+    sources: Mapping[str, Any],
+    definitions: Mapping[str, Any],
+    links: list[list[Any]],
+) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "id": ids[node.key],
+        "type": node.type,
+        "pos": list(node.pos),
+        "size": list(node.size),
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "properties": {"Node name for S&R": node.type},
+        "widgets_values": [node.text] if node.text is not None else [],
+    }
+    if node.title:
+        raw["title"] = node.title
+    if node.type == FRONTEND_NOTE:
+        return raw
+    if node.type.startswith("AdaptiveSR"):
+        raw["properties"]["cnr_id"] = PACK_ID
+    for name, (kind, *options) in _declared(node, definitions).items():
+        value = node.inputs.get(name)
+        if isinstance(value, Link):
+            output_type = sources[value.key]["output"][value.slot]
+            links.append([len(links) + 1, ids[value.key], value.slot, ids[node.key], len(raw["inputs"]), output_type])
+            raw["inputs"].append({"name": name, "type": kind, "link": len(links)})
+        elif _is_socket(kind):
+            raw["inputs"].append({"name": name, "type": kind, "link": None})
+        elif name in node.inputs:
+            raw["widgets_values"] += [value, *_extra_widgets(options[0] if options else {})]
+    definition = definitions[node.type]
+    raw["outputs"] = [
+        {"name": name, "type": kind, "links": None, "slot_index": slot}
+        for slot, (name, kind) in enumerate(zip(definition["output_name"], definition["output"]))
+    ]
+    return raw
+
+
+def _is_socket(kind: Any) -> bool:
+    return isinstance(kind, str) and (kind in SOCKET_ONLY or kind.startswith("ADAPTIVESR_"))
+
+
+def _extra_widgets(options: Mapping[str, Any]) -> list[Any]:
+    """Values of widgets that the front end adds behind an input: the seed's control, the upload button."""
+    if options.get("control_after_generate"):
+        return ["fixed"]
+    return ["image"] if options.get("image_upload") else []

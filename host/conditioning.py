@@ -1,0 +1,39 @@
+"""CONDITIONING that needs no text encoder, and the LR condition of the ResShift family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import node_helpers
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..imaging.resize import bicubic_upsample, pad_to_multiple
+from .one_step import OneStepSR
+from .residual_shift import LR_CONDITION
+
+TOKENS = 77
+DEFAULT_WIDTH = 768
+
+
+def empty_prompt(model: Any) -> list[Any]:
+    """Zeros (1, 77, width) and a pooled output of zeros, in the widths that the model's configuration names."""
+    config = model.model.model_config.unet_config
+    width = config.get("context_dim") or DEFAULT_WIDTH
+    pooled = config.get("adm_in_channels") or width
+    return [[torch.zeros(1, TOKENS, width), {"pooled_output": torch.zeros(1, pooled)}]]
+
+
+def lr_condition(sr: OneStepSR, rgb: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Condition values and the start LATENT for RGB (B, 3, H, W) in [0, 1]; sides are reflected up to whole latent cells."""
+    lq = pad_to_multiple(rgb, sr.lq_factor)
+    large = bicubic_upsample(lq, sr.scale).movedim(1, -1)  # (B, s H, s W, 3), not clamped, as ResShift does
+    y = sr.vae.encode(large)
+    folded = F.pixel_unshuffle(lq * 2 - 1, sr.lq_factor)  # (B, 3 f^2, h, w)
+    return {"concat_latent_image": y, LR_CONDITION: folded}, {"samples": y}
+
+
+def with_values(conditioning: list[Any], values: dict[str, Tensor]) -> list[Any]:
+    """A copy of the conditioning that carries more values."""
+    return node_helpers.conditioning_set_values(conditioning, values)

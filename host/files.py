@@ -1,0 +1,72 @@
+"""Model folders and files."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+from safetensors import SafetensorError
+
+from ..models.state_dict import StateDict, UnsupportedModelError, canonicalize
+
+ONE_STEP = "adaptivesr_one_step"
+AUTOENCODER = "adaptivesr_autoencoder"
+FOLDERS = {ONE_STEP: "one_step", AUTOENCODER: "autoencoder"}
+"""Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
+
+EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+
+
+def register_folders() -> None:
+    """Makes our folders known to the host, beside those that the user's `extra_model_paths.yaml` names."""
+    for name, folder in FOLDERS.items():
+        folder_paths.add_model_folder_path(
+            name, os.path.join(folder_paths.models_dir, "adaptivesr", folder), is_default=True
+        )
+        paths, extensions = folder_paths.folder_names_and_paths[name]
+        folder_paths.folder_names_and_paths[name] = (paths, set(extensions) | folder_paths.supported_pt_extensions)
+
+
+def list_files(folder: str) -> list[str]:
+    """Names of the files in one of our folders."""
+    return folder_paths.get_filename_list(folder)
+
+
+def find_file(folder: str, name: str) -> str:
+    """Full path of a listed file."""
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
+        raise FileNotFoundError(
+            f"'{name}' is not in models/adaptivesr/{FOLDERS[folder]}: expected a file that the list offers; "
+            "put it there and press R to refresh the lists."
+        )
+    return path
+
+
+def load_file(path: str) -> StateDict:
+    """Tensors of a model file by canonical key, read by the host's safe loader (no code in pickles is run)."""
+    name = os.path.basename(path)
+    try:
+        contents = comfy.utils.load_torch_file(path, safe_load=True)
+    except (
+        pickle.UnpicklingError,
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        OSError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsupportedModelError(
+            f"'{name}' could not be read as a file of tensors ({reason[:200]}): expected a complete .safetensors, or a "
+            ".pth/.ckpt that holds tensors only; download it again, or convert it to .safetensors."
+        ) from error
+    try:
+        return canonicalize(contents)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"'{name}': {error}") from error

@@ -1,0 +1,39 @@
+"""IMAGE (B, H, W, C) in [0, 1] <-> (B, C, H, W)."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ..imaging.resize import resize
+
+
+def split_image(image: Tensor, name: str = "image") -> tuple[Tensor, Tensor | None]:
+    """IMAGE -> RGB (B, 3, H, W) in float32 and alpha (B, 1, H, W) or None; grey becomes RGB.
+
+    Raises ValueError for anything that is not a finite image of 1, 3 or 4 channels.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        raise ValueError(
+            f"Got '{name}' of shape {tuple(image.shape)}: expected IMAGE (batch, height, width, channels) with 1, 3 or 4 "
+            "channels and at least one pixel; connect the output of an image node."
+        )
+    pixels = image.movedim(-1, 1).float()
+    finite = torch.isfinite(pixels).flatten(1).all(1)  # (B,)
+    if not finite.all():
+        broken = ", ".join(str(i + 1) for i, good in enumerate(finite.tolist()) if not good)
+        raise ValueError(
+            f"Image {broken} of {len(pixels)} in '{name}' has pixels that are NaN or infinite: expected finite values; "
+            "look at the node that made it (black or broken pictures there mean a precision problem)."
+        )
+    if pixels.shape[1] == 1:
+        return pixels.expand(-1, 3, -1, -1), None
+    return pixels[:, :3], pixels[:, 3:] if pixels.shape[1] == 4 else None
+
+
+def join_image(rgb: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """RGB (B, 3, H, W), with alpha resized to it, -> IMAGE on the host's device and dtype. Here is the one clamp."""
+    if alpha is not None:
+        rgb = torch.cat([rgb, resize(alpha, *rgb.shape[-2:]).to(rgb)], dim=1)
+    return rgb.clamp(0, 1).movedim(1, -1).to(device=mm.intermediate_device(), dtype=mm.intermediate_dtype())

@@ -1,0 +1,44 @@
+"""Progress, cancel, memory and messages."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import comfy.utils
+import torch
+
+
+class HostRuntime:
+    """`pipelines.protocols.Runtime` on the host: its progress bar, its Cancel button, its out-of-memory errors."""
+
+    def __init__(self, total_rows: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total_rows)
+
+    def step(self, rows: int) -> None:
+        """Moves the bar; raises the host's interrupt if the user has cancelled."""
+        mm.throw_exception_if_processing_interrupted()
+        self._bar.update(rows)
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether the device or the machine has run out of memory; frees what is cached."""
+        text = str(error).lower()
+        found = isinstance(error, mm.OOM_EXCEPTION) or "out of memory" in text or "can't allocate memory" in text
+        if found:
+            mm.soft_empty_cache()
+        return found
+
+
+def rows_that_fit(device: torch.device, bytes_per_row: float, *, most: int = 16) -> int:
+    """Rows for one network call by the host's account of free memory; 1 on a CPU, which gains nothing from more."""
+    if device.type == "cpu":
+        return 1
+    free = mm.get_free_memory(device) - mm.minimum_inference_memory()
+    return max(1, min(most, int(free / max(1.0, bytes_per_row))))
+
+
+def show_text(text: str, node_id: str | None) -> None:
+    """Shows a line under a node of the graph, where the host has a server."""
+    from server import PromptServer  # noqa: PLC0415  importing the server creates it, and tests run without one
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)

@@ -1,0 +1,31 @@
+"""The node list."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..host.files import register_folders
+from .color import WaveletColorFix
+from .conditioning import EmptyPrompt, ResShiftConditioning
+from .one_step import LoadOneStepSR, OneStepDistilledSR
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadOneStepSR,
+    OneStepDistilledSR,
+    WaveletColorFix,
+    ResShiftConditioning,
+    EmptyPrompt,
+]
+
+
+class AdaptiveSR(ComfyExtension):
+    """The pack, as the host sees it."""
+
+    async def on_load(self) -> None:
+        register_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> AdaptiveSR:
+    """Called by the host once the pack is imported."""
+    return AdaptiveSR()

@@ -1,0 +1,198 @@
+"""Load One-Step SR and One-Step Distilled SR."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from comfy_api.latest import io
+
+from ..host import files, one_step
+from ..host.images import join_image, split_image
+from ..host.runtime import show_text
+from ..imaging.color import ColorFix, match_color
+from ..pipelines.residual_shift_presets import PRESETS
+from .types import OneStepSR
+
+CATEGORY = "image/upscaling/AdaptiveSR"
+NO_COLOR_FIX = "none"
+
+
+class LoadOneStepSR(io.ComfyNode):
+    """Gives a residual-shift checkpoint as ONE_STEP_SR, and the same network as MODEL and VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRLoadOneStepSR",
+            display_name="Load One-Step SR",
+            category=f"{CATEGORY}/loaders",
+            description="Loads a ResShift, SinSR or TAD-SR checkpoint, or the small weights that ship with the pack, with its autoencoder.",
+            search_aliases=["resshift", "sinsr", "tad-sr", "load upscale model", "one step super resolution"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=[*one_step.EMBEDDED, *files.list_files(files.ONE_STEP)],
+                    tooltip="Files of models/adaptivesr/one_step, told apart by their keys whatever their name. 'embedded' is a tiny demonstration model of ours, trained on synthetic images: no download, modest quality.",
+                ),
+                io.Combo.Input(
+                    "autoencoder",
+                    options=[one_step.AUTO, *files.list_files(files.AUTOENCODER)],
+                    default=one_step.AUTO,
+                    tooltip="VQ autoencoder from models/adaptivesr/autoencoder. auto: the file that fits the checkpoint's latents (autoencoder_vq_f4 for x4, ffhq512_vq_f8_dim8_face for faces). Embedded weights need none.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=[one_step.AUTO, *PRESETS],
+                    default=one_step.AUTO,
+                    advanced=True,
+                    tooltip="What the file's keys cannot tell: 15 or 4 steps, teacher or one-step student. auto: from the file name (_s15, _s4, SinSR, TAD); the choice is shown under the node. A wrong one gives wrong time steps.",
+                ),
+            ],
+            outputs=[
+                OneStepSR.Output(display_name="one_step_sr", tooltip="For One-Step Distilled SR."),
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="The same network for the host's samplers; needs ResShift Conditioning.",
+                ),
+                io.Vae.Output(display_name="vae", tooltip="The autoencoder for VAE Encode and VAE Decode."),
+                io.String.Output(display_name="info", tooltip="What was recognised and which schedule is used."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, autoencoder: str, preset: str) -> str:
+        times = [os.path.getmtime(path) for path in one_step.file_paths(model_name, autoencoder)]
+        return json.dumps([model_name, autoencoder, preset, *times])
+
+    @classmethod
+    def execute(cls, model_name: str, autoencoder: str = one_step.AUTO, preset: str = one_step.AUTO) -> io.NodeOutput:
+        sr = one_step.load_one_step(model_name, autoencoder, preset)
+        show_text(sr.summary, cls.hidden.unique_id)
+        return io.NodeOutput(sr, sr.patcher, sr.vae, sr.summary)
+
+
+class OneStepDistilledSR(io.ComfyNode):
+    """Upscales images of any size with a residual-shift model, tiled on one noise field."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSROneStepDistilledSR",
+            display_name="One-Step Distilled SR",
+            category=CATEGORY,
+            description="Upscales with one network pass per tile (TAD-SR, SinSR) or with the teacher's chain (ResShift). Any size, any target, batches and transparency.",
+            search_aliases=["upscale", "super resolution", "sinsr", "tad-sr", "resshift", "one step", "4x"],
+            inputs=[
+                OneStepSR.Input("one_step_sr", tooltip="From Load One-Step SR."),
+                io.Image.Input(
+                    "image", tooltip="Images of any size. Transparency is enlarged beside them and put back."
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=4.0,
+                    min=0.1,
+                    max=16.0,
+                    step=0.05,
+                    tooltip="Size of the result in multiples of the input. The network's own scale (4 for most) is applied first, then one resize. Ignored where width or height is set.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=65536,
+                    tooltip="Exact width of the result in pixels; 0 follows scale, or height and the aspect.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=0,
+                    min=0,
+                    max=65536,
+                    tooltip="Exact height of the result in pixels; 0 follows scale, or width and the aspect.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=15,
+                    tooltip="0: as trained (1 for a student, all for a teacher). 1: one step from the noisiest level, for any weights. Others: a shortened chain of a teacher.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="One noise field per seed covers the whole picture, the same for every image of a batch and for every tile size.",
+                ),
+                io.Combo.Input(
+                    "color_fix",
+                    options=[NO_COLOR_FIX, *(mode.value for mode in ColorFix)],
+                    default=NO_COLOR_FIX,
+                    tooltip="Gives the result the input's colours, as the Wavelet Color Fix node does. none: as the papers.",
+                ),
+                io.Int.Input(
+                    "tile",
+                    default=256,
+                    min=8,
+                    max=4096,
+                    step=8,
+                    tooltip="Tile side in pixels of the network's input, lifted to what the network can take (64s for published weights). Smaller: less memory; ResShift's authors prefer 256 for detail.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=32,
+                    min=0,
+                    max=1024,
+                    step=4,
+                    tooltip="Least overlap of tiles in pixels of the network's input. More hides seams better and costs more calls.",
+                ),
+                io.Int.Input(
+                    "tile_batch",
+                    default=0,
+                    min=0,
+                    max=64,
+                    advanced=True,
+                    tooltip="Tiles in one network call; 0: by the host's memory estimate. Halved when memory runs out. The result does not depend on it.",
+                ),
+                io.Combo.Input(
+                    "chain",
+                    options=["stochastic", "deterministic"],
+                    default="stochastic",
+                    advanced=True,
+                    tooltip="For more than one step: ResShift's random chain or SinSR's deterministic one.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image"),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="JSON: network calls, latent Mpx, decoded pixels per output pixel, halvings, seconds.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        one_step_sr: one_step.OneStepSR,
+        image: io.Image.Type,
+        scale: float,
+        width: int,
+        height: int,
+        steps: int,
+        seed: int,
+        color_fix: str,
+        tile: int,
+        overlap: int,
+        tile_batch: int,
+        chain: str,
+    ) -> io.NodeOutput:
+        rgb, alpha = split_image(image)
+        size = one_step.target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
+        settings = one_step.Settings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)
+        result, report = one_step.upscale_rgb(one_step_sr, rgb, size, settings)
+        if color_fix != NO_COLOR_FIX:
+            result = match_color(result.clamp(0, 1), rgb, ColorFix(color_fix))
+        return io.NodeOutput(join_image(result, alpha), json.dumps(report, indent=1))
