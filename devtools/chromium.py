@@ -1,0 +1,47 @@
+"""Finds the system's Chromium for the browser tests; on Debian as root it installs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from . import environment as env
+from .steps import StepError, run_step
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
+)
+
+
+def find() -> Path | None:
+    """The executable, or None."""
+    found = [path for path in map(shutil.which, NAMES) if path]
+    found += [place for place in PLACES if Path(place).is_file()]
+    return Path(found[0]) if found else None
+
+
+def find_or_install() -> Path | None:
+    """The executable, installed by apt first where that is possible without asking; None elsewhere."""
+    found = find()
+    if found or not _can_install():
+        return found
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    log = env.home() / "logs" / "chromium.log"
+    folder = Path("/var/cache/apt")
+    run_step("updating the package lists", ["apt-get", "update"], folder=folder, log=log, environ=quiet)
+    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-liberation"]
+    run_step("installing Chromium", install, folder=folder, log=log, environ=quiet)
+    found = find()
+    if found is None:
+        raise StepError(f"apt-get installed chromium, but there is no such program; see {log}.")
+    return found
+
+
+def _can_install() -> bool:
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return is_root and Path("/etc/debian_version").is_file() and shutil.which("apt-get") is not None

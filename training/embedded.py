@@ -1,0 +1,175 @@
+"""Makes the weights that ship with the pack: generated images -> plain regression -> teacher -> one-step student.
+
+Everything is computed from the seed; the run can be stopped at any time and resumed exactly (`--resume`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
+from .checkpoint import TrainState, load_checkpoint, save_checkpoint
+from .config import PhaseConfig, RecipeConfig
+from .ema import Ema
+from .loop import PHASES, LossFn, train
+from .objectives import regression_loss, student_loss, teacher_loss
+from .optim import make_optimizers
+from .pool import CHUNK, Pool, build_pool
+
+log = logging.getLogger("adaptivesr")
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = {"xs": RecipeConfig().network, "s": PixelDenoiserConfig(channels=96, blocks=16, refine_channels=48)}
+FILES = {
+    "regression": ROOT / "benchmarks" / "baselines" / "embedded_regression.safetensors",
+    "teacher": ROOT / "weights" / "embedded_teacher.safetensors",
+    "student": ROOT / "weights" / "embedded_student.safetensors",
+}
+SAVE_EVERY = 100
+
+
+def network(recipe: RecipeConfig, start: dict[str, Tensor] | None = None) -> PixelDenoiser:
+    """A fresh network from the recipe's seed, or one that starts from the given state."""
+    model = PixelDenoiser(recipe.network)
+    model.reset_parameters(torch.Generator().manual_seed(recipe.seed))
+    if start is not None:
+        model.load_state_dict(start)
+    return model
+
+
+def new_state(recipe: RecipeConfig, phase: str, start: dict[str, Tensor] | None = None) -> TrainState:
+    model = network(recipe, start)
+    if phase == "regression":
+        # Its input is zero there: rounding errors would be its gradient, and Muon would make full steps of them.
+        model.embed_latent.requires_grad_(False)
+    settings: PhaseConfig = getattr(recipe, phase)
+    return TrainState(phase, 0, 0, model, Ema(model, recipe.ema_decay), make_optimizers(model, settings.lr))
+
+
+def averaged(state: TrainState) -> dict[str, Tensor]:
+    """The network's state with its averaged parameters."""
+    return {**{name: value.clone() for name, value in state.model.state_dict().items()}, **state.ema.values}
+
+
+def phase_recipe(recipe: RecipeConfig, phase: str) -> str:
+    """JSON of the settings that decide a phase: later phases may still change without making its checkpoint foreign."""
+    later = PHASES[PHASES.index(phase) + 1 :]
+    student_only = ("weights", "distill_batch", "teacher_chain", "score_levels") if phase != "student" else ()
+    return json.dumps({k: v for k, v in asdict(recipe).items() if k not in (*later, *student_only)}, sort_keys=True)
+
+
+def objective(recipe: RecipeConfig, state: TrainState, teacher: dict[str, Tensor] | None) -> LossFn:
+    """The phase's loss, bound to the state's model; the student needs the teacher's state."""
+    model = state.model
+    if not isinstance(model, PixelDenoiser):
+        raise ValueError(f"model is {type(model).__name__}, expected PixelDenoiser")
+    if state.phase == "regression":
+        return regression_loss(model)
+    if state.phase == "teacher":
+        return teacher_loss(model, recipe)
+    if teacher is None:
+        raise ValueError("the student phase needs the teacher's state: train the teacher first")
+    return student_loss(model, network(recipe, teacher).requires_grad_(False), recipe)
+
+
+def run_phase(
+    recipe: RecipeConfig,
+    phase: str,
+    pool: Pool,
+    folder: Path,
+    start: dict[str, Tensor] | None,
+    *,
+    until: int | None = None,
+    save_every: int = SAVE_EVERY,
+) -> dict[str, Tensor]:
+    """Trains one phase from its last checkpoint in folder, if any, and returns the averaged state."""
+    state = new_state(recipe, phase, start)
+    settings: PhaseConfig = getattr(recipe, phase)
+    path, text = folder / f"{phase}.safetensors", phase_recipe(recipe, phase)
+    if path.exists():
+        load_checkpoint(path, state, text)
+
+    def after_step(current: TrainState) -> None:
+        if current.step % save_every == 0 or current.step == settings.steps:
+            save_checkpoint(path, current, text)
+
+    loss_fn = objective(recipe, state, start)
+    stop = settings.steps if until is None else until
+    train(state, settings, pool, loss_fn, seed=recipe.seed, until=stop, clip_norm=recipe.clip_norm, after_step=after_step)  # fmt: skip
+    return averaged(state)
+
+
+def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str, note: str = "") -> None:
+    """Writes half-precision weights with float32 schedule buffers and a description of what they are."""
+    small = {name: value.half() if value.ndim >= 1 and name != "sqrt_etas" else value for name, value in state.items()}
+    small["one_step"] = torch.tensor(float(kind == "student"))
+    metadata = {
+        "title": "tiny synthetic-trained demo weights",
+        "kind": kind,
+        "licence": "Apache-2.0",
+        "training_data": "generated images only (training/synthetic.py)",
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "seed": str(recipe.seed),
+        "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        "note": note,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in small.items()}, path, metadata=metadata)
+    log.info("wrote %s (%.2f MB)", path.name, path.stat().st_size / 1e6)
+
+
+def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: int = 1) -> None:
+    """All phases in order; each starts from the last one's averaged weights."""
+    build_pool(folder / "pool", recipe.seed, recipe.pool_images, workers)
+    pool = Pool.open(folder / "pool")
+    start: dict[str, Tensor] | None = None
+    for phase in PHASES:
+        start = run_phase(recipe, phase, pool, folder, start)
+        export(start, files[phase], recipe, phase)
+
+
+def export_checkpoint(recipe: RecipeConfig, folder: Path, phase: str, path: Path, kind: str) -> None:
+    """Exports the averaged weights of a phase in progress, e.g. for a first look."""
+    tensors = load_file(folder / f"{phase}.safetensors")
+    state = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+    state |= {name[4:]: value for name, value in tensors.items() if name.startswith("ema.")}
+    export(state, path, recipe, kind, note=f"interim: {phase} checkpoint")
+
+
+def scaled(recipe: RecipeConfig, factor: float) -> RecipeConfig:
+    """The recipe with its steps and its pool multiplied by factor, for trials and for faster machines."""
+    shrink: Callable[[PhaseConfig], PhaseConfig] = lambda p: replace(p, steps=max(2, round(p.steps * factor)))  # noqa: E731
+    images = max(CHUNK, round(recipe.pool_images * min(factor, 1) / CHUNK) * CHUNK)
+    phases = {name: shrink(getattr(recipe, name)) for name in PHASES}
+    return replace(recipe, pool_images=images, **phases)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="train embedded", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "train_output", help="pool, checkpoints and log")
+    parser.add_argument("--size", choices=sorted(SIZES), default="xs")
+    parser.add_argument("--budget", type=float, default=1.0, help="factor on all step counts")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that generate images")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
+    parser.add_argument("--install", action="store_true", help="overwrite the weights that ship with the pack")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    recipe = scaled(replace(RecipeConfig(), seed=options.seed, network=SIZES[options.size]), options.budget)
+    checkpoints = [path for path in (options.out / f"{phase}.safetensors" for phase in PHASES) if path.exists()]
+    if checkpoints and not options.resume:
+        parser.error(f"{options.out} holds checkpoints: add --resume or choose another --out")
+    files = FILES if options.install else {name: options.out / "final" / path.name for name, path in FILES.items()}
+    run(recipe, options.out, files, workers=options.workers)
+    return 0

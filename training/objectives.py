@@ -1,0 +1,114 @@
+"""What each phase of the embedded model's training minimises."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.pixel_autoencoder import PixelAutoencoder
+from ..models.pixel_denoiser import PixelDenoiser, precondition, upsampled_latent
+from ..sampling.residual_shift import last_index, prior_sample, q_sample, scale_input
+from ..sampling.samplers import Denoise, sample_deterministic
+from ..sampling.schedules import ResidualShiftSchedule, respace
+from .config import RecipeConfig, StudentWeights
+from .loop import LossFn
+from .losses import distillation_loss, draw_times, high_frequency_score_distillation
+
+codec = PixelAutoencoder()
+LUMA = (0.299, 0.587, 0.114)
+
+
+def charbonnier(prediction: Tensor, target: Tensor, eps: float = 0.01) -> Tensor:
+    """mean sqrt(d^2 + eps^2) - eps: absolute error with a smooth foot."""
+    return ((prediction - target).square() + eps**2).sqrt().mean() - eps
+
+
+def gradient_energy(image: Tensor, window: int = 8) -> Tensor:
+    """Mean squared luma difference to the next pixel, per window: (B, 3, H, W) in [-1, 1] to (B, 1, H/w, W/w)."""
+    luma = (image * torch.tensor(LUMA, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    dx, dy = luma.diff(dim=-1).square(), luma.diff(dim=-2).square()
+    return F.avg_pool2d(F.pad(dx, (0, 1)) + F.pad(dy, (0, 0, 0, 1)), window)
+
+
+def energy_loss(prediction: Tensor, target: Tensor, floor: float = 1e-3) -> Tensor:
+    """Mean absolute log ratio of local gradient energies (our addition): 0 where both are equally sharp.
+
+    Pixels (B, 3, H, W) in [-1, 1]. The floor keeps flat windows, where the ratio is noise, out of it.
+    """
+    return ((gradient_energy(prediction) + floor) / (gradient_energy(target) + floor)).log().abs().mean()
+
+
+def schedule_of(model: PixelDenoiser) -> ResidualShiftSchedule:
+    """The schedule that travels in the model's buffers."""
+    levels = tuple(model.sqrt_etas.tolist())
+    return ResidualShiftSchedule(levels, float(model.kappa), tuple(range(len(levels))))
+
+
+def bound(model: PixelDenoiser, lq: Tensor) -> Denoise:
+    """The model as a function of the scaled latent and the time index."""
+    return lambda x, t: model(x, t, lq)
+
+
+def regression_loss(model: PixelDenoiser) -> LossFn:
+    """Plain regression: the last level with no noise in its input, x_T = y."""
+
+    def loss(hr: Tensor, lr: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        schedule, y = schedule_of(model), upsampled_latent(lr)
+        t = last_index(y, schedule)
+        value = charbonnier(model(scale_input(y, t, schedule), t, lr), codec.encode(hr))
+        return value, {"loss": float(value.detach())}
+
+    return loss
+
+
+def teacher_loss(model: PixelDenoiser, recipe: RecipeConfig) -> LossFn:
+    """ResShift's mean squared error (eq. 8) in EDM's weighting 1 / c_out^2; a share of the batch at the last level."""
+
+    def loss(hr: Tensor, lr: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        schedule, x0, y = schedule_of(model), codec.encode(hr), upsampled_latent(lr)
+        t = draw_times(len(hr), schedule.num_steps, generator)
+        t[torch.rand(len(hr), generator=generator) < recipe.last_level_share] = schedule.num_steps - 1
+        x_t = q_sample(x0, y, t, torch.randn(x0.shape, generator=generator), schedule)
+        prediction = model(scale_input(x_t, t, schedule), t, lr)
+        c_out = precondition(model.level(t), model.kappa, model.residual_std)[2]
+        errors = (prediction - x0).square().mean((1, 2, 3)) / c_out**2
+        value = errors.mean()
+        low = errors[t < schedule.num_steps // 2]
+        return value, {"loss": float(value.detach()), "low": float(low.detach().mean())}
+
+    return loss
+
+
+def student_loss(student: PixelDenoiser, teacher: PixelDenoiser, recipe: RecipeConfig) -> LossFn:
+    """One step: fidelity to the truth, TAD-SR's distillation and score terms (eqs. 6-8), and local sharpness.
+
+    Deviation from TAD-SR: the truth enters directly and no discriminator does. A teacher this small is no better than its
+    own first step, so distilling it alone can only lose; the chain is respaced for cost.
+    """
+    weights: StudentWeights = recipe.weights
+
+    def loss(hr: Tensor, lr: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        schedule, x0, y = schedule_of(student), codec.encode(hr), upsampled_latent(lr)
+        t, noise = last_index(y, schedule), torch.randn(x0.shape, generator=generator)
+        x_T = prior_sample(y, noise, schedule)
+        prediction = student(scale_input(x_T, t, schedule), t, lr)
+        fidelity = charbonnier(prediction, x0)
+        energy = energy_loss(codec.decode(prediction), hr)
+        some = slice(0, recipe.distill_batch)
+        denoise = bound(teacher, lr[some])
+        with torch.no_grad():
+            target = sample_deterministic(denoise, y[some], respace(schedule, recipe.teacher_chain), noise[some])
+        times = draw_times(len(target), recipe.score_levels, generator)
+        perturbation = torch.randn(target.shape, generator=generator)
+        distill = distillation_loss(prediction[some], target).mean()
+        student_part = prediction[some]
+        score = high_frequency_score_distillation(
+            denoise, student_part, target, y[some], times, perturbation, schedule
+        ).mean()
+        value = (
+            weights.fidelity * fidelity + weights.distill * distill + weights.score * score + weights.energy * energy
+        )
+        return value, {"fidelity": float(fidelity.detach()), "distill": float(distill.detach()), "energy": float(energy.detach())}  # fmt: skip
+
+    return loss

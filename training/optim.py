@@ -1,0 +1,59 @@
+"""The optimiser: Muon for convolution kernels, Adam for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrix, roughly: quintic Newton-Schulz iteration (Jordan et al. 2024, Muon)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / (matrix.norm() + 1e-7)
+    wide = x if x.shape[0] <= x.shape[1] else x.T
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide if x.shape[0] <= x.shape[1] else wide.T
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is orthogonalised, for kernels read as (out, in * k * k) matrices.
+
+    Its step has deviation 0.2 per weight times lr, so that learning rates are those of Adam (Liu et al. 2025, eq. 4).
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                momentum: Tensor = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                direction = torch.lerp(p.grad, momentum, group["momentum"]).flatten(1)
+                update = orthogonalised(direction) * (0.2 * max(direction.shape) ** 0.5)
+                p.sub_(update.view_as(p), alpha=group["lr"])
+
+
+def make_optimizers(module: nn.Module, lr: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the trunk's and head's inner kernels, Adam for everything else."""
+    kernels: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in module.named_parameters():
+        inner = parameter.ndim == 4 and not name.startswith(("embed_lq",))
+        (kernels if inner else others).append(parameter)
+    return Muon(kernels, lr), torch.optim.Adam(others, lr, betas=(0.9, 0.99))
+
+
+def set_learning_rate(optimizers: tuple[torch.optim.Optimizer, ...], lr: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
