@@ -85,10 +85,10 @@ ONE_STEP_SR = Workflow(
             "load_model",
             "AdaptiveSRLoadOneStepSR",
             (460, 40),
-            (340, 170),
+            (340, 240),
             {"model_name": "embedded: one step", "autoencoder": "auto", "preset": "auto"},
         ),
-        Node("load_image", "LoadImage", (460, 280), (340, 340), {"image": "example.png"}, title="Your picture"),
+        Node("load_image", "LoadImage", (460, 340), (340, 340), {"image": "example.png"}, title="Your picture"),
         Node(
             "upscale",
             "AdaptiveSROneStepDistilledSR",
@@ -140,7 +140,8 @@ ONE_STEP_SR = Workflow(
             "* **steps** 0 runs the weights as they were trained.\n"
             "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory. One noise field covers the "
             "picture and tiles are blended before decoding.\n"
-            "* The **report** output counts network calls and pixels.",
+            "* The **report** output counts network calls and pixels.\n"
+            "* **Before | after** shows its slider in ComfyUI's *Nodes 2.0* rendering; elsewhere look at *Save Image*.",
         ),
     ),
 )

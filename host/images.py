@@ -36,4 +36,9 @@ def join_image(rgb: Tensor, alpha: Tensor | None = None) -> Tensor:
     """RGB (B, 3, H, W), with alpha resized to it, -> IMAGE on the host's device and dtype. Here is the one clamp."""
     if alpha is not None:
         rgb = torch.cat([rgb, resize(alpha, *rgb.shape[-2:]).to(rgb)], dim=1)
-    return rgb.clamp(0, 1).movedim(1, -1).to(device=mm.intermediate_device(), dtype=mm.intermediate_dtype())
+    return rgb.clamp(0, 1).movedim(1, -1).to(device=mm.intermediate_device(), dtype=_intermediate_dtype())
+
+
+def _intermediate_dtype() -> torch.dtype:
+    # ComfyUI before 0.18 has no such choice and keeps images in float32
+    return mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32

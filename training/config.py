@@ -23,9 +23,9 @@ class StudentWeights:
     """Weights of the student's losses; 0 leaves a part out."""
 
     fidelity: float = 1.0
-    distill: float = 1.0
+    distill: float = 0.5
     score: float = 0.25
-    energy: float = 0.01
+    energy: float = 0.015
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class RecipeConfig:
     network: PixelDenoiserConfig = field(default_factory=lambda: PixelDenoiserConfig(refine_channels=32))
     regression: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=2400, batch=8, patch=32, lr=3e-3))
     teacher: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=900, batch=8, patch=32, lr=2e-3))
-    student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=600, batch=8, patch=32, lr=1.5e-3))
+    student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1300, batch=8, patch=32, lr=1.5e-3))
     weights: StudentWeights = field(default_factory=StudentWeights)
     ema_decay: float = 0.998
     last_level_share: float = 0.3
-    distill_batch: int = 4
+    distill_batch: int = 2
     teacher_chain: int = 4
     score_levels: int = 5
     clip_norm: float = 1.0

@@ -157,8 +157,9 @@ def _optics(rng: np.random.Generator, image: FloatArray) -> FloatArray:
         image = image * (1 + np.float32(rng.uniform(0.1, 0.5)) * np.asarray(soft, np.float32)[..., None])
     if rng.random() < 0.2:
         slope = np.linspace(rng.uniform(-2, 0.5), rng.uniform(0.5, 3), size, dtype=np.float32)
-        weight = np.clip(slope if rng.random() < 0.5 else slope[::-1], 0, 1)[:, None, None]
-        image = image + weight * (blurred(image, rng.uniform(1, 4)) - image)
+        falling: FloatArray = slope if rng.random() < 0.5 else slope[::-1]
+        weight: FloatArray = np.clip(falling, 0, 1)[:, None, None]
+        image = image + (weight * (blurred(image, rng.uniform(1, 4)) - image)).astype(np.float32, copy=False)
     if rng.random() < 0.75:
         image = blurred(image, rng.triangular(0.3, 0.5, 1.5))
     if rng.random() < 0.15:

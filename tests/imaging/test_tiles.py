@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from adaptivesr.imaging import tiles
@@ -20,7 +22,7 @@ def test_regions_stay_inside_have_one_size_and_overlap_enough(height, width, siz
     assert {(r.height, r.width) for r in regions} == {(min(size, height), min(size, width))}
     assert all(r.y + r.height <= height and r.x + r.width <= width for r in regions)
     columns = sorted({r.x for r in regions})
-    assert all(left + min(size, width) - right >= overlap for left, right in zip(columns, columns[1:]))
+    assert all(left + min(size, width) - right >= overlap for left, right in pairwise(columns))
 
 
 def test_no_region_is_redundant():

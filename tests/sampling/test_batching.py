@@ -2,7 +2,7 @@ import pytest
 from adaptivesr.sampling.batching import BatchSize, run_batches
 
 
-class Full(RuntimeError):
+class FullError(RuntimeError):
     pass
 
 
@@ -10,7 +10,7 @@ def memory_for(rows, seen):
     def call(chunk):
         seen.append(len(chunk))
         if len(chunk) > rows:
-            raise Full
+            raise FullError
         return [item * 10 for item in chunk]
 
     return call
@@ -28,20 +28,20 @@ def test_every_item_is_run_once_in_order_whatever_the_batch(size):
 
 def test_out_of_memory_halves_the_batch_for_the_rest_of_the_run():
     size, seen = BatchSize(8), []
-    result = flat(run_batches(range(10), size, memory_for(2, seen), lambda e: isinstance(e, Full)))
+    result = flat(run_batches(range(10), size, memory_for(2, seen), lambda e: isinstance(e, FullError)))
     assert result == [(i, i * 10) for i in range(10)]
     assert seen == [8, 4, 2, 2, 2, 2, 2]
     assert (size.rows, size.halvings) == (2, 2)
 
 
 def test_a_single_row_that_does_not_fit_is_an_error():
-    with pytest.raises(Full):
-        flat(run_batches(range(3), BatchSize(4), memory_for(0, []), lambda e: isinstance(e, Full)))
+    with pytest.raises(FullError):
+        flat(run_batches(range(3), BatchSize(4), memory_for(0, []), lambda e: isinstance(e, FullError)))
 
 
 def test_other_errors_are_not_retried():
     seen = []
-    with pytest.raises(Full):
+    with pytest.raises(FullError):
         flat(run_batches(range(3), BatchSize(3), memory_for(1, seen), lambda e: False))
     assert seen == [3]
 
