@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import time
-from pathlib import Path
 from statistics import mean
 
 import torch
 from torch import Tensor
 
 from . import restorers
-from .embedded import RESULTS, as_tensor
+from .embedded import as_tensor
 from .heldout import SETS, low_resolution, picture
 from .measures import measure
+from .report import write_report
 
 
 class Counter:
@@ -49,7 +47,6 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench onestep", description=__doc__)
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--pictures", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
     truths = [picture(name) for name in SETS["photos"][: options.pictures]]
     pairs = [(as_tensor(low_resolution(truth, "mild", i)), as_tensor(truth)) for i, truth in enumerate(truths)]
@@ -68,9 +65,9 @@ def main(argv: list[str]) -> int:
             **{key: mean(q[key] for q in quality) for key in ("psnr", "ssim", "ger")},
         }
     base = rows["student, 1 step"]
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     text = [
-        f"# One step against the chain\n\n{len(pairs)} held-out photos, mild degradation, means per picture. {machine}.\n",
+        f"{len(pairs)} held-out photos, mild degradation, means per picture.",
+        "",
         "| method | network calls | latent Mpx | seconds | times the student's | PSNR-Y | SSIM-Y | GER |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -80,8 +77,5 @@ def main(argv: list[str]) -> int:
             f"| {name} | {row['calls']:.0f} | {row['latent_mpx']:.3f} | {row['seconds']:.2f} | {ratio:.1f} | "
             f"{row['psnr']:.2f} | {row['ssim']:.4f} | {row['ger']:.3f} |"
         )
-    print("\n".join(text))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "onestep.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    (options.out / "onestep.md").write_text("\n".join(text) + "\n")
+    write_report("onestep", {"rows": rows}, text)
     return 0
