@@ -130,6 +130,10 @@ class Merger:
         """The merged canvas (B, C, H, W). Every cell must have been covered."""
         return self._sum / self._weight
 
+    def finish(self) -> Tensor:
+        """`result` in the memory of the sums; the merger cannot be used any more."""
+        return self._sum.div_(self._weight)
+
 
 def merge(tiles: Tensor, regions: Sequence[Region], shape: Sequence[int], window: Tensor) -> Tensor:
     """Inverse of gather: the window-weighted mean of tiles (N * B, C, s, s) on a canvas of the given (B, C, H, W)."""

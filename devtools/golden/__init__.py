@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .adadiffsr import CHECKS as ADADIFFSR
 from .stablesr import CHECKS as STABLESR
 from .tad_sr import CHECKS as TAD_SR
 from .vectors import Checks, Golden, Result, failure
@@ -17,7 +18,7 @@ from .vectors import Checks, Golden, Result, failure
 METHODS: dict[str, Checks] = {
     "tad_sr": TAD_SR,
     "stablesr": STABLESR,
-    "adadiffsr": {},
+    "adadiffsr": ADADIFFSR,
     "invsr": {},
     "tasr": {},
 }

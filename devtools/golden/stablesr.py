@@ -1,4 +1,4 @@
-"""Golden checks of StableSR: colour correction."""
+"""Golden checks of StableSR: colour correction, and those of its tiles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.color import adain, blur_level, wavelet_color_fix, wavelet_decompose
+from .stablesr_tiles import CHECKS as TILE_CHECKS
 from .vectors import NETWORK, Checks, Golden
 
 # A float result nearer than this to a whole level may be truncated to either side.
@@ -50,4 +51,4 @@ def _truncated_like(levels: Tensor, expected: Tensor) -> Tensor:
     return truncated.clamp(0, 255).to(torch.uint8)
 
 
-CHECKS: Checks = {"13_color_correction": check_color_correction}
+CHECKS: Checks = {"13_color_correction": check_color_correction, **TILE_CHECKS}

@@ -1,0 +1,71 @@
+"""What a run will do, counted before it: policy from a budget map, calls and latent cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ...imaging.resize import resize
+from ...imaging.tiles import Region
+from .policy import BudgetMap, FixedSchedule, StepPolicy, budget_steps
+
+TROUBLE = {"halvings": "halvings for lack of memory", "float32_retries": "regions repeated in float32"}
+"""Counts of a report that are named only where they are not zero."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Work of a run with fixed steps, in the counts of `regions.RegionWork`; guidance doubles what the network sees."""
+
+    images: int
+    tiles: int
+    calls: int
+    rows: int
+    latent_cells: int
+
+
+def forecast(regions: Sequence[Region], *, images: int, steps: int, rows_per_call: int) -> Forecast:
+    """Counts for every region of every image making `steps` calls, at most rows_per_call of them at once."""
+    rows = len(regions) * images
+    cells = sum(region.area for region in regions)
+    return Forecast(images, len(regions), steps * math.ceil(rows / rows_per_call), steps * rows, steps * images * cells)
+
+
+def policy_for(budget: Tensor | None, regions: Sequence[Region], size: tuple[int, int], steps: int) -> StepPolicy:
+    """All steps everywhere, or by the mean brightness of a budget (M, H, W) in [0, 1]: black makes 1 step, white all.
+
+    size is that of the canvas (h, w), to which the budget is resized.
+    """
+    if budget is None:
+        return FixedSchedule()
+    if budget.ndim != 3 or 0 in budget.shape:
+        raise ValueError(
+            f"Got a budget of shape {tuple(budget.shape)}: expected a MASK (batch, height, width) with at least one pixel."
+        )
+    fitted = resize(budget.float().unsqueeze(1), *size)[:, 0].clamp(0, 1)  # (M, h, w)
+    means = [[float(image[region.slices].mean()) for region in regions] for image in fitted]
+    return BudgetMap(tuple(budget_steps(brightness, 1, steps) for brightness in means))
+
+
+def target_size(side: int, scale: float, cell: int) -> int:
+    """Pixels of a side after scaling, in whole latent cells of `cell` pixels and at least one."""
+    return max(1, math.floor(side * scale / cell + 0.5)) * cell
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """A run's report in one line."""
+    counts = [count for image in report["steps_per_region"] for count in image]
+    spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    batches = ", ".join(report["batch_sizes"])
+    peak = "" if report["peak_gb"] is None else f", peak {report['peak_gb']:.2f} GB"
+    trouble = [f"{report[key]} {words}" for key, words in TROUBLE.items() if report[key]]
+    line = (
+        f"{report['tiles']} regions x {report['images']} images, {spread} of {report['steps']} steps each: "
+        f"{report['region_calls']} region steps in {report['calls']} model calls (batch {batches}), "
+        f"{report['latent_mpx']:.3f} latent Mpx, {report['skipped']:.0%} skipped, {report['seconds']:.1f} s{peak}"
+    )
+    return ", ".join([line, *trouble])

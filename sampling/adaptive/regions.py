@@ -1,0 +1,118 @@
+"""The words of region sampling: rows of a call, merge modes, noise spaces, hooks, results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from torch import Tensor
+
+from ...imaging.tiles import Region
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a network call: a region (latent cells; `region_id` counts those of one image) of an image of the batch."""
+
+    region_id: int
+    image: int
+    region: Region
+
+
+RegionModel: TypeAlias = Callable[[Tensor, Tensor, Sequence[Row]], Tensor]
+"""(x (N, C, h, w) float32, sigma (N,) float32, the N rows) -> the clean latents x0 (N, C, h, w), any float dtype.
+
+Rows of one call may have different sigmas. Every row must be predicted from itself alone.
+"""
+
+NoiseField: TypeAlias = Callable[[int], Tensor]
+"""Grid index that is arrived at -> standard normal noise (C, H, W) of the whole canvas, always the same for an index."""
+
+Gains: TypeAlias = Mapping[str, float]
+"""What an estimator says about a row after a call, by name; the policy knows what the names mean."""
+
+
+class MergeMode(str, Enum):
+    """How predictions of overlapping regions become one canvas; always the window-weighted mean.
+
+    AGGREGATE: after every step, all regions being in step, then one step of the canvas (StableSR, section 3.3).
+    FINAL: every region on its own, once at the end (AdaDiffSR, section 3.4).
+    CONSENSUS: regions at their own levels; after each round of calls the x0 of active and finished regions are averaged
+    where they overlap and every active region steps on with its part of that average (ours).
+    """
+
+    AGGREGATE = "aggregate"
+    FINAL = "final"
+    CONSENSUS = "consensus"
+
+
+class NoiseSpace(str, Enum):
+    """What a noisy latent is: x0 + sigma n (variance exploding), or (1 - sigma) x0 + sigma n (flow)."""
+
+    VARIANCE_EXPLODING = "ve"
+    FLOW = "flow"
+
+
+def _ignore_step(done: int, total: int) -> None:
+    pass
+
+
+def _never(error: Exception) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class RegionHooks:
+    """What the caller hears and decides while regions are sampled. Whatever a hook raises (a cancel) ends the run.
+
+    step(rows done, rows planned): after every network call. The plan shrinks when regions finish early.
+    preview(x0 (B, C, H, W), rows done, rows planned): after every round, with the newest x0 of every region.
+    is_out_of_memory: whether an error of the model means that fewer rows would have fitted.
+    full_precision: asked once for rows whose prediction was not finite; None makes those an error at once.
+    observe(rows, their raw x0 (N, C, h, w), their grid indices) -> gains of each row, given to the policy.
+    """
+
+    step: Callable[[int, int], None] = _ignore_step
+    preview: Callable[[Tensor, int, int], None] | None = None
+    is_out_of_memory: Callable[[Exception], bool] = _never
+    full_precision: RegionModel | None = None
+    observe: Callable[[Sequence[Row], Tensor, Sequence[int]], Sequence[Gains]] | None = None
+
+
+@dataclass
+class RegionWork:
+    """What was done, counted: rows are regions of single images, without the doubling of guidance.
+
+    `batch_sizes` maps rows per call to the number of calls that had so many.
+    """
+
+    calls: int = 0
+    rows: int = 0
+    latent_cells: int = 0
+    halvings: int = 0
+    float32_retries: int = 0
+    batch_sizes: dict[int, int] = field(default_factory=dict[int, int])
+
+    def add_call(self, rows: Sequence[Row]) -> None:
+        """Counts one call that succeeded."""
+        self.calls += 1
+        self.rows += len(rows)
+        self.latent_cells += sum(row.region.area for row in rows)
+        self.batch_sizes[len(rows)] = self.batch_sizes.get(len(rows), 0) + 1
+
+
+@dataclass(frozen=True)
+class RegionResult:
+    """The sampled canvas (B, C, H, W) float32 and, as [image][region_id], the calls and why each region stopped."""
+
+    samples: Tensor
+    calls_per_region: list[list[int]]
+    exit_reasons: list[list[str]]
+    work: RegionWork
+
+
+def rows_of(regions: Sequence[Region], images: int) -> list[Row]:
+    """All rows of a batch, an image's regions one after another."""
+    return [Row(i, image, region) for image in range(images) for i, region in enumerate(regions)]

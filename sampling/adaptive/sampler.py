@@ -1,0 +1,259 @@
+"""The region loop: rounds of network calls on rows at their own noise levels, one step each, one canvas at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from ...imaging.tiles import Merger, Region, gaussian_window
+from ..batching import BatchSize, run_batches
+from ..noise import gaussian_field
+from .policy import Decision, StepPolicy
+from .regions import Gains, MergeMode, NoiseField, RegionHooks, RegionModel, RegionResult, RegionWork, Row
+from .steppers import Last, Step, Stepper
+from .tracks import Track, finite_rows, make_tracks, row_crop, validate
+
+
+def canvas_noise(x: Tensor, seed: int) -> NoiseField:
+    """Step noise for a canvas (B, C, H, W), keyed by (seed, grid index arrived at), on its device; alike for all images."""
+
+    def noise(level: int) -> Tensor:
+        return gaussian_field(x.shape[1:], seed=seed, step=level, device=x.device)
+
+    return noise
+
+
+@dataclass
+class _Run:
+    """State of one call of `sample_regions`: levels, latents and counters of every track (axis U)."""
+
+    model: RegionModel
+    shape: tuple[int, ...]  # of the canvas (B, C, H, W)
+    tracks: Sequence[Track]
+    x: Tensor  # (U, C, h, w)
+    sigmas: Tensor  # (levels,) float32, on the CPU
+    stepper: Stepper
+    merge: MergeMode
+    policy: StepPolicy
+    noise: NoiseField
+    rows_per_call: BatchSize
+    hooks: RegionHooks
+    window: Tensor
+    work: RegionWork = field(default_factory=RegionWork)
+    gains: dict[Row, Gains] = field(default_factory=dict[Row, Gains])
+    best: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+    def __post_init__(self) -> None:
+        count, final = len(self.tracks), self.merge is MergeMode.FINAL
+        shown = final and self.hooks.preview is not None
+        # The newest x0 of the canvas (B, C, H, W); in FINAL it is only looked at.
+        self.canvas = self.x.new_zeros(self.shape if shown else 0)
+        self.x0 = torch.empty_like(self.x) if final else torch.empty(0)
+        self.last_x0 = torch.empty_like(self.x) if self.stepper.needs_last else torch.empty(0)
+        self.last_level: list[int | None] = [None] * count
+        self.level, self.reasons, self.active = [0] * count, [""] * count, list(range(count))
+        rows = [row for track in self.tracks for row in track.rows]
+        regions = 1 + max(row.region_id for row in rows)
+        self.calls = [[0] * regions for _ in range(self.shape[0])]
+        self.planned = sum(self.policy.planned_calls(row, len(self.sigmas)) for row in rows)
+
+    @property
+    def last(self) -> int:
+        """The final level."""
+        return len(self.sigmas) - 1
+
+    def run(self) -> RegionResult:
+        """Rounds until no track is active."""
+        halvings = self.rows_per_call.halvings
+        while self.active:
+            self._predict()
+            self._advance()
+            if self.hooks.preview is not None:
+                self.hooks.preview(self.canvas, self.work.rows, self.planned)
+        self.work.halvings = self.rows_per_call.halvings - halvings
+        reasons = [[""] * len(image) for image in self.calls]
+        for track, reason in zip(self.tracks, self.reasons):
+            for row in track.rows:
+                reasons[row.image][row.region_id] = reason
+        return RegionResult(self._merged(), self.calls, reasons, self.work)
+
+    def _predict(self) -> None:
+        """Calls the network once for every row of every active track and merges the predictions."""
+        pending = [(u, row) for u in self.active for row in self.tracks[u].rows]
+        merger = None if self.merge is MergeMode.FINAL else self._merger_of_finished()
+        if merger is not None:
+            self.canvas = torch.empty(0)  # the last round's; large canvases are held as seldom as possible
+        for chunk, x0 in run_batches(pending, self.rows_per_call, self._call, self.hooks.is_out_of_memory):
+            rows = [row for _, row in chunk]
+            self._count(chunk, rows, x0)
+            for (u, row), tile in zip(chunk, x0):
+                if merger is not None:
+                    merger.add(tile, row.region, row.image)
+                    continue
+                self.x0[u] = tile
+                if self.hooks.preview is not None:
+                    self.canvas[(row.image, slice(None), *row.region.slices)] = tile
+            self.hooks.step(self.work.rows, self.planned)
+        if merger is not None:
+            self.canvas = merger.finish()
+
+    def _count(self, chunk: Sequence[tuple[int, Row]], rows: Sequence[Row], x0: Tensor) -> None:
+        self.work.add_call(rows)
+        for row in rows:
+            self.calls[row.image][row.region_id] += 1
+        if self.hooks.observe is not None:
+            self.gains.update(zip(rows, self.hooks.observe(rows, x0, [self.level[u] for u, _ in chunk])))
+
+    def _call(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
+        """x0 (N, C, h, w) float32 of rows at their own sigmas; rows that overflow are predicted once more in float32."""
+        rows = [row for _, row in chunk]
+        x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
+        sigma = self.sigmas[[self.level[u] for u, _ in chunk]].to(x.device)  # (N,)
+        x0, retried = finite_rows(self.model, self.hooks.full_precision, x, sigma, rows)
+        self.work.float32_retries += retried
+        return x0
+
+    def _merger_of_finished(self) -> Merger:
+        """A canvas that holds the regions which have ended; in AGGREGATE there are none while others are active."""
+        merger = Merger(self.shape, self.window, self.x.device)
+        active = set(self.active)
+        if self.merge is MergeMode.CONSENSUS:
+            for u, track in enumerate(self.tracks):
+                if u not in active:
+                    merger.add(self.x[u], track.region, track.image)
+        return merger
+
+    def _advance(self) -> None:
+        """Steps every active track to the level that the policy gives it."""
+        decisions = {u: self._decide(u) for u in self.active}
+        arrival = sorted(self.active, key=lambda u: decisions[u].index)
+        for level, group in groupby(arrival, key=lambda u: decisions[u].index):
+            # one field at a time, whatever the number of levels that regions arrive at
+            drawn = self.stepper.needs_noise and bool(self.sigmas[level] > 0)
+            noise = self.noise(level)[None] if drawn else None
+            members = list(group)
+            for index, part in self._step_chunks(members):
+                self._step(index, part, level, noise)
+            for u in members:
+                self._arrive(u, decisions[u])
+        self.active = [u for u in self.active if self.level[u] < self.last]
+
+    def _decide(self, u: int) -> Decision:
+        rows, level, levels = self.tracks[u].rows, self.level[u], len(self.sigmas)
+        found = [self.policy.decide(row, level, levels, self.gains.get(row)) for row in rows]
+        if any(other != found[0] for other in found):
+            raise ValueError(
+                f"Merge mode {MergeMode.AGGREGATE.value!r} keeps all regions in step, but the policy sends them to different "
+                f"levels; choose {MergeMode.CONSENSUS.value!r} or {MergeMode.FINAL.value!r}, or equal steps."
+            )
+        if not level < found[0].index <= self.last:
+            raise ValueError(
+                f"Expected a policy to go from level {level} to one of {level + 1} to {self.last}, got {found[0]}."
+            )
+        return found[0]
+
+    def _step_chunks(self, group: Sequence[int]) -> Iterator[tuple[list[int], slice]]:
+        """Tracks and rows of cells that step together: about as many cells as a network call has."""
+        region, row = self.tracks[group[0]].region, self.tracks[group[0]].rows[0]
+        cells = self.rows_per_call.rows * row.region.area
+        size, height = max(1, cells // region.area), min(region.height, max(1, cells // region.width))
+        for start in range(0, len(group), size):
+            for top in range(0, region.height, height):
+                yield list(group[start : start + size]), slice(top, top + height)
+
+    def _step(self, index: list[int], part: slice, level: int, noise: Tensor | None) -> None:
+        """Steps those cells of tracks from their own levels to one; noise is the field (1, C, H, W) of that level."""
+        x0 = self._x0(index, part)
+        crops = None if noise is None else torch.stack([self.tracks[u].cut(noise, 0)[:, part] for u in index])
+        sigma, sigma_next = self._sigma([self.level[u] for u in index]), self._sigma([level] * len(index))
+        last = self._last(index, part)
+        self.x[index, :, part] = self.stepper.step(Step(self.x[index, :, part], x0, sigma, sigma_next, crops, last))
+        if self.stepper.needs_last:
+            self.last_x0[index, :, part] = x0
+
+    def _arrive(self, u: int, decision: Decision) -> None:
+        """Writes down the new level, and the end of a track that reached the last one."""
+        if decision.keep:
+            self.best[u] = self._x0([u], slice(None))[0].clone()
+        self.last_level[u], self.level[u] = self.level[u], decision.index
+        if decision.index < self.last:
+            return
+        self.reasons[u] = decision.reason
+        best = self.best.pop(u, None)
+        if decision.restore and best is not None:
+            self.x[u] = best
+        for row in self.tracks[u].rows:
+            left = self.policy.planned_calls(row, len(self.sigmas)) - self.calls[row.image][row.region_id]
+            self.planned -= max(0, left)
+
+    def _x0(self, index: list[int], part: slice) -> Tensor:
+        """Predictions (n, C, h, w) for those cells of tracks, merged where the mode says so."""
+        if self.merge is MergeMode.FINAL:
+            return self.x0[index, :, part]
+        return torch.stack([self.tracks[u].cut(self.canvas)[:, part] for u in index])
+
+    def _last(self, index: list[int], part: slice) -> Last | None:
+        levels = [self.last_level[u] for u in index]
+        known = [level for level in levels if level is not None]
+        if not self.stepper.needs_last or len(known) < len(levels):
+            return None
+        return Last(self.last_x0[index, :, part], self._sigma(known))
+
+    def _sigma(self, levels: Sequence[int]) -> Tensor:
+        return self.sigmas[list(levels)].to(self.x.device).reshape(-1, 1, 1, 1)  # (n, 1, 1, 1)
+
+    def _merged(self) -> Tensor:
+        """The canvas (B, C, H, W) of all tracks."""
+        if self.merge is MergeMode.AGGREGATE:
+            return self.x
+        self.x0 = self.last_x0 = self.canvas = torch.empty(0)
+        merger = Merger(self.shape, self.window, self.x.device)
+        for x, track in zip(self.x, self.tracks):
+            merger.add(x, track.region, track.image)
+        return merger.finish()
+
+
+def sample_regions(
+    model: RegionModel,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    regions: Sequence[Region],
+    stepper: Stepper,
+    merge: MergeMode,
+    policy: StepPolicy,
+    noise: NoiseField,
+    rows_per_call: BatchSize,
+    hooks: RegionHooks | None = None,
+    window: Tensor | None = None,
+) -> RegionResult:
+    """Samples the canvas x (B, C, H, W), noised to sigmas[0], down to sigmas[-1] (0, or the start of a later run).
+
+    `sigmas` fall; `regions` are equally large, lie on the canvas and cover it (`imaging.tiles.grid`), one as large as the
+    canvas being plain sampling. `stepper` comes from `stepper_for(name, space)`, `noise` from `canvas_noise` or a recorded
+    field. `window` (h, w) > 0 weighs a region's cells where it meets others; None is a Gaussian. The result for an image
+    depends neither on the rest of the batch, nor on rows_per_call, nor on the order of regions (to rounding).
+    Accumulators are float32. Raises ValueError for geometry or sigmas that do not fit, for a policy that breaks the merge
+    mode's rule, and for predictions that stay non-finite, naming region and image.
+    """
+    validate(x.shape, sigmas, regions, window)
+    tracks = make_tracks(regions, x.shape, merge)
+    run = _Run(
+        model,
+        tuple(x.shape),
+        tracks,
+        torch.stack([track.cut(x).float() for track in tracks]),
+        torch.tensor(list(sigmas), dtype=torch.float32),
+        stepper,
+        merge,
+        policy,
+        noise,
+        rows_per_call,
+        hooks or RegionHooks(),
+        gaussian_window(regions[0].height, regions[0].width) if window is None else window,
+    )
+    return run.run()
