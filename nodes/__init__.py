@@ -6,6 +6,8 @@ from ..host.files import register_folders
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .one_step import LoadOneStepSR, OneStepDistilledSR
+from .region import RegionSamplerNode, TiledRegionSampler
+from .region_analysis import RegionReport, UpscalePlan
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,
@@ -13,6 +15,10 @@ NODES: list[type[io.ComfyNode]] = [
     WaveletColorFix,
     ResShiftConditioning,
     EmptyPrompt,
+    TiledRegionSampler,
+    RegionSamplerNode,
+    UpscalePlan,
+    RegionReport,
 ]
 
 

@@ -1,0 +1,207 @@
+"""Tiled Region Sampler and Region Sampler."""
+
+from __future__ import annotations
+
+import json
+
+import comfy.samplers
+import torch
+from comfy_api.latest import io
+
+from ..host import region_map
+from ..host.images import join_image
+from ..host.region_run import Schedule, sample_latent
+from ..host.region_sampler import RegionOptions, RegionSampler
+from ..host.runtime import show_text
+from ..sampling.adaptive.plan import describe
+from ..sampling.adaptive.regions import MergeMode
+from ..sampling.adaptive.steppers import STEPPER_NAMES
+
+CATEGORY = "image/upscaling/AdaptiveSR"
+
+
+def option_inputs() -> list[io.Input]:
+    """Inputs that both samplers have."""
+    return [
+        io.Combo.Input(
+            "sampler_name",
+            options=list(STEPPER_NAMES),
+            default="euler",
+            tooltip="Samplers that can step every region on its own. With one region, euler, ddim and dpmpp_2m give what the host's KSampler gives. ddpm is for eps and v models.",
+        ),
+        io.Int.Input(
+            "tile_size",
+            default=512,
+            min=64,
+            max=8192,
+            step=8,
+            tooltip="Side of a region in pixels. The size that the model was trained on gives the best detail: 512 for SD 1.5, 768 for SD 2.x, 1024 for SDXL.",
+        ),
+        io.Int.Input(
+            "overlap",
+            default=128,
+            min=0,
+            max=4096,
+            step=8,
+            tooltip="Least overlap of neighbours in pixels, up to half a tile. More hides seams better and costs more calls.",
+        ),
+        io.Combo.Input(
+            "merge_mode",
+            options=[MergeMode.CONSENSUS.value, MergeMode.AGGREGATE.value, MergeMode.FINAL.value],
+            default=MergeMode.CONSENSUS.value,
+            tooltip="consensus: neighbours agree on the clean picture after every call, even at different noise levels. aggregate: one step of the whole canvas at a time, all regions alike (StableSR). final: regions on their own, blended once at the end (AdaDiffSR); seams may show.",
+        ),
+        io.Int.Input(
+            "region_batch",
+            default=0,
+            min=0,
+            max=256,
+            advanced=True,
+            tooltip="Regions in one model call; 0: by the host's memory estimate. Halved when memory runs out. The result does not depend on it.",
+        ),
+        io.Mask.Input(
+            "budget",
+            optional=True,
+            tooltip="Where steps go: white regions make all steps, black ones a single one, between by mean brightness. Needs merge mode consensus or final.",
+        ),
+    ]
+
+
+def node_id_of(node: type[io.ComfyNode]) -> str | None:
+    """Where a line of text can be shown; None where the node is called without a graph."""
+    return getattr(node.hidden, "unique_id", None)
+
+
+def options_of(
+    sampler_name: str, tile_size: int, overlap: int, merge_mode: str, region_batch: int, budget: torch.Tensor | None
+) -> RegionOptions:
+    """The choices of `option_inputs`."""
+    return RegionOptions(tile_size, overlap, MergeMode(merge_mode), region_batch, sampler_name, budget)
+
+
+class TiledRegionSampler(io.ComfyNode):
+    """Samples a large latent region by region on one canvas, with any MODEL of images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        sampler, *others = option_inputs()
+        return io.Schema(
+            node_id="AdaptiveSRTiledRegionSampler",
+            display_name="Tiled Region Sampler",
+            category=CATEGORY,
+            description="KSampler for canvases of any size: overlapping regions on one noise field, each at its own noise level, several in one model call. ControlNet hints, masks and areas follow their region.",
+            search_aliases=["tiled ksampler", "tiled diffusion", "multidiffusion", "ultimate upscale", "adadiffsr"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="Any image model of the host: SD 1.x, 2.x, SDXL, SD3, Flux and their like."
+                ),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="What the picture shows. ControlNets, masks and areas are cropped to each region.",
+                ),
+                io.Conditioning.Input("negative", tooltip="What it should not show. Not used at cfg 1."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="The canvas: an encoded enlarged picture, or an empty latent. Batches and noise masks work.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="One noise field for the whole canvas, the same that KSampler draws for this seed.",
+                ),
+                io.Int.Input(
+                    "steps", default=20, min=1, max=1000, tooltip="Model calls per region; with a budget map, the most."
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=6.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance: how strongly the positive prompt counts against the negative one. 1 is off and twice as fast.",
+                ),
+                sampler,
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(comfy.samplers.KSampler.SCHEDULERS),
+                    tooltip="How the noise falls over the steps.",
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=0.35,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the noise that is put on the latent. 0.2 to 0.4 keeps an enlarged picture and adds detail; 1 paints anew.",
+                ),
+                *others,
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent"),
+                io.Image.Output(display_name="region_map", tooltip="Steps of every region, in colours and numbers."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="JSON: calls, latent Mpx, share of calls saved, seconds, peak memory, batch sizes, steps per region.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        positive: list,
+        negative: list,
+        latent: dict,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+        tile_size: int,
+        overlap: int,
+        merge_mode: str,
+        region_batch: int = 0,
+        budget: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget)
+        schedule = Schedule(seed, steps, cfg, scheduler, denoise)
+        sampled, report = sample_latent(model, positive, negative, latent, schedule, options)
+        show_text(describe(report), node_id_of(cls))
+        return io.NodeOutput(sampled, join_image(region_map.region_map(report).movedim(-1, 1)), json.dumps(report))
+
+
+class RegionSamplerNode(io.ComfyNode):
+    """The same sampling as a SAMPLER."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRRegionSampler",
+            display_name="Region Sampler",
+            category=CATEGORY,
+            description="Tiled Region Sampler as SAMPLER, for SamplerCustomAdvanced with any guider, noise and sigmas. The host plans memory for the whole canvas there; prefer the all-in-one node for very large ones.",
+            search_aliases=["tiled sampler", "custom sampler", "region sampler", "sampler custom advanced"],
+            inputs=option_inputs(),
+            outputs=[io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        sampler_name: str,
+        tile_size: int,
+        overlap: int,
+        merge_mode: str,
+        region_batch: int = 0,
+        budget: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            RegionSampler(options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget))
+        )

@@ -1,0 +1,157 @@
+"""Upscale Plan and Region Report: what a region run will cost, and where its steps went."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from comfy_api.latest import io
+
+from ..host import region_map
+from ..host.images import join_image, split_image
+from ..host.region_run import plan
+from ..host.region_sampler import RegionOptions
+from ..host.runtime import show_text
+from ..sampling.adaptive.plan import describe, target_size
+from .region import node_id_of
+
+CATEGORY = "image/upscaling/AdaptiveSR/analysis"
+
+
+class UpscalePlan(io.ComfyNode):
+    """Says before a run what it will cost."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRUpscalePlan",
+            display_name="Upscale Plan",
+            category=CATEGORY,
+            description="Forecast for Tiled Region Sampler with every step in every region: tiles, model calls, latent Mpx, and memory by the host's estimate. Passes its settings on.",
+            search_aliases=["upscale cost", "tile count", "vram estimate", "upscale size"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will be sampled."),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=1,
+                    max=65536,
+                    tooltip="Width of the small picture in pixels; not used where image is connected.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=1,
+                    max=65536,
+                    tooltip="Height of the small picture in pixels; not used where image is connected.",
+                ),
+                io.Float.Input(
+                    "scale", default=4.0, min=0.1, max=16.0, step=0.05, tooltip="How many times larger the result is."
+                ),
+                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="As in Tiled Region Sampler."),
+                io.Float.Input(
+                    "cfg",
+                    default=6.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="As in Tiled Region Sampler; 1 halves the work.",
+                ),
+                io.Int.Input("tile_size", default=512, min=64, max=8192, step=8, tooltip="As in Tiled Region Sampler."),
+                io.Int.Input("overlap", default=128, min=0, max=4096, step=8, tooltip="As in Tiled Region Sampler."),
+                io.Int.Input(
+                    "region_batch",
+                    default=0,
+                    min=0,
+                    max=256,
+                    advanced=True,
+                    tooltip="As in Tiled Region Sampler; 0: what fits beside the model.",
+                ),
+                io.Image.Input(
+                    "image", optional=True, tooltip="Takes width, height and the number of images from here."
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="plan", tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB."),
+                io.Int.Output(display_name="width", tooltip="Width of the result, in whole latent cells."),
+                io.Int.Output(display_name="height", tooltip="Height of the result, in whole latent cells."),
+                io.Int.Output(display_name="steps"),
+                io.Float.Output(display_name="cfg"),
+                io.Int.Output(display_name="tile_size"),
+                io.Int.Output(display_name="overlap"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        width: int,
+        height: int,
+        scale: float,
+        steps: int,
+        cfg: float,
+        tile_size: int,
+        overlap: int,
+        region_batch: int = 0,
+        image: io.Image.Type | None = None,
+    ) -> io.NodeOutput:
+        images, height, width = (1, height, width) if image is None else image.shape[:3]
+        cell = model.get_model_object("latent_format").spacial_downscale_ratio
+        width, height = (target_size(side, scale, cell) for side in (width, height))
+        options = RegionOptions(tile_size, overlap, rows=region_batch)
+        forecast, memory = plan(model, width, height, images, steps, options)
+        counts = asdict(forecast)
+        cells = counts.pop("latent_cells")
+        counts["region_calls"] = counts.pop("rows")
+        passes = 1 if cfg == 1.0 else 2
+        text = json.dumps(
+            {
+                "size": f"{width}x{height}",
+                **counts,
+                "latent_mpx": round(cells / 1e6, 6),
+                "latent_mpx_with_guidance": round(passes * cells / 1e6, 6),
+                **memory,
+            }
+        )
+        show_text(text, node_id_of(cls))
+        return io.NodeOutput(text, width, height, steps, cfg, tile_size, overlap)
+
+
+class RegionReport(io.ComfyNode):
+    """Shows where the steps went."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRRegionReport",
+            display_name="Region Report",
+            category=CATEGORY,
+            description="Lays the heat map of steps per region over a picture, with numbers and a colour scale, and puts the report into words.",
+            search_aliases=["heat map", "steps per region", "region map", "report"],
+            inputs=[
+                io.String.Input("report", force_input=True, tooltip="From Tiled Region Sampler."),
+                io.Image.Input("image", tooltip="The picture that was sampled, of any size."),
+                io.Float.Input(
+                    "opacity", default=0.45, min=0.0, max=1.0, step=0.05, tooltip="How much the map covers the picture."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="image", tooltip="At most 1024 pixels on its longer side, plus the scale."
+                ),
+                io.String.Output(display_name="summary", tooltip="The report in a few words."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, report: str, image: io.Image.Type, opacity: float) -> io.NodeOutput:
+        values = region_map.read_report(report)
+        rgb, _ = split_image(image)
+        picture = region_map.region_map(values, rgb.movedim(1, -1), opacity)
+        summary = describe(values)
+        show_text(summary, node_id_of(cls))
+        return io.NodeOutput(join_image(picture.movedim(-1, 1)), summary)
