@@ -49,9 +49,9 @@ def test_two_and_two_steps_are_four_steps_bit_for_bit(phase: str, pool: Pool, tm
     start = embedded.network(RECIPE).state_dict()
     for name in ("embed_latent.weight", "to_coarse.weight", "refine_out.weight"):
         start[name] = 0.05 * torch.randn(start[name].shape, generator=torch.Generator().manual_seed(3))
-    whole = embedded.run_phase(RECIPE, phase, pool, tmp_path / "whole", start)
-    embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start, until=2, save_every=2)
-    parts = embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start)
+    whole = embedded.run_phase(RECIPE, phase, pool, tmp_path / "whole", start, teacher=start)
+    embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start, teacher=start, until=2, save_every=2)
+    parts = embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start, teacher=start)
     assert states_equal(whole, parts)
     assert not states_equal(whole, start)
 
