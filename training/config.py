@@ -38,10 +38,11 @@ class RecipeConfig:
     regression: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=2400, batch=8, patch=32, lr=3e-3))
     teacher: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1200, batch=8, patch=32, lr=2.5e-3))
     student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=650, batch=8, patch=32, lr=1e-3))
+    polish: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=700, batch=8, patch=32, lr=2e-3))
     weights: StudentWeights = field(default_factory=StudentWeights)
     ema_decay: float = 0.998
     last_level_share: float = 0.3
     distill_batch: int = 2
-    teacher_chain: int = 4
+    teacher_chain: int = 2
     score_levels: int = 5
     clip_norm: float = 1.0

@@ -48,7 +48,7 @@ def network(recipe: RecipeConfig, start: dict[str, Tensor] | None = None) -> Pix
 
 def new_state(recipe: RecipeConfig, phase: str, start: dict[str, Tensor] | None = None) -> TrainState:
     model = network(recipe, start)
-    if phase != "teacher":
+    if phase in ("regression", "student"):
         # The regression's latent input is zero and the student's is noise that says nothing of the image: the gradient
         # would be rounding errors or chance, and Muon would make full steps of them.
         model.embed_latent.requires_grad_(False)
@@ -75,7 +75,7 @@ def objective(recipe: RecipeConfig, state: TrainState, teacher: dict[str, Tensor
         raise ValueError(f"model is {type(model).__name__}, expected PixelDenoiser")
     if state.phase == "regression":
         return regression_loss(model)
-    if state.phase == "teacher":
+    if state.phase in ("teacher", "polish"):
         return teacher_loss(model, recipe)
     if teacher is None:
         raise ValueError("the student phase needs the teacher's state: train the teacher first")
@@ -143,6 +143,8 @@ def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: 
     export(teacher, files["teacher"], recipe, "teacher")
     student = run_phase(recipe, "student", pool, folder, regression, teacher=teacher)
     export(student, files["student"], recipe, "student")
+    teacher = run_phase(recipe, "polish", pool, folder, teacher)
+    export(teacher, files["teacher"], recipe, "teacher")
 
 
 def export_checkpoint(recipe: RecipeConfig, folder: Path, phase: str, path: Path, kind: str) -> None:

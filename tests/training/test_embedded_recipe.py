@@ -24,6 +24,7 @@ RECIPE = RecipeConfig(
     regression=PHASE,
     teacher=PHASE,
     student=PHASE,
+    polish=PHASE,
     distill_batch=1,
     teacher_chain=2,
 )  # fmt: skip
@@ -93,7 +94,7 @@ def test_gradients_reach_every_parameter_that_the_phase_uses(phase: str, pool: P
     generator = torch.Generator().manual_seed(5)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    losses = {"regression": regression_loss(model), "teacher": teacher_loss(model, RECIPE), "student": student_loss(model, teacher, RECIPE)}  # fmt: skip
+    losses = {"regression": regression_loss(model), "teacher": teacher_loss(model, RECIPE), "polish": teacher_loss(model, RECIPE), "student": student_loss(model, teacher, RECIPE)}  # fmt: skip
     hr, lr = pool.batch(generator, 2, 8)
     losses[phase](hr, lr, generator)[0].backward()
     for name, parameter in model.named_parameters():
