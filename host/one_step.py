@@ -14,7 +14,7 @@ from ..models import registry
 from ..models.pixel_autoencoder import PixelAutoencoder
 from ..models.state_dict import StateDict, UnsupportedModelError, check_fit
 from ..pipelines import residual_shift_presets as presets
-from ..sampling.schedules import ResidualShiftSchedule
+from ..sampling.schedules import ResidualShiftSchedule, respace, shorten
 from . import files
 from .residual_shift import OPERATIONS, ResidualShiftVAE, host_attention, make_patcher, network_dtype
 
@@ -36,10 +36,17 @@ class OneStepSR:
     schedule: ResidualShiftSchedule
     one_step_only: bool
     summary: str
+    is_embedded: bool
 
     def is_dynamic(self) -> bool:
         """Asked by the host's cache."""
         return self.patcher.is_dynamic()
+
+    def schedule_of(self, steps: int) -> ResidualShiftSchedule:
+        """Schedule of a chain of 2 to T steps: respaced as the papers' code does, or with both ends kept for our own weights."""
+        if steps == self.schedule.num_steps:
+            return self.schedule
+        return shorten(self.schedule, steps) if self.is_embedded else respace(self.schedule, steps)
 
     @property
     def lq_factor(self) -> int:
@@ -74,7 +81,9 @@ def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> One
     schedule, one_step_only, summary = _training_facts(name, identified, preset, weights)
     vae = _autoencoder(autoencoder, config.latent_channels, identified.kind)
     patcher = _denoiser_patcher(path, schedule, vae.downscale_ratio, weights=weights)
-    return OneStepSR(patcher, vae, schedule, one_step_only, f"{identified.label}. {summary}")
+    return OneStepSR(
+        patcher, vae, schedule, one_step_only, f"{identified.label}. {summary}", identified.kind == "pixel_denoiser"
+    )
 
 
 def model_path(name: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..imaging.resize import resize
 from ..pipelines.one_step_sr import Chain, Plan, Tiling, upscale
-from ..sampling.schedules import ResidualShiftSchedule, respace
+from ..sampling.schedules import ResidualShiftSchedule
 from .one_step import OneStepSR
 from .residual_shift import ResidualShiftVAE
 from .runtime import HostRuntime, rows_that_fit
@@ -124,8 +124,7 @@ def chain_for(sr: OneStepSR, settings: Settings) -> tuple[Chain, ResidualShiftSc
             f"Got steps = {steps} for a chain of {sr.schedule.num_steps} ({sr.summary}): expected 0 (all), 1 or up to "
             f"{sr.schedule.num_steps}."
         )
-    schedule = sr.schedule if steps == sr.schedule.num_steps else respace(sr.schedule, steps)
-    return Chain.STOCHASTIC if settings.stochastic else Chain.DETERMINISTIC, schedule
+    return Chain.STOCHASTIC if settings.stochastic else Chain.DETERMINISTIC, sr.schedule_of(steps)
 
 
 def _tiling(sr: OneStepSR, settings: Settings) -> Tiling:

@@ -10,7 +10,7 @@ from ..models.pixel_autoencoder import PixelAutoencoder
 from ..models.pixel_denoiser import PixelDenoiser, precondition, upsampled_latent
 from ..sampling.residual_shift import last_index, prior_sample, q_sample, scale_input
 from ..sampling.samplers import Denoise, sample_deterministic
-from ..sampling.schedules import ResidualShiftSchedule
+from ..sampling.schedules import ResidualShiftSchedule, shorten
 from .config import RecipeConfig, StudentWeights
 from .loop import LossFn
 from .losses import distillation_loss, draw_times, high_frequency_score_distillation
@@ -43,17 +43,6 @@ def schedule_of(model: PixelDenoiser) -> ResidualShiftSchedule:
     """The schedule that travels in the model's buffers."""
     levels = tuple(model.sqrt_etas.tolist())
     return ResidualShiftSchedule(levels, float(model.kappa), tuple(range(len(levels))))
-
-
-def shortened(schedule: ResidualShiftSchedule, num_steps: int) -> ResidualShiftSchedule:
-    """num_steps evenly spaced entries, first and last included.
-
-    Unlike `respace` it keeps T - 1: on our evenly log-spaced levels the chain would otherwise begin at eta = 0.25, where
-    three quarters of the residual are expected in x_t but the prior, whose mean is y, has none.
-    """
-    kept = [round(i * (schedule.num_steps - 1) / (num_steps - 1)) for i in range(num_steps)]
-    levels = tuple(schedule.sqrt_etas[i] for i in kept)
-    return ResidualShiftSchedule(levels, schedule.kappa, tuple(schedule.timestep_map[i] for i in kept))
 
 
 def bound(model: PixelDenoiser, lq: Tensor) -> Denoise:
@@ -109,7 +98,7 @@ def student_loss(student: PixelDenoiser, teacher: PixelDenoiser, recipe: RecipeC
         some = slice(0, recipe.distill_batch)
         denoise = bound(teacher, lr[some])
         with torch.no_grad():
-            target = sample_deterministic(denoise, y[some], shortened(schedule, recipe.teacher_chain), noise[some])
+            target = sample_deterministic(denoise, y[some], shorten(schedule, recipe.teacher_chain), noise[some])
         times = draw_times(len(target), recipe.score_levels, generator)
         perturbation = torch.randn(target.shape, generator=generator)
         distill = distillation_loss(prediction[some], target).mean()
