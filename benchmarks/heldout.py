@@ -22,7 +22,7 @@ SETS: dict[str, tuple[str, ...]] = {
     "textures": ("brick.png", "grass.png", "gravel.png", "coins.png"),
     "docs": ("page.png", "text.png"),
 }  # fmt: skip
-TUNING = ("astronaut.png", "chelsea.png", "china.jpg")  # may be looked at while training, the others are not
+TUNING = ("astronaut.png", "chelsea.png", "china.jpg")  # settings were compared on these; no setting on the others
 QUALITIES = (60, 90, 68, 82, 75, 64, 86, 71)
 DEGRADATIONS = ("clean", "mild")
 

@@ -16,7 +16,8 @@ from ..models.pixel_autoencoder import PixelAutoencoder
 from ..models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig, upsampled_latent
 from ..sampling.noise import gaussian_field
 from ..sampling.samplers import Denoise, sample_ancestral, sample_deterministic, sample_one_step
-from ..sampling.schedules import ResidualShiftSchedule, respace
+from ..sampling.schedules import ResidualShiftSchedule, shorten
+from ..training.objectives import schedule_of
 
 Restorer = Callable[[Tensor], Tensor]  # (1, 3, h, w) in [0, 1] to (1, 3, 4h, 4w) in [0, 1]
 Chain = Callable[[Denoise, Tensor, ResidualShiftSchedule, Tensor], Tensor]
@@ -57,11 +58,6 @@ def load_denoiser(path: Path) -> PixelDenoiser:
     return model.eval().requires_grad_(False)
 
 
-def schedule_of(model: PixelDenoiser) -> ResidualShiftSchedule:
-    levels = tuple(model.sqrt_etas.tolist())
-    return ResidualShiftSchedule(levels, float(model.kappa), tuple(range(len(levels))))
-
-
 def network_restorer(model: PixelDenoiser, chain: Chain) -> Restorer:
     """A restorer that runs chain on the model with the fixed seed's noise."""
 
@@ -82,7 +78,7 @@ def without_noise(denoise: Denoise, y: Tensor, schedule: ResidualShiftSchedule, 
 
 
 def deterministic(steps: int) -> Chain:
-    return lambda denoise, y, schedule, noise: sample_deterministic(denoise, y, respace(schedule, steps), noise)
+    return lambda denoise, y, schedule, noise: sample_deterministic(denoise, y, shorten(schedule, steps), noise)
 
 
 def ancestral(steps: int) -> Chain:
@@ -90,7 +86,7 @@ def ancestral(steps: int) -> Chain:
         def step_noise(i: int) -> Tensor:
             return gaussian_field(y.shape[1:], seed=SEED, step=i + 1)[None]
 
-        return sample_ancestral(denoise, y, respace(schedule, steps), noise, step_noise)
+        return sample_ancestral(denoise, y, shorten(schedule, steps), noise, step_noise)
 
     return chain
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -66,12 +65,15 @@ def wavelet_decompose(image: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 def blur_level(image: Tensor, radius: int) -> Tensor:
     """One a trous step: the binomial kernel (1 2 1)/4 along each axis, dilated by radius, edges replicated."""
-    channels = image.shape[1]
-    line = torch.tensor([1.0, 2.0, 1.0], dtype=image.dtype, device=image.device) / 4
-    rows = line.view(1, 1, 3, 1).expand(channels, 1, 3, 1)
-    columns = line.view(1, 1, 1, 3).expand(channels, 1, 1, 3)
-    padded = F.pad(image, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, rows, dilation=radius, groups=channels), columns, dilation=radius, groups=channels)
+    return _binomial(_binomial(image, -2, radius), -1, radius)
+
+
+def _binomial(image: Tensor, dim: int, radius: int) -> Tensor:
+    # sums of shifted views: a dilated depthwise convolution of the same kernel is several times slower on a CPU
+    padding = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
+    padded, length = F.pad(image, padding, mode="replicate"), image.shape[dim]
+    before, middle, after = (padded.narrow(dim, start, length) for start in (0, radius, 2 * radius))
+    return (before + after).add_(middle, alpha=2).mul_(0.25)
 
 
 def lab_transfer(content: Tensor, style: Tensor) -> Tensor:

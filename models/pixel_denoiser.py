@@ -21,7 +21,7 @@ from torch import Tensor, nn
 SCALE = 4
 LATENT_CHANNELS = 3 * SCALE**2
 HALF_CHANNELS = LATENT_CHANNELS // 4  # the latent at twice the LR size
-DEFAULT_KAPPA = 0.5  # about four times the residual's deviation, where the papers' 2.0 fits unit-variance latents
+DEFAULT_KAPPA = 0.2  # 1.7 times the residual's deviation; the papers' 2.0 fits unit-variance latents
 DEFAULT_RESIDUAL_STD = 0.12
 
 
@@ -169,6 +169,8 @@ class PixelDenoiser(nn.Module):
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
                 with torch.no_grad():
                     parameter.mul_(gain)
+        latent_inputs = slice(self.config.feature_channels, self.config.feature_channels + HALF_CHANNELS)
+        nn.init.zeros_(self.refine_in.weight[:, latent_inputs])
 
     def level(self, timesteps: Tensor) -> Tensor:
         """sqrt(eta) (B,) float32 of raw indices, which may be fractional: linear between the grid's entries."""

@@ -7,7 +7,7 @@ import os
 
 from comfy_api.latest import io
 
-from ..host import files, one_step
+from ..host import files, one_step, upscale
 from ..host.images import join_image, split_image
 from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
@@ -190,9 +190,9 @@ class OneStepDistilledSR(io.ComfyNode):
         chain: str,
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
-        size = one_step.target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
-        settings = one_step.Settings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)
-        result, report = one_step.upscale_rgb(one_step_sr, rgb, size, settings)
+        size = upscale.target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
+        settings = upscale.Settings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)
+        result, report = upscale.upscale_rgb(one_step_sr, rgb, size, settings)
         if color_fix != NO_COLOR_FIX:
             result = match_color(result.clamp(0, 1), rgb, ColorFix(color_fix))
         return io.NodeOutput(join_image(result, alpha), json.dumps(report, indent=1))

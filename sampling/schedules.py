@@ -156,3 +156,16 @@ def respace(schedule: ResidualShiftSchedule, num_steps: int) -> ResidualShiftSch
     return ResidualShiftSchedule(
         tuple(schedule.sqrt_etas[i] for i in kept), schedule.kappa, tuple(schedule.timestep_map[i] for i in kept)
     )
+
+
+def shorten(schedule: ResidualShiftSchedule, num_steps: int) -> ResidualShiftSchedule:
+    """num_steps >= 2 evenly spaced entries of a schedule, first and last included (ours).
+
+    Unlike `respace` it keeps T - 1, where the prior has its mean: on evenly log-spaced levels a chain that begins lower finds
+    much of the residual missing from x_t.
+    """
+    if not 2 <= num_steps <= schedule.num_steps:
+        raise ValueError(f"Expected 2 to {schedule.num_steps} steps, got {num_steps}.")
+    kept = [round(i * (schedule.num_steps - 1) / (num_steps - 1)) for i in range(num_steps)]
+    levels = tuple(schedule.sqrt_etas[i] for i in kept)
+    return ResidualShiftSchedule(levels, schedule.kappa, tuple(schedule.timestep_map[i] for i in kept))

@@ -25,7 +25,7 @@ class StudentWeights:
     fidelity: float = 1.0
     distill: float = 0.5
     score: float = 0.25
-    energy: float = 0.015
+    energy: float = 0.006
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,13 @@ class RecipeConfig:
     pool_images: int = 2000
     network: PixelDenoiserConfig = field(default_factory=lambda: PixelDenoiserConfig(refine_channels=32))
     regression: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=2400, batch=8, patch=32, lr=3e-3))
-    teacher: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=900, batch=8, patch=32, lr=2e-3))
-    student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1300, batch=8, patch=32, lr=1.5e-3))
+    teacher: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1200, batch=8, patch=32, lr=2.5e-3))
+    student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=650, batch=8, patch=32, lr=1e-3))
+    polish: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=700, batch=8, patch=32, lr=2e-3))
     weights: StudentWeights = field(default_factory=StudentWeights)
     ema_decay: float = 0.998
     last_level_share: float = 0.3
     distill_batch: int = 2
-    teacher_chain: int = 4
+    teacher_chain: int = 2
     score_levels: int = 5
     clip_norm: float = 1.0

@@ -48,8 +48,9 @@ def network(recipe: RecipeConfig, start: dict[str, Tensor] | None = None) -> Pix
 
 def new_state(recipe: RecipeConfig, phase: str, start: dict[str, Tensor] | None = None) -> TrainState:
     model = network(recipe, start)
-    if phase == "regression":
-        # Its input is zero there: rounding errors would be its gradient, and Muon would make full steps of them.
+    if phase in ("regression", "student"):
+        # The regression's latent input is zero and the student's is noise that says nothing of the image: the gradient
+        # would be rounding errors or chance, and Muon would make full steps of them.
         model.embed_latent.requires_grad_(False)
     settings: PhaseConfig = getattr(recipe, phase)
     return TrainState(phase, 0, 0, model, Ema(model, recipe.ema_decay), make_optimizers(model, settings.lr))
@@ -74,7 +75,7 @@ def objective(recipe: RecipeConfig, state: TrainState, teacher: dict[str, Tensor
         raise ValueError(f"model is {type(model).__name__}, expected PixelDenoiser")
     if state.phase == "regression":
         return regression_loss(model)
-    if state.phase == "teacher":
+    if state.phase in ("teacher", "polish"):
         return teacher_loss(model, recipe)
     if teacher is None:
         raise ValueError("the student phase needs the teacher's state: train the teacher first")
@@ -88,6 +89,7 @@ def run_phase(
     folder: Path,
     start: dict[str, Tensor] | None,
     *,
+    teacher: dict[str, Tensor] | None = None,
     until: int | None = None,
     save_every: int = SAVE_EVERY,
 ) -> dict[str, Tensor]:
@@ -102,7 +104,7 @@ def run_phase(
         if current.step % save_every == 0 or current.step == settings.steps:
             save_checkpoint(path, current, text)
 
-    loss_fn = objective(recipe, state, start)
+    loss_fn = objective(recipe, state, teacher)
     stop = settings.steps if until is None else until
     train(state, settings, pool, loss_fn, seed=recipe.seed, until=stop, clip_norm=recipe.clip_norm, after_step=after_step)  # fmt: skip
     return averaged(state)
@@ -128,13 +130,21 @@ def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str
 
 
 def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: int = 1) -> None:
-    """All phases in order; each starts from the last one's averaged weights."""
+    """All phases in order; teacher and student both start from the regression's averaged weights.
+
+    Deviation from TAD-SR, whose student starts as its teacher: at this size and training time the teacher's own first step
+    is worse than the regression it came from.
+    """
     build_pool(folder / "pool", recipe.seed, recipe.pool_images, workers)
     pool = Pool.open(folder / "pool")
-    start: dict[str, Tensor] | None = None
-    for phase in PHASES:
-        start = run_phase(recipe, phase, pool, folder, start)
-        export(start, files[phase], recipe, phase)
+    regression = run_phase(recipe, "regression", pool, folder, None)
+    export(regression, files["regression"], recipe, "regression")
+    teacher = run_phase(recipe, "teacher", pool, folder, regression)
+    export(teacher, files["teacher"], recipe, "teacher")
+    student = run_phase(recipe, "student", pool, folder, regression, teacher=teacher)
+    export(student, files["student"], recipe, "student")
+    teacher = run_phase(recipe, "polish", pool, folder, teacher)
+    export(teacher, files["teacher"], recipe, "teacher")
 
 
 def export_checkpoint(recipe: RecipeConfig, folder: Path, phase: str, path: Path, kind: str) -> None:

@@ -20,7 +20,7 @@ log = logging.getLogger("adaptivesr")
 
 # (HR, LR, generator) -> scalar loss and named numbers to report.
 LossFn = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
-PHASES = ("regression", "teacher", "student")
+PHASES = ("regression", "teacher", "student", "polish")  # polish: more of the teacher's training
 
 
 def learning_rate(step: int, phase: PhaseConfig) -> float:

@@ -10,7 +10,7 @@ from ..models.pixel_autoencoder import PixelAutoencoder
 from ..models.pixel_denoiser import PixelDenoiser, precondition, upsampled_latent
 from ..sampling.residual_shift import last_index, prior_sample, q_sample, scale_input
 from ..sampling.samplers import Denoise, sample_deterministic
-from ..sampling.schedules import ResidualShiftSchedule, respace
+from ..sampling.schedules import ResidualShiftSchedule, shorten
 from .config import RecipeConfig, StudentWeights
 from .loop import LossFn
 from .losses import distillation_loss, draw_times, high_frequency_score_distillation
@@ -84,7 +84,7 @@ def student_loss(student: PixelDenoiser, teacher: PixelDenoiser, recipe: RecipeC
     """One step: fidelity to the truth, TAD-SR's distillation and score terms (eqs. 6-8), and local sharpness.
 
     Deviation from TAD-SR: the truth enters directly and no discriminator does. A teacher this small is no better than its
-    own first step, so distilling it alone can only lose; the chain is respaced for cost.
+    own first step, so distilling it alone can only lose; the chain is shortened for cost.
     """
     weights: StudentWeights = recipe.weights
 
@@ -98,7 +98,7 @@ def student_loss(student: PixelDenoiser, teacher: PixelDenoiser, recipe: RecipeC
         some = slice(0, recipe.distill_batch)
         denoise = bound(teacher, lr[some])
         with torch.no_grad():
-            target = sample_deterministic(denoise, y[some], respace(schedule, recipe.teacher_chain), noise[some])
+            target = sample_deterministic(denoise, y[some], shorten(schedule, recipe.teacher_chain), noise[some])
         times = draw_times(len(target), recipe.score_levels, generator)
         perturbation = torch.randn(target.shape, generator=generator)
         distill = distillation_loss(prediction[some], target).mean()

@@ -53,7 +53,7 @@ def build_pool(folder: Path, seed: int, count: int, workers: int = 1) -> None:
         chunks = (make_pairs(seed, start, CHUNK) for start in starts)
         _store(hr, lr, chunks, count)
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as executor:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
             _store(hr, lr, executor.map(make_pairs, [seed] * len(starts), starts, [CHUNK] * len(starts)), count)
     done.write_text(f"{seed} {count}")
 

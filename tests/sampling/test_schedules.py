@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from adaptivesr.sampling.schedules import ResidualShiftSchedule, residual_shift_schedule, respace
+from adaptivesr.sampling.schedules import ResidualShiftSchedule, residual_shift_schedule, respace, shorten
 
 FIFTEEN = (
     *(0.02, 0.11716508, 0.17630456, 0.23362892, 0.29157413, 0.35100928, 0.41235614, 0.47585773),
@@ -81,3 +81,18 @@ def test_one_step_is_not_a_respacing():
 def test_levels_rise_inside_the_unit_interval(levels):
     with pytest.raises(ValueError, match="rise"):
         ResidualShiftSchedule(levels, 2.0, (0, 1))
+
+
+@pytest.mark.parametrize("steps", [2, 4, 15])
+def test_a_shortened_chain_keeps_both_ends(steps):
+    whole = residual_shift_schedule()
+    short = shorten(whole, steps)
+    assert short.num_steps == steps
+    assert (short.timestep_map[0], short.timestep_map[-1]) == (0, 14)
+    assert short.sqrt_etas == tuple(whole.sqrt_etas[i] for i in short.timestep_map)
+
+
+def test_a_chain_cannot_be_shortened_to_one_step_or_lengthened():
+    for steps in (1, 16):
+        with pytest.raises(ValueError, match=f"got {steps}"):
+            shorten(residual_shift_schedule(), steps)

@@ -24,6 +24,7 @@ RECIPE = RecipeConfig(
     regression=PHASE,
     teacher=PHASE,
     student=PHASE,
+    polish=PHASE,
     distill_batch=1,
     teacher_chain=2,
 )  # fmt: skip
@@ -49,9 +50,9 @@ def test_two_and_two_steps_are_four_steps_bit_for_bit(phase: str, pool: Pool, tm
     start = embedded.network(RECIPE).state_dict()
     for name in ("embed_latent.weight", "to_coarse.weight", "refine_out.weight"):
         start[name] = 0.05 * torch.randn(start[name].shape, generator=torch.Generator().manual_seed(3))
-    whole = embedded.run_phase(RECIPE, phase, pool, tmp_path / "whole", start)
-    embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start, until=2, save_every=2)
-    parts = embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start)
+    whole = embedded.run_phase(RECIPE, phase, pool, tmp_path / "whole", start, teacher=start)
+    embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start, teacher=start, until=2, save_every=2)
+    parts = embedded.run_phase(RECIPE, phase, pool, tmp_path / "parts", start, teacher=start)
     assert states_equal(whole, parts)
     assert not states_equal(whole, start)
 
@@ -93,7 +94,7 @@ def test_gradients_reach_every_parameter_that_the_phase_uses(phase: str, pool: P
     generator = torch.Generator().manual_seed(5)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    losses = {"regression": regression_loss(model), "teacher": teacher_loss(model, RECIPE), "student": student_loss(model, teacher, RECIPE)}  # fmt: skip
+    losses = {"regression": regression_loss(model), "teacher": teacher_loss(model, RECIPE), "polish": teacher_loss(model, RECIPE), "student": student_loss(model, teacher, RECIPE)}  # fmt: skip
     hr, lr = pool.batch(generator, 2, 8)
     losses[phase](hr, lr, generator)[0].backward()
     for name, parameter in model.named_parameters():
