@@ -40,7 +40,8 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
     say("== tests (pytest)")
     # The console script, not `python -m pytest`: that would put our root on sys.path, where our `nodes` hides the host's.
     marks = "not weights" if has_accelerator() else "not weights and not gpu"
-    command = [env.script(environment, "pytest"), "tests", "-m", marks, *pytest_arguments]
+    named = any((env.ROOT / argument.split("::")[0]).exists() for argument in pytest_arguments)
+    command = [env.script(environment, "pytest"), *([] if named else ["tests"]), "-m", marks, *pytest_arguments]
     hosts = {"ADAPTIVESR_HOST": str(source), "ADAPTIVESR_OLDEST_HOST": str(oldest)}
     # The tests' networks are tiny: more threads only wait for one another, minutes long on a busy machine.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
