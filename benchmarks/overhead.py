@@ -127,9 +127,12 @@ def synchronize() -> None:
 def core_times(merge: MergeMode, steps: int) -> dict[str, float]:
     """Seconds of `sample_regions` and of the network in it, on a canvas of one image."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    network = TimedNetwork().to(device).requires_grad_(False)
-    x = torch.randn(1, 4, CANVAS, CANVAS, device=device)
+    draw = torch.Generator().manual_seed(0)
+    network = TimedNetwork().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=draw) * parameter[0].numel() ** -0.5)
+    network.to(device)
+    x = torch.randn(1, 4, CANVAS, CANVAS, generator=draw).to(device)
     sigmas = [10.0 * (1 - i / steps) for i in range(steps + 1)]
 
     def run(grid_of_sigmas: Sequence[float]) -> None:

@@ -19,9 +19,3 @@ class Ema:
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, parameter in module.named_parameters():
             self.values[name].lerp_(parameter, weight)
-
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Overwrites the parameters of module with the average."""
-        for name, parameter in module.named_parameters():
-            parameter.copy_(self.values[name])

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
@@ -110,7 +110,7 @@ def run_phase(
     return averaged(state)
 
 
-def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str, note: str = "") -> None:
+def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str) -> None:
     """Writes half-precision weights with float32 schedule buffers and a description of what they are."""
     small = {name: value.half() if value.ndim >= 1 and name != "sqrt_etas" else value for name, value in state.items()}
     small["one_step"] = torch.tensor(float(kind == "student"))
@@ -122,7 +122,6 @@ def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "seed": str(recipe.seed),
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
-        "note": note,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in small.items()}, path, metadata=metadata)
@@ -145,14 +144,6 @@ def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: 
     export(student, files["student"], recipe, "student")
     teacher = run_phase(recipe, "polish", pool, folder, teacher)
     export(teacher, files["teacher"], recipe, "teacher")
-
-
-def export_checkpoint(recipe: RecipeConfig, folder: Path, phase: str, path: Path, kind: str) -> None:
-    """Exports the averaged weights of a phase in progress, e.g. for a first look."""
-    tensors = load_file(folder / f"{phase}.safetensors")
-    state = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-    state |= {name[4:]: value for name, value in tensors.items() if name.startswith("ema.")}
-    export(state, path, recipe, kind, note=f"interim: {phase} checkpoint")
 
 
 def scaled(recipe: RecipeConfig, factor: float) -> RecipeConfig:
