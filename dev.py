@@ -84,6 +84,8 @@ def reenter(python: Path, argv: Sequence[str]) -> int:
 def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) -> int:
     """Hands over to the module behind the verb; its return value is the exit code (None is success)."""
     if options.verb == "golden":
+        source = importlib.import_module("adaptivesr.devtools.environment").host_source(environment)
+        importlib.import_module("adaptivesr.devtools.in_process").enter_host(source, cpu=True)
         result = importlib.import_module("adaptivesr.devtools.golden").run(options.folder)
     elif options.verb in ("bench", "train"):
         result = named_module(options.verb, options.name).main(rest)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import environment as env
-from .examples import FRONTEND_NOTE, WORKFLOWS, Link, Node, Workflow
+from .examples import WORKFLOWS
+from .examples.parts import FRONTEND_NOTE, Link, Node, Workflow
 from .server import running_host
 from .steps import say
 

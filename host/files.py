@@ -14,7 +14,18 @@ from ..models.state_dict import StateDict, UnsupportedModelError, canonicalize
 
 ONE_STEP = "adaptivesr_one_step"
 AUTOENCODER = "adaptivesr_autoencoder"
-FOLDERS = {ONE_STEP: "one_step", AUTOENCODER: "autoencoder"}
+STABLESR = "adaptivesr_stablesr"
+CFW = "adaptivesr_cfw"
+NOISE_PREDICTOR = "adaptivesr_noise_predictor"
+CONTROLNET = "adaptivesr_controlnet"
+FOLDERS = {
+    ONE_STEP: "one_step",
+    AUTOENCODER: "autoencoder",
+    STABLESR: "stablesr",
+    CFW: "cfw",
+    NOISE_PREDICTOR: "noise_predictor",
+    CONTROLNET: "controlnet",
+}
 """Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"

@@ -8,6 +8,7 @@ from .conditioning import EmptyPrompt, ResShiftConditioning
 from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
+from .sigmas import SpacedSigmas
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,
@@ -19,6 +20,7 @@ NODES: list[type[io.ComfyNode]] = [
     RegionSamplerNode,
     UpscalePlan,
     RegionReport,
+    SpacedSigmas,
 ]
 
 

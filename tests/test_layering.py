@@ -17,8 +17,8 @@ ALLOWED = {
     "training": {"models", "sampling", "imaging", "metrics"},
     "host": PURE,
     "nodes": PURE | {"host"},
-    "devtools": PURE | {"benchmarks"},
-    "benchmarks": PURE | {"devtools"},
+    "devtools": PURE | {"benchmarks", "host"},
+    "benchmarks": PURE | {"devtools", "host"},
     "__init__": {"nodes"},
 }
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "node_helpers"}

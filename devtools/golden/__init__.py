@@ -3,10 +3,15 @@
 A method is one module with a table `CHECKS: {file stem: function of a Golden}`; files are laid out as
 <method>/<file>.safetensors. Tensors under `w.` are weights and those with `in` in their dotted name are inputs; every
 other tensor is an expected result, and one that no check has compared counts as failed.
+
+Files that need the networks of the host (its UNet, its autoencoder) have their checks in `<method>_hosted`, which is only
+imported once the host is importable.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from pathlib import Path
 
 from .adadiffsr import CHECKS as ADADIFFSR
@@ -37,10 +42,19 @@ def run(directory: Path) -> int:
 
 def _report(path: Path) -> list[Result]:
     method = method_of(path)
-    results = check_file(path, METHODS.get(method, {}))
+    results = check_file(path, checks_of(method))
     for result in results:
         print(result.line(method, path.stem))
     return results
+
+
+def checks_of(method: str) -> Checks:
+    """All checks of a method; those with the host's networks only where the host can be imported."""
+    own = METHODS.get(method, {})
+    name = f"{__name__}.{method}_hosted"
+    if importlib.util.find_spec("comfy") is None or importlib.util.find_spec(name) is None:
+        return own
+    return {**own, **importlib.import_module(name).CHECKS}
 
 
 def check_file(path: Path, checks: Checks) -> list[Result]:

@@ -26,13 +26,22 @@ def copies(tmp_path):
     return folder
 
 
-def test_all_copied_files_pass(capsys):
-    assert golden.run(FILES) == 0
+METHODS = sorted(folder.name for folder in FILES.iterdir() if folder.name in golden.METHODS)
+# those below hosted/ need the host, and are run among its tests
+
+
+def test_the_methods_are_known():
+    assert set(METHODS) >= {"tad_sr", "stablesr", "adadiffsr"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_copied_files_pass(capsys, method):
+    assert golden.run(FILES / method) == 0
     lines = capsys.readouterr().out.splitlines()
     count = len(lines) - 1
     assert lines[-1] == f"{count} passed, 0 failed"
-    assert count > 200 and all(line.split()[-1] == "ok" and len(line.split()) == 4 for line in lines[:-1])
-    assert {line.split("/")[0] for line in lines[:-1]} >= {"tad_sr", "stablesr"}
+    assert count > 10 and all(line.split()[-1] == "ok" and len(line.split()) == 4 for line in lines[:-1])
+    assert {line.split("/")[0] for line in lines[:-1]} == {method}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""The host's own Stable Diffusion networks as plain modules, for golden vectors, benchmarks and training without a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.ops
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """Sizes of a Stable Diffusion UNet; the defaults are SD 2.1's."""
+
+    model_channels: int = 320
+    channel_mult: Sequence[int] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    attention_factors: Sequence[int] = (1, 2, 4)
+    """Downsampling factors at which residual blocks are followed by a transformer of depth 1."""
+    num_head_channels: int = 64
+    context_dim: int = 1024
+    in_channels: int = 4
+
+    def arguments(self) -> dict[str, Any]:
+        """What encoder and decoder of the host take in common."""
+        levels = range(len(self.channel_mult))
+        depth = [1 if 2**level in self.attention_factors else 0 for level in levels]
+        return {
+            "image_size": 32,
+            "in_channels": self.in_channels,
+            "model_channels": self.model_channels,
+            "num_res_blocks": [self.num_res_blocks] * len(self.channel_mult),
+            "channel_mult": list(self.channel_mult),
+            "transformer_depth": [depth[level] for level in levels for _ in range(self.num_res_blocks)],
+            "transformer_depth_middle": 1,
+            "context_dim": self.context_dim,
+            "use_linear_in_transformer": True,
+            "num_head_channels": self.num_head_channels,
+            "use_spatial_transformer": True,
+            "legacy": False,
+        }
+
+    def depth_output(self) -> list[int]:
+        """Transformer depth behind each residual block of the decoder, shallowest level first."""
+        levels = range(len(self.channel_mult))
+        depth = [1 if 2**level in self.attention_factors else 0 for level in levels]
+        return [depth[level] for level in levels for _ in range(self.num_res_blocks + 1)]
+
+
+def unet(shape: UNetShape, *, operations: Any = comfy.ops.disable_weight_init, **factory: Any) -> torch.nn.Module:
+    """A denoising UNet of the host whose weights are still to be loaded: (x, timesteps, context) -> eps or v."""
+    arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
+    return UNetModel(**arguments, operations=operations, **factory).eval()
