@@ -41,19 +41,17 @@ def sample_latent(
     sigmas = comfy.samplers.KSampler(
         model, schedule.steps, model.load_device, "euler", schedule.scheduler, schedule.denoise, model.model_options
     ).sigmas
-    guider = comfy.samplers.CFGGuider(with_region_memory(model, samples, options))
-    guider.set_conds(positive, negative)
-    guider.set_cfg(schedule.cfg)
-    sampler = RegionSampler(options)
-    result = guider.sample(
-        comfy.sample.prepare_noise(samples, schedule.seed, latent.get("batch_index")),
+    noise = comfy.sample.prepare_noise(samples, schedule.seed, latent.get("batch_index"))
+    result, report = sample_canvas(
+        model,
+        (positive, negative),
         samples,
-        sampler,
+        noise,
         sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, schedule.steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        cfg=schedule.cfg,
         seed=schedule.seed,
+        options=options,
+        mask=latent.get("noise_mask"),
     )
     kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
     settings = {
@@ -63,7 +61,37 @@ def sample_latent(
         "seed": schedule.seed,
     }
     sizes = {"tile_px": options.tile_px, "overlap_px": options.overlap_px}
-    return {**kept, "samples": result.to(mm.intermediate_device())}, {**settings, **sizes, **sampler.report}
+    return {**kept, "samples": result}, {**settings, **sizes, **report}
+
+
+def sample_canvas(
+    model: Any,
+    conditions: tuple[Any, Any],
+    samples: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    *,
+    cfg: float,
+    seed: int,
+    options: RegionOptions,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Any]]:
+    """Latents (B, C, h, w) sampled under the positive and negative conditioning from this noise, and the sampler's report."""
+    guider = comfy.samplers.CFGGuider(with_region_memory(model, samples, options))
+    guider.set_conds(*conditions)
+    guider.set_cfg(cfg)
+    sampler = RegionSampler(options)
+    result = guider.sample(
+        noise,
+        samples,
+        sampler,
+        sigmas,
+        denoise_mask=mask,
+        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return result.to(mm.intermediate_device()), sampler.report
 
 
 def _fitting(model: Any, latent: dict[str, Any]) -> Tensor:

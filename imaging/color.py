@@ -1,9 +1,11 @@
-"""Colour of one image given to another: wavelet, AdaIN and Lab transfer on whole frames (B, C, H, W)."""
+"""Colour of one image given to another: wavelet, AdaIN, Lab and YCbCr transfer on whole frames (B, C, H, W)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +18,7 @@ class ColorFix(str, Enum):
     WAVELET = "wavelet"
     ADAIN = "adain"
     LAB = "lab"
+    YCBCR = "ycbcr"
 
 
 def match_color(image: Tensor, reference: Tensor, mode: ColorFix, levels: int = 5) -> Tensor:
@@ -29,7 +32,7 @@ def match_color(image: Tensor, reference: Tensor, mode: ColorFix, levels: int = 
         return wavelet_color_fix(image, reference, levels)
     if mode is ColorFix.ADAIN:
         return adain(image, reference)
-    return lab_transfer(image, reference)
+    return lab_transfer(image, reference) if mode is ColorFix.LAB else ycbcr_transfer(image, reference)
 
 
 def adain(content: Tensor, style: Tensor, eps: float = 1e-5) -> Tensor:
@@ -81,3 +84,31 @@ def lab_transfer(content: Tensor, style: Tensor) -> Tensor:
     import kornia.color as kc  # noqa: PLC0415  costs over a second, and only this mode needs it
 
     return kc.lab_to_rgb(adain(kc.rgb_to_lab(content.clamp(0, 1)), kc.rgb_to_lab(style)), clip=False)
+
+
+# ITU-R BT.601 with 8-bit levels, as Matlab's rgb2ycbcr has it; kornia's conversion is the full-range one.
+_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
+_YCBCR_OFFSET = (16.0, 128.0, 128.0)
+_RGB = ((0.00456621, 0.0, 0.00625893), (0.00456621, -0.00153632, -0.00318811), (0.00456621, 0.00791071, 0.0))
+_RGB_OFFSET = (-222.921, 135.576, -276.836)
+
+
+def rgb_to_ycbcr(image: Tensor) -> Tensor:
+    """RGB (B, 3, H, W) in [0, 1] -> luma and chroma (BT.601, 8-bit levels over 255), clamped to [0, 1]."""
+    return (_mix(image, _YCBCR, _YCBCR_OFFSET) / 255.0).clamp(0, 1)
+
+
+def ycbcr_to_rgb(image: Tensor) -> Tensor:
+    """Inverse of `rgb_to_ycbcr` with Matlab's rounded coefficients, clamped to [0, 1]."""
+    return (_mix(image * 255.0**2, _RGB, _RGB_OFFSET) / 255.0).clamp(0, 1)
+
+
+def ycbcr_transfer(content: Tensor, style: Tensor) -> Tensor:
+    """The luma of content with the chroma of style. RGB in [0, 1]."""
+    luma, chroma = rgb_to_ycbcr(content)[:, :1], rgb_to_ycbcr(style)[:, 1:]
+    return ycbcr_to_rgb(torch.cat([luma, chroma], dim=1))
+
+
+def _mix(image: Tensor, matrix: Sequence[Sequence[float]], offset: Sequence[float]) -> Tensor:
+    weights = torch.tensor(matrix, dtype=image.dtype, device=image.device)
+    return torch.einsum("ij,bjhw->bihw", weights, image) + weights.new_tensor(offset)[:, None, None]

@@ -39,18 +39,26 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 def reflect_to(image: Tensor, height: int, width: int) -> Tensor:
     """Extends the image to (height, width) at the right and bottom by (repeated) reflection about the last pixel."""
+    return reflect_around(image, 0, 0, height, width)
+
+
+def reflect_around(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    """Extends the image to (height, width), with `top` rows and `left` columns of them before it, by (repeated) reflection."""
     rows, columns = image.shape[-2:]
     if height > rows:
-        image = image.index_select(-2, reflected_indices(rows, height, image.device))
+        image = image.index_select(-2, reflected_indices(rows, height, image.device, before=top))
     if width > columns:
-        image = image.index_select(-1, reflected_indices(columns, width, image.device))
+        image = image.index_select(-1, reflected_indices(columns, width, image.device, before=left))
     return image
 
 
-def reflected_indices(length: int, padded: int, device: torch.device) -> Tensor:
-    """Source index of each of `padded` positions when a line of `length` is reflected to and fro without repeating its ends."""
+def reflected_indices(length: int, padded: int, device: torch.device, *, before: int = 0) -> Tensor:
+    """Source index of each of `padded` positions when a line of `length` is reflected to and fro without repeating its ends.
+
+    `before` positions come before the line.
+    """
     if length == 1:
         return torch.zeros(padded, dtype=torch.long, device=device)
     period = 2 * (length - 1)
-    position = torch.arange(padded, device=device) % period  # (padded,)
+    position = (torch.arange(padded, device=device) - before) % period  # (padded,)
     return torch.minimum(position, period - position)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from . import residual_unet_config, vq_autoencoder
+from . import noise_predictor, residual_unet_config, vq_autoencoder
+from .noise_predictor import NoisePredictor
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet
 from .vq_autoencoder import VQAutoencoder
@@ -23,6 +24,8 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
                 vq_autoencoder.encode_bytes(network.config, height, width, dtype_size),
                 vq_autoencoder.decode_bytes(network.config, height, width, dtype_size),
             )
+        case NoisePredictor():
+            return noise_predictor.activation_bytes(network.config, height, width, dtype_size)
         case PixelDenoiser():
             return _pixel_denoiser_bytes(network.config, height, width, dtype_size)
         case _:

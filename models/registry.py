@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .layers import Attention
+from .noise_predictor import TIME_KEY, NoisePredictor, NoisePredictorConfig
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
 from .state_dict import StateDict, UnsupportedModelError, canonicalize, describe_keys
@@ -55,6 +56,11 @@ def _residual_unet(sd: StateDict) -> Identified:
     return Identified("residual_unet", config.label, config)
 
 
+def _noise_predictor(sd: StateDict) -> Identified:
+    config = NoisePredictorConfig.from_state_dict(sd)
+    return Identified("noise_predictor", config.label, config)
+
+
 def _vq_autoencoder(sd: StateDict) -> Identified:
     config = VQConfig.from_state_dict(sd)
     return Identified("vq_autoencoder", config.label, config)
@@ -74,6 +80,7 @@ TABLE = (
         ("input_blocks.0.0.weight", "out.2.weight"),
         _residual_unet,
     ),
+    Row("noise_predictor", "an InvSR noise predictor", (TIME_KEY, "encoder.conv_out.weight"), _noise_predictor),
     Row("vq_autoencoder", "a VQ autoencoder", ("quantize.embedding.weight",), _vq_autoencoder),
 )
 
@@ -102,6 +109,8 @@ def build(
             return ResidualUNet(cast("ResidualUNetConfig", identified.config), attention=attention, **factory)
         case "vq_autoencoder":
             return VQAutoencoder(cast("VQConfig", identified.config), attention=attention, **factory)
+        case "noise_predictor":
+            return NoisePredictor(cast("NoisePredictorConfig", identified.config), attention=attention, **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
         case _:

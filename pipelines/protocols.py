@@ -57,3 +57,24 @@ class Runtime(Protocol):
     def is_out_of_memory(self, error: Exception) -> bool:
         """Whether the error means that a smaller batch may succeed."""
         ...
+
+
+class StartNoisePredictor(Protocol):
+    """Predicts the distribution of the start noise from tiles of the LR image (`models.noise_predictor`)."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the LR image along one latent cell."""
+        ...
+
+    def __call__(self, lr: Tensor, index: int, *, full_precision: bool = False) -> tuple[Tensor, Tensor]:
+        """LR tiles (N, 3, h * f, w * f) in [0, 1] and a start index -> mean and deviation (N, C, h, w), float32."""
+        ...
+
+
+class LatentSampler(Protocol):
+    """Brings latents from their start noise to a clean picture."""
+
+    def __call__(self, latent: Tensor, noise: Tensor) -> Tensor:
+        """Latents of the enlarged image and the start noise, (N, C, h, w) each -> clean latents, alike."""
+        ...

@@ -15,6 +15,7 @@ import importlib.util
 from pathlib import Path
 
 from .adadiffsr import CHECKS as ADADIFFSR
+from .invsr import CHECKS as INVSR
 from .stablesr import CHECKS as STABLESR
 from .tad_sr import CHECKS as TAD_SR
 from .vectors import Checks, Golden, Result, failure
@@ -24,7 +25,7 @@ METHODS: dict[str, Checks] = {
     "tad_sr": TAD_SR,
     "stablesr": STABLESR,
     "adadiffsr": ADADIFFSR,
-    "invsr": {},
+    "invsr": INVSR,
     "tasr": {},
 }
 

@@ -1,0 +1,109 @@
+"""NOISE_PREDICTOR: how it is loaded, and its network as the pipelines want it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import torch
+from torch import Tensor
+
+from ..models import registry
+from ..models.memory import activation_bytes
+from ..models.noise_predictor import NoisePredictorConfig
+from ..models.state_dict import StateDict, UnsupportedModelError, check_fit
+from ..pipelines.start_noise import Patches
+from . import files
+from .residual_shift import OPERATIONS, host_attention, network_dtype
+from .runtime import rows_that_fit
+
+KIND = "noise_predictor"
+
+
+@dataclass(frozen=True)
+class NoisePredictorModel:
+    """What NOISE_PREDICTOR carries: a patcher of `models.noise_predictor.NoisePredictor`, and what it is in words."""
+
+    patcher: Any
+    summary: str
+    dtype: torch.dtype
+    """Type of the activations: that of the weights, unless the host casts them for its device."""
+
+    def is_dynamic(self) -> bool:
+        """Asked by the host's cache."""
+        return self.patcher.is_dynamic()
+
+    @property
+    def config(self) -> NoisePredictorConfig:
+        """Sizes of the network."""
+        return self.patcher.model.config
+
+
+class HostPredictor:
+    """`pipelines.protocols.StartNoisePredictor` of a patcher, which is loaded for every call: VAE and MODEL may push it out."""
+
+    def __init__(self, model: NoisePredictorModel) -> None:
+        self._model, self._patcher = model, model.patcher
+        self.factor = model.config.factor
+
+    def __call__(self, lr: Tensor, index: int, *, full_precision: bool = False) -> tuple[Tensor, Tensor]:
+        dtype, device = torch.float32 if full_precision else self._model.dtype, self._patcher.load_device
+        cells = lr.shape[2] // self.factor, lr.shape[3] // self.factor
+        need = len(lr) * activation_bytes(self._patcher.model, *cells, mm.dtype_size(dtype))
+        mm.load_models_gpu([self._patcher], memory_required=need)
+        network, times = self._patcher.model, torch.full((len(lr),), float(index), device=device)
+        found = network.distribution(network(lr.to(device, dtype), times))
+        return found.mean.cpu(), found.std.cpu()
+
+
+def load_noise_predictor(name: str) -> NoisePredictorModel:
+    """The predictor in a file of models/adaptivesr/noise_predictor.
+
+    Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or does not fit.
+    """
+    path = files.find_file(files.NOISE_PREDICTOR, name)
+    weights = files.load_file(path)
+    try:
+        identified = registry.identify(weights)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"'{name}': {error}") from error
+    if identified.kind != KIND:
+        raise UnsupportedModelError(
+            f"'{name}' holds a {identified.label}: expected an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth; "
+            "move the file to the folder of its kind."
+        )
+    patcher = _patcher(path, weights=weights)
+    stored = network_dtype(weights)
+    return NoisePredictorModel(patcher, identified.label, mm.unet_manual_cast(stored, patcher.load_device) or stored)
+
+
+def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
+    """Patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
+    weights = files.load_file(path) if weights is None else weights
+    identified = registry.identify(weights)
+    plain = registry.build(identified, device="meta")
+    names = plain.state_dict()
+    # Whatever else a file holds is passed over, as the published loader does; what is missing is not.
+    fitting = check_fit(plain, {key: value for key, value in weights.items() if key in names})
+    dtype = network_dtype(fitting)
+    network = registry.build(
+        identified, operations=OPERATIONS, device=mm.unet_offload_device(), dtype=dtype, attention=host_attention
+    )
+    network.requires_grad_(False).eval()
+    mm.archive_model_dtypes(network)
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = kind(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+    network.load_state_dict(fitting, strict=True, assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (_patcher, (path,))
+    return patcher
+
+
+def with_rows(model: NoisePredictorModel, patches: Patches) -> Patches:
+    """`patches` with rows 0 get as many in one call as the host's memory takes."""
+    if patches.rows:
+        return patches
+    cells = patches.size // model.config.factor
+    row = activation_bytes(model.patcher.model, cells, cells, mm.dtype_size(model.dtype))
+    return replace(patches, rows=rows_that_fit(model.patcher.load_device, row))
