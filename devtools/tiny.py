@@ -11,10 +11,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from ..models.noise_predictor import NoisePredictor, NoisePredictorConfig
 from ..models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .client import Client, Prompt
 
 TINY = PixelDenoiserConfig(channels=8, blocks=1, refine_channels=8, feature_channels=4, time_channels=8, num_steps=15)
+PREDICTOR = NoisePredictorConfig(
+    (64, 128), (1, 1), sinusoid_dim=128, time_channels=64, out_channels=8, mid_attention=True
+)
+TINY_PREDICTOR = "tiny_noise_predictor.safetensors"
 STUDENT, TEACHER, BROKEN = "tiny_student.safetensors", "tiny_teacher.safetensors", "broken.safetensors"
 
 
@@ -30,8 +35,26 @@ def put_tiny_models(base: Path) -> None:
                 parameter.normal_(0, 0.05, generator=generator)
             network.one_step.fill_(one_step)
         save_file(network.state_dict(), folder / name)
+    put_tiny_noise_predictor(base)
     whole = (folder / STUDENT).read_bytes()
     (folder / BROKEN).write_bytes(whole[: len(whole) // 2])
+
+
+def put_tiny_noise_predictor(base: Path, name: str = TINY_PREDICTOR, seed: int = 0) -> Path:
+    """A random noise predictor of the published layout, smaller, whose noise is about standard normal; returns its path."""
+    path = base / "models" / "adaptivesr" / "noise_predictor" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network = NoisePredictor(PREDICTOR)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
+            else:
+                parameter.fill_(1.0 if "norm" in key and key.endswith("weight") else 0.0)
+        network.encoder.conv_out.weight *= 0.2
+    save_file(network.state_dict(), path)
+    return path
 
 
 def default_inputs(info: dict[str, Any], class_type: str) -> dict[str, Any]:

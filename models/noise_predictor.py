@@ -107,15 +107,9 @@ class NoisePredictorConfig:
 def activation_bytes(config: NoisePredictorConfig, height: int, width: int, dtype_size: int) -> int:
     """Upper estimate of the peak activations for ONE latent of (height, width) cells, with fused attention."""
     pixels = height * width * config.factor**2
-    before = [config.channels[0], *config.channels[:-1]]
-    peak = 0.0
-    for level, (inner, outer) in enumerate(zip(before, config.channels)):
-        # A residual block holds its input, a normalised float32 copy and what comes out; attention holds its input, the
-        # normalised tokens, q, k, v and the result.
-        block = inner * dtype_size + outer * (3 * dtype_size + 8)
-        attention = outer * 7 * dtype_size
-        peak = max(peak, max(block, attention) * pixels / 4**level)
-    return int(peak)
+    # Attention is the dearest: its input, the tokens and their contiguous copy, q, k, v and theirs, what comes out and its copy.
+    maps = max(11 * width / 4**level for level, width in enumerate(config.channels))
+    return int(maps * pixels * dtype_size)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,13 @@ def test_adain_and_wavelet_equal_the_reference():
     torch.testing.assert_close(color.wavelet_color_fix(content, style), GOLDEN["out.wavelet"], atol=1e-5, rtol=0)
 
 
+def test_luma_is_kept_and_chroma_taken(pair):
+    image, reference = pair[0] * 0.4 + 0.3, pair[0].flip(1) * 0.2 + 0.4  # far from the gamut's edge
+    fixed = color.rgb_to_ycbcr(color.ycbcr_transfer(image, reference))
+    torch.testing.assert_close(fixed[:, :1], color.rgb_to_ycbcr(image)[:, :1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(fixed[:, 1:], color.rgb_to_ycbcr(reference)[:, 1:], atol=1e-4, rtol=0)
+
+
 def test_moments_become_those_of_the_reference(pair):
     image, reference = pair
     fixed = color.adain(image, reference)

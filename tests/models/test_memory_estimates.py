@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from adaptivesr.models import registry
+from adaptivesr.models import memory, noise_predictor, registry
 from adaptivesr.models.residual_unet import activation_bytes
 from adaptivesr.models.vq_autoencoder import decode_bytes, encode_bytes
 from torch import nn
@@ -101,3 +101,14 @@ def test_autoencoder_estimates_bound_the_peaks(name, size, dtype):
 def test_estimates_grow_with_the_area():
     config, _ = build("resshift_x4", torch.float16)
     assert activation_bytes(config, 128, 128, 2) == 4 * activation_bytes(config, 64, 64, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("size", [(64, 64), (128, 64)])
+def test_noise_predictor_estimate_bounds_the_peak(size, dtype):
+    config, network = build("noise_predictor", dtype)
+    image = torch.empty(1, 3, *(side * config.factor for side in size), dtype=dtype, device="meta")
+    peak = measured(network, image, torch.empty(1, device="meta"))
+    estimate = noise_predictor.activation_bytes(config, *size, dtype.itemsize)
+    assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)
+    assert memory.activation_bytes(network, *size, dtype.itemsize) == estimate
