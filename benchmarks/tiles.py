@@ -2,7 +2,7 @@
 
 Counts must be those that Upscale Plan forecast, else the benchmark fails. Seconds are the host's for the sampler node alone;
 seams are those of the latents, against the full frame at the same places. The checkpoint is the small one of our tests, so
-that a CPU can do it: look at calls and latent Mpx, not at the pictures.
+that a CPU can do it: look at calls and latent Mpx, not at the pictures. InvSR's rows are described in `invsr_tiles`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from ..devtools.client import Client, Event, Prompt, Run
 from ..devtools.demo import PHOTO
 from ..devtools.server import Server, running_host
 from ..devtools.steps import StepError
+from ..devtools.tiny import put_tiny_noise_predictor
 from ..imaging.tiles import Region, grid
 from ..metrics.seams import seam_ratio
 from ..sampling.adaptive.regions import MergeMode
+from . import invsr_tiles
 from .report import write_report
 
-CELL, SCALE = 8, 4
+CELL, SCALE, GOAL_SIZE = 8, 4, 512
 COUNTED = ("images", "tiles", "calls", "region_calls", "latent_mpx")
 PICTURE = "bench_tiles.png"
 Row = dict[str, float]
@@ -147,6 +149,18 @@ def contest(server: Server, options: argparse.Namespace) -> dict[str, Row]:
     return rows
 
 
+def invsr_contest(server: Server, options: argparse.Namespace) -> dict[str, Row]:
+    """InvSR's rows by mode; latent regions must keep within their goal where the picture has the size it is set for."""
+    rows: dict[str, Row] = {}
+    with server.client() as client:
+        for order in invsr_tiles.ORDERS:
+            run, seconds = run_timed(client, invsr_tiles.graph(PICTURE, order, options.rows))
+            rows[order] = invsr_tiles.row_of(run, seconds)
+    if options.size == GOAL_SIZE:
+        invsr_tiles.check_goal(rows[invsr_tiles.ORDERS[0]])
+    return rows
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench tiles", description=__doc__)
     parser.add_argument(
@@ -163,10 +177,12 @@ def main(argv: list[str]) -> int:
 
     def prepare(base: Path) -> None:
         put_small_checkpoint(base)
+        put_tiny_noise_predictor(base)
         Image.open(PHOTO).convert("RGB").resize((options.size, options.size)).save(base / "input" / PICTURE)
 
     with running_host(env.host_source(env.ensure_environment()), prepare=prepare) as server:
         rows = contest(server, options)
+        invsr = invsr_contest(server, options)
     frame = rows.get("KSampler, full frame", {}).get("seam")
     lines = [
         f"{options.size} -> {SCALE * options.size} pixels, small SD 2 checkpoint, {options.steps} steps of euler, cfg {options.cfg:g}, "
@@ -181,5 +197,6 @@ def main(argv: list[str]) -> int:
         lines.append(
             f"| {name} | {row['calls']:.0f} | {row['latent_mpx']:.3f} | {row['seconds']:.1f} | {row['seam']:.3f} | {against} |"
         )
-    write_report("tiles", {"rows": rows, **vars(options)}, lines)
+    lines += ["", *invsr_tiles.table(invsr, options.size, SCALE)]
+    write_report("tiles", {**vars(options), "samplers": rows, "invsr": invsr}, lines)
     return 0

@@ -75,7 +75,7 @@ def load_noise_predictor(name: str) -> NoisePredictorModel:
             "move the file to the folder of its kind."
         )
     patcher = _patcher(path, weights=weights)
-    stored = network_dtype(weights)
+    stored = network_dtype(_fitting(identified, weights))
     return NoisePredictorModel(patcher, identified.label, mm.unet_manual_cast(stored, patcher.load_device) or stored)
 
 
@@ -83,10 +83,7 @@ def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bo
     """Patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
     weights = files.load_file(path) if weights is None else weights
     identified = registry.identify(weights)
-    plain = registry.build(identified, device="meta")
-    names = plain.state_dict()
-    # Whatever else a file holds is passed over, as the published loader does; what is missing is not.
-    fitting = check_fit(plain, {key: value for key, value in weights.items() if key in names})
+    fitting = _fitting(identified, weights)
     dtype = network_dtype(fitting)
     network = registry.build(
         identified, operations=OPERATIONS, device=mm.unet_offload_device(), dtype=dtype, attention=host_attention
@@ -98,6 +95,13 @@ def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bo
     network.load_state_dict(fitting, strict=True, assign=patcher.is_dynamic())
     patcher.cached_patcher_init = (_patcher, (path,))
     return patcher
+
+
+def _fitting(identified: registry.Identified, weights: StateDict) -> StateDict:
+    """The network's own tensors. Whatever else a file holds is passed over, as the published loader does; a lack is not."""
+    plain = registry.build(identified, device="meta")
+    names = plain.state_dict()
+    return check_fit(plain, {key: value for key, value in weights.items() if key in names})
 
 
 def with_rows(model: NoisePredictorModel, patches: Patches) -> Patches:

@@ -28,7 +28,7 @@ class WaveletColorFix(io.ComfyNode):
                     "mode",
                     options=[mode.value for mode in ColorFix],
                     default=ColorFix.WAVELET.value,
-                    tooltip="wavelet: the reference's low frequencies (StableSR's choice for local tints). adain: mean and deviation of each RGB channel (StableSR's default). lab: mean and deviation of each CIELAB channel.",
+                    tooltip="wavelet: the reference's low frequencies (StableSR's choice for local tints). adain: mean and deviation of each RGB channel (StableSR's default). lab: mean and deviation of each CIELAB channel. ycbcr: brightness stays, colour is the reference's (InvSR).",
                 ),
                 io.Int.Input(
                     "levels",
