@@ -153,36 +153,18 @@ def invsr_contest(server: Server, options: argparse.Namespace) -> dict[str, Row]
     """InvSR's rows by mode; latent regions must keep within their goal where the picture has the size it is set for."""
     rows: dict[str, Row] = {}
     with server.client() as client:
-        for order in invsr_tiles.ORDERS:
+        for order in invsr_tiles.ORDERS if options.run_chop else invsr_tiles.ORDERS[:1]:
             run, seconds = run_timed(client, invsr_tiles.graph(PICTURE, order, options.rows))
             rows[order] = invsr_tiles.row_of(run, seconds)
+    if not options.run_chop:
+        rows[f"{invsr_tiles.ORDERS[1]}, counted and not run"] = invsr_tiles.chop_counts(options.size, SCALE)
     if options.size == GOAL_SIZE:
         invsr_tiles.check_goal(rows[invsr_tiles.ORDERS[0]])
     return rows
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench tiles", description=__doc__)
-    parser.add_argument(
-        "--size", type=int, default=512, help="side of the small picture in pixels (512), a multiple of 8"
-    )
-    parser.add_argument("--steps", type=int, default=2, help="sampling steps (2)")
-    parser.add_argument("--cfg", type=float, default=1.0, help="guidance (1: off)")
-    parser.add_argument("--denoise", type=float, default=0.35, help="share of noise (0.35)")
-    parser.add_argument("--tile", type=int, default=512, help="tile in pixels (512)")
-    parser.add_argument("--overlap", type=int, default=128, help="overlap in pixels (128)")
-    parser.add_argument("--rows", type=int, default=1, help="regions in one call (1)")
-    parser.add_argument("--no-full-frame", action="store_true", help="leave out the host's full-frame sampler")
-    options = parser.parse_args(argv)
-
-    def prepare(base: Path) -> None:
-        put_small_checkpoint(base)
-        put_tiny_noise_predictor(base)
-        Image.open(PHOTO).convert("RGB").resize((options.size, options.size)).save(base / "input" / PICTURE)
-
-    with running_host(env.host_source(env.ensure_environment()), prepare=prepare) as server:
-        rows = contest(server, options)
-        invsr = invsr_contest(server, options)
+def report_samplers(rows: dict[str, Row], options: argparse.Namespace) -> None:
+    """Writes `results/tiles`."""
     frame = rows.get("KSampler, full frame", {}).get("seam")
     lines = [
         f"{options.size} -> {SCALE * options.size} pixels, small SD 2 checkpoint, {options.steps} steps of euler, cfg {options.cfg:g}, "
@@ -197,6 +179,36 @@ def main(argv: list[str]) -> int:
         lines.append(
             f"| {name} | {row['calls']:.0f} | {row['latent_mpx']:.3f} | {row['seconds']:.1f} | {row['seam']:.3f} | {against} |"
         )
-    lines += ["", *invsr_tiles.table(invsr, options.size, SCALE)]
-    write_report("tiles", {**vars(options), "samplers": rows, "invsr": invsr}, lines)
+    write_report("tiles", {**vars(options), "samplers": rows}, lines)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench tiles", description=__doc__)
+    parser.add_argument(
+        "--size", type=int, default=512, help="side of the small picture in pixels (512), a multiple of 8"
+    )
+    parser.add_argument("--steps", type=int, default=2, help="sampling steps (2)")
+    parser.add_argument("--cfg", type=float, default=1.0, help="guidance (1: off)")
+    parser.add_argument("--denoise", type=float, default=0.35, help="share of noise (0.35)")
+    parser.add_argument("--tile", type=int, default=512, help="tile in pixels (512)")
+    parser.add_argument("--overlap", type=int, default=128, help="overlap in pixels (128)")
+    parser.add_argument("--rows", type=int, default=1, help="regions in one call (1)")
+    parser.add_argument("--no-full-frame", action="store_true", help="leave out the host's full-frame sampler")
+    parser.add_argument("--part", choices=["all", "samplers", "invsr"], default="all", help="which tables (all)")
+    parser.add_argument("--run-chop", action="store_true", help="run InvSR's pixel chop too, and do not only count it")
+    options = parser.parse_args(argv)
+
+    def prepare(base: Path) -> None:
+        put_small_checkpoint(base)
+        put_tiny_noise_predictor(base)
+        Image.open(PHOTO).convert("RGB").resize((options.size, options.size)).save(base / "input" / PICTURE)
+
+    with running_host(env.host_source(env.ensure_environment()), prepare=prepare) as server:
+        if options.part != "invsr":
+            report_samplers(contest(server, options), options)
+        if options.part != "samplers":
+            rows = invsr_contest(server, options)
+            write_report(
+                "tiles_invsr", {"size": options.size, "rows": rows}, invsr_tiles.table(rows, options.size, SCALE)
+            )
     return 0
