@@ -86,7 +86,8 @@ def check_goal(row: Mapping[str, float]) -> None:
 def table(rows: Mapping[str, Mapping[str, float]], size: int, scale: int) -> Sequence[str]:
     """Lines of the report."""
     lines = [
-        f"InvSR Upscale, 1 step, {size} -> {scale * size} pixels, patches of 128 LR pixels; seconds are the node's, VAE included.",
+        f"InvSR Upscale, 1 step, {size} -> {scale * size} pixels, patches of 128 LR pixels; look at the counts: seconds are "
+        "those of the node, VAE included, on a machine that may have done other work.",
         "",
         "| mode | predictor patches | model calls | latent Mpx | encoded Mpx | decoded Mpx | decoded / output | seconds |",
         "|---|---|---|---|---|---|---|---|",
