@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from ...imaging import color, degradation
 from ...imaging.padding import to_chop
 from ...imaging.resize import bicubic_upsample, resize
-from ...imaging.tiles import Region
+from ...imaging.tiles import Region, starts
 from ...models.layers import timestep_embedding
 from ...models.noise_predictor import DiagonalGaussian, NoisePredictor, NoisePredictorConfig
 from ...models.state_dict import load_weights
@@ -25,20 +26,22 @@ from ...pipelines.start_noise import PATCH_MULTIPLE
 from ...sampling.adaptive.codebook import sigma_of, stable_diffusion_alphas
 from ...sampling.adaptive.steppers import Step, euler
 from ...sampling.batching import BatchSize
-from ...sampling.inversion import choose_taus, indices, inversion_sigmas, preset_taus
+from ...sampling.inversion import indices, inversion_sigmas, preset_taus
 from .vectors import FORMULA, NETWORK, Checks, Golden, compared
 
 SCALE = 4
-RECORDED = {
-    "time_emb": "time_embedding",
-    "conv_in": "conv_in",
-    "down_0_resnet_0": "down_blocks.0.resnets.0",
-    "down_0_attn_0": "down_blocks.0.attentions.0",
-    "down_0": "down_blocks.0",
-    "down_1": "down_blocks.1",
-    "mid": "mid_block",
-}
-"""Submodules of the encoder by the names of their recorded outputs."""
+WHOLE = {"time_emb": "time_embedding", "conv_in": "conv_in", "mid": "mid_block"}
+PART = re.compile(r"down_(\d+)(?:_(resnet|attn)_(\d+))?")
+
+
+def recorded_module(name: str) -> str:
+    """Submodule of the encoder behind the name of a recorded output."""
+    match = PART.fullmatch(name)
+    if match is None:
+        return WHOLE.get(name, "")
+    level, kind, number = match.groups()
+    folder = {"resnet": ".resnets.", "attn": ".attentions."}.get(kind, "")
+    return f"down_blocks.{level}{folder}{number or ''}"
 
 
 def predictor_of(golden: Golden) -> NoisePredictor:
@@ -75,8 +78,9 @@ def _check_inside(golden: Golden, network: NoisePredictor) -> None:
     def recorder(name: str) -> Any:
         return lambda module, inputs, output: seen.__setitem__(name, output)
 
+    paths = {name: recorded_module(name) for name in golden.below("dbg.")}
     modules = dict(network.encoder.named_modules())
-    hooks = [modules[path].register_forward_hook(recorder(name)) for name, path in RECORDED.items() if path in modules]
+    hooks = [modules[path].register_forward_hook(recorder(name)) for name, path in paths.items() if path]
     times = torch.full((len(golden["in.image"]),), 199)
     network(golden["in.image"], times)
     for hook in hooks:
@@ -141,10 +145,12 @@ def check_pipeline(golden: Golden) -> None:
 def _check_trajectory(
     golden: Golden, case: str, predictor: NoisePredictor, lr: Tensor, z_lr: Tensor, scaling: float
 ) -> None:
-    listed = golden[f"{case}.tau"].tolist()
-    is_own_list = case.endswith("arb")
-    taus = choose_taus(len(listed), ", ".join(map(str, listed)) if is_own_list else "")
-    golden.expect(f"{case}.tau", torch.tensor(taus))
+    taus = tuple(golden[f"{case}.tau"].tolist())
+    if case.endswith("arb"):  # a list of the file's own
+        golden.compared_keys.add(f"{case}.tau")
+    else:
+        taus = preset_taus(len(taus))
+        golden.expect(f"{case}.tau", torch.tensor(taus))
     golden.expect(f"{case}.timesteps", torch.tensor(indices(taus)))
     sigmas = inversion_sigmas(taus, _sigma_table()).float()
     golden.expect(f"{case}.sigmas", sigmas, 2 * FORMULA)
@@ -165,7 +171,7 @@ def _check_trajectory(
         z = euler(Step(z, z - sigmas[k] * eps, sigmas[k], sigmas[k + 1]))
         golden.expect(f"{case}.step{k}.latent_next", z, NETWORK)
     image = (_fake_decode(golden, z / scaling) * 0.5 + 0.5).clamp(0, 1)
-    stride = 1 if case == "s1" else 4
+    stride = 1 if case == "s1" else 4  # longer runs keep every fourth pixel
     golden.expect(f"{case}.image", image[..., ::stride, ::stride], NETWORK)
 
 
@@ -190,10 +196,11 @@ def _fake_decode(golden: Golden, latent: Tensor) -> Tensor:
 
 def check_chop(golden: Golden) -> None:
     meta = metadata(golden)
-    for length, expected in meta["starts_pch128_stride64"].items():
-        padding = to_chop(int(length) if int(length) > 128 else 128, 128, 128, 1)
-        found = [region.y for region in chop_regions(padding, 128)]
-        golden.results.append(compared(f"starts_{length}", float(found != expected), 0.0))
+    for name, lists in meta.items():
+        match = re.fullmatch(r"starts_pch(\d+)_stride(\d+)", name)
+        for length, expected in lists.items() if match else ():
+            found = starts(int(length), int(match[1]), int(match[2]))
+            golden.results.append(compared(f"starts_{length}", float(found != expected), 0.0))
     for key in golden.below("gauss."):
         golden.expect(f"gauss.{key}", torch.from_numpy(chop_line(int(key))), 1e-12)
     for name, case in meta["cases"].items():
