@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .cfw import CFW, CFWConfig
 from .layers import Attention
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
@@ -60,8 +61,19 @@ def _vq_autoencoder(sd: StateDict) -> Identified:
     return Identified("vq_autoencoder", config.label, config)
 
 
+def _cfw(sd: StateDict) -> Identified:
+    config = CFWConfig.from_state_dict(sd)
+    return Identified("cfw", config.label, config)
+
+
 TABLE = (
     Row("pixel_denoiser", "the embedded pixel denoiser", ("sqrt_etas", "kappa"), _pixel_denoiser),
+    Row(
+        "cfw",
+        "StableSR's controllable feature wrapping",
+        ("decoder.fusion_layer_1.encode_enc_1.conv1.weight", "decoder.fusion_layer_2.encode_enc_1.conv1.weight"),
+        _cfw,
+    ),
     Row(
         "time_aware_discriminator",
         "a TAD-SR discriminator",
@@ -104,6 +116,8 @@ def build(
             return VQAutoencoder(cast("VQConfig", identified.config), attention=attention, **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
+        case "cfw":
+            return CFW(cast("CFWConfig", identified.config), **factory)
         case _:
             raise UnsupportedModelError(
                 f"This file is a {identified.label}: it only takes part in training. Expected a denoiser or an autoencoder."
