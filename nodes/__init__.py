@@ -9,6 +9,7 @@ from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
+from .stablesr import LoadStableSR, StableSRApply
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,
@@ -21,6 +22,8 @@ NODES: list[type[io.ComfyNode]] = [
     UpscalePlan,
     RegionReport,
     SpacedSigmas,
+    LoadStableSR,
+    StableSRApply,
 ]
 
 

@@ -4,3 +4,6 @@ from comfy_api.latest import io
 
 OneStepSR = io.Custom("ADAPTIVESR_ONE_STEP_SR")
 """`host.one_step.OneStepSR`: a residual-shift denoiser with its autoencoder and schedule."""
+
+StableSR = io.Custom("ADAPTIVESR_STABLESR")
+"""`host.stablesr.StableSR`: a time-aware encoder and SFT layers for a Stable Diffusion 2.1 MODEL."""
