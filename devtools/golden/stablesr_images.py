@@ -13,6 +13,7 @@ from ...imaging.tiles import Merger, Region, starts
 from ...models.cfw import FuseBlock, FuseConfig
 from ...models.layers import Factory
 from ...models.state_dict import load_weights
+from .hash_weights import CHECKS as GENERATOR_CHECKS
 from .stablesr_tiles import metadata
 from .vectors import NETWORK, Checks, Golden
 
@@ -80,6 +81,7 @@ def check_fuse_block(golden: Golden) -> None:
 
 
 CHECKS: Checks = {
+    **GENERATOR_CHECKS,
     "11_cfw_fuse_block": check_fuse_block,
     "19_pixel_splitter": check_pixel_splitter,
     "20_preprocess": check_preprocess,
