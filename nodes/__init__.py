@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.files import register_folders
+from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .one_step import LoadOneStepSR, OneStepDistilledSR
@@ -24,6 +25,8 @@ NODES: list[type[io.ComfyNode]] = [
     SpacedSigmas,
     LoadStableSR,
     StableSRApply,
+    LoadCFW,
+    CFWDecode,
 ]
 
 
