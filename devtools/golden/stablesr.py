@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...imaging.color import adain, blur_level, wavelet_color_fix, wavelet_decompose
 from .stablesr_images import CHECKS as IMAGE_CHECKS
+from .stablesr_networks import CHECKS as NETWORK_CHECKS
 from .stablesr_sampling import CHECKS as SAMPLING_CHECKS
 from .stablesr_tiles import CHECKS as TILE_CHECKS
 from .vectors import NETWORK, Checks, Golden
@@ -55,6 +56,7 @@ def _truncated_like(levels: Tensor, expected: Tensor) -> Tensor:
 
 CHECKS: Checks = {
     "13_color_correction": check_color_correction,
+    **NETWORK_CHECKS,
     **TILE_CHECKS,
     **SAMPLING_CHECKS,
     **IMAGE_CHECKS,

@@ -50,7 +50,7 @@ def _expect_tables(golden: Golden, prefix: str, schedule: SpacedSchedule) -> Non
 
 def check_ddim_tables(golden: Golden) -> None:
     for steps in metadata(golden)["steps"]:
-        uniform, a, previous = _reference_ddim(steps)
+        uniform, a, previous = reference_ddim(steps)
         prefix = f"s{steps}."
         golden.expect(f"{prefix}model_timesteps", torch.tensor(spaced_timesteps(steps)))
         golden.expect(f"{prefix}alpha_timesteps", torch.tensor(uniform))
@@ -62,7 +62,7 @@ def check_ddim_tables(golden: Golden) -> None:
             golden.expect(f"{prefix}eta{eta}.sigmas", torch.from_numpy(noise))
 
 
-def _reference_ddim(steps: int) -> tuple[list[int], Table, Table]:
+def reference_ddim(steps: int) -> tuple[list[int], Table, Table]:
     """Timesteps, alphas and previous alphas of the reference's DDIM scripts, which differ from those the network is given.
 
     They come from a uniform list, and the last step goes nowhere. The pack does not sample so: there both lists are one.
@@ -77,19 +77,19 @@ def check_ddpm_steps(golden: Golden) -> None:
     for steps, kind, _, index, prefix in _step_cases(golden):
         schedule = SpacedSchedule.of(steps)
         x, output = golden[f"{prefix}in.x"], golden[f"{prefix}in.model_out"]
-        x0 = _clean(x, output, float(schedule.alphas_cumprod[index]), kind)
+        x0 = predicted_x0(x, output, float(schedule.alphas_cumprod[index]), kind)
         golden.expect(f"{prefix}out.x0", x0)
         golden.expect(f"{prefix}out.x_prev", schedule.step(index, x, x0, golden[f"{prefix}in.noise"]))
 
 
 def check_ddim_steps(golden: Golden) -> None:
     for steps, kind, eta, index, prefix in _step_cases(golden):
-        _, alphas, previous = _reference_ddim(steps)
+        _, alphas, previous = reference_ddim(steps)
         a = float(alphas[index])
         given = torch.tensor([spaced_timesteps(steps)[index]])
         golden.expect(f"{prefix}in.t_given_to_model", given)
         x, output, noise = (golden[f"{prefix}in.{name}"] for name in ("x", "model_out", "noise"))
-        x0 = _clean(x, output, a, kind)
+        x0 = predicted_x0(x, output, a, kind)
         golden.expect(f"{prefix}out.x0", x0)
         jump = implicit_jump(alphas[index], previous[index], eta)
         eps = (x - a**0.5 * x0) / (1.0 - a) ** 0.5
@@ -106,7 +106,7 @@ def _step_cases(golden: Golden) -> list[tuple[int, str, float, int, str]]:
     return [(int(m[2]), m[3], float(m[4] or 0), int(m[5]), m[1]) for m in found]
 
 
-def _clean(x: Tensor, output: Tensor, a: float, kind: str) -> Tensor:
+def predicted_x0(x: Tensor, output: Tensor, a: float, kind: str) -> Tensor:
     """x0 from eps (Ho et al. 2020, eq. 15) or v (Salimans and Ho 2022, appendix D)."""
     if kind == "eps":
         return x / a**0.5 - (1.0 / a - 1.0) ** 0.5 * output
@@ -118,13 +118,13 @@ def _clean(x: Tensor, output: Tensor, a: float, kind: str) -> Tensor:
 def check_start_and_targets(golden: Golden) -> None:
     latent, noise = golden["in.latent"], golden["in.noise"]
     alphas = torch.from_numpy(stable_diffusion_alphas()).float()
-    golden.expect("out.x_T", _noised(latent, noise, alphas[-1]))
+    golden.expect("out.x_T", noised(latent, noise, alphas[-1]))
     a = alphas[golden["in.t"]].view(-1, 1, 1, 1)
-    golden.expect("out.q_sample_t", _noised(latent, noise, a))
+    golden.expect("out.q_sample_t", noised(latent, noise, a))
     golden.expect("out.v_target_t", a.sqrt() * noise - (1.0 - a).sqrt() * latent)
 
 
-def _noised(latent: Tensor, noise: Tensor, a: Tensor) -> Tensor:
+def noised(latent: Tensor, noise: Tensor, a: Tensor) -> Tensor:
     return a.sqrt() * latent + (1.0 - a).sqrt() * noise
 
 
@@ -132,7 +132,7 @@ def check_reference_guidance(golden: Golden) -> None:
     """The face mode's pull of x0 towards a restored picture's latent, a gradient step on mean squares of the batch."""
     meta = metadata(golden)
     schedule, index, x = SpacedSchedule.of(meta["steps"]), meta["i"], golden["in.x"]
-    x0 = _clean(x, golden["in.model_out"], float(schedule.alphas_cumprod[index]), meta["param"])
+    x0 = predicted_x0(x, golden["in.model_out"], float(schedule.alphas_cumprod[index]), meta["param"])
     golden.expect("out.x0_plain", x0)
     for _ in range(meta["ref_steps"]):
         x0 = x0 - meta["lr"] * 2.0 * (x0 - golden["in.ref"]) / len(x0)
