@@ -19,7 +19,8 @@ from ..models.struct_parts import DENOISER, StructParts, StructPartsConfig
 from .checkpoints import WIDTH, small_checkpoint
 
 SMALL_STABLESR = "small_stablesr.safetensors"
-FEATURES, HIDDEN = 32, 32
+FEATURES, HIDDEN = 64, 32
+"""Channels of the encoder, two in a group: the norm of a single one would take away what the timestep adds to it."""
 PICTURE_BLOCK = "output_blocks.3.0"
 """The residual block of the small checkpoint behind which nothing may be added to the channels of the picture."""
 

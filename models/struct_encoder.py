@@ -46,9 +46,8 @@ class StructEncoderConfig:
         Raises UnsupportedModelError that names the tensor which is missing.
         """
         first = require(sd, "input_blocks.0.0.weight")
-        blocks: list[EncoderBlock] = []
-        while (block := _read_block(sd, f"input_blocks.{len(blocks) + 1}")) is not None:
-            blocks.append(block)
+        numbers = [int(key.split(".")[1]) for key in sd if key.startswith("input_blocks.")]
+        blocks = [_read_block(sd, f"input_blocks.{number}") for number in range(1, 1 + max(numbers))]
         return cls(
             in_channels=first.shape[1],
             model_channels=first.shape[0],
@@ -63,13 +62,11 @@ class StructEncoderConfig:
         return 1 + sum(block.halves for block in self.blocks)
 
 
-def _read_block(sd: StateDict, name: str) -> EncoderBlock | None:
-    halving, residual = f"{name}.0.op.weight", f"{name}.0.out_layers.3.weight"
-    if halving in sd:
-        return EncoderBlock(sd[halving].shape[0], halves=True)
-    if residual not in sd:
-        return None
-    return EncoderBlock(sd[residual].shape[0], attention=f"{name}.1.qkv.weight" in sd)
+def _read_block(sd: StateDict, name: str) -> EncoderBlock:
+    if f"{name}.0.op.weight" in sd or f"{name}.0.op.bias" in sd:
+        return EncoderBlock(require(sd, f"{name}.0.op.weight").shape[0], halves=True)
+    channels = require(sd, f"{name}.0.out_layers.3.weight").shape[0]
+    return EncoderBlock(channels, attention=any(key.startswith(f"{name}.1.") for key in sd))
 
 
 class TimedBlock(nn.Module):
