@@ -52,7 +52,7 @@ class LoadCFW(io.ComfyNode):
     @classmethod
     def execute(cls, cfw_name: str) -> io.NodeOutput:
         loaded, vae = host_cfw.load_cfw(cfw_name)
-        show_text(loaded.summary, cls.hidden.unique_id)
+        show_text(loaded.summary, node_id_of(cls))
         return io.NodeOutput(loaded, vae, loaded.summary)
 
 
