@@ -23,7 +23,8 @@ from .building import build_network, network_patcher
 from .residual_shift import network_dtype
 from .stablesr_patch import LR_LATENT, PARTS, StructPatch, residual_blocks
 
-SD1_CONTEXT = 768
+OTHER_BASES = {768: "Stable Diffusion 1.x", 2048: "SDXL"}
+"""Families by the width of their prompts; SD 1.x has the same residual blocks as 2.1 and is only known by it."""
 _V_NAMES, _EPS_NAMES = ("768v", "768_v"), ("512", "turbo", "000117")
 
 
@@ -138,10 +139,11 @@ def check_base(model: Any, parts: StructParts) -> None:
     advice = "connect Stable Diffusion 2.1 (512 base for the 512 files, 768 for 768v) or SD Turbo."
     if not isinstance(unet, UNetModel):
         raise ValueError(f"StableSR Apply got a MODEL of the kind {kind}, which has no UNet: {advice}")
-    if model.model.model_config.unet_config.get("context_dim") == SD1_CONTEXT:
+    context = model.model.model_config.unet_config.get("context_dim")
+    if context in OTHER_BASES:
         raise ValueError(
-            f"StableSR Apply got a MODEL of the kind {kind} with prompts of width {SD1_CONTEXT} (Stable Diffusion 1.x), and "
-            f"StableSR is trained on 2.1: {advice}"
+            f"StableSR Apply got a MODEL of the kind {kind}, {OTHER_BASES[context]} with prompts of width {context}, and StableSR is "
+            f"trained on 2.1: {advice}"
         )
     blocks = {placed.name: placed for placed in residual_blocks(unet)}
     wanted = {name: shape.channels for name, shape in parts.config.modulations}

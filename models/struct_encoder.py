@@ -46,8 +46,9 @@ class StructEncoderConfig:
         Raises UnsupportedModelError that names the tensor which is missing.
         """
         first = require(sd, "input_blocks.0.0.weight")
-        numbers = [int(key.split(".")[1]) for key in sd if key.startswith("input_blocks.")]
-        blocks = [_read_block(sd, f"input_blocks.{number}") for number in range(1, 1 + max(numbers))]
+        places = (key.split(".")[1] for key in sd if key.startswith("input_blocks."))
+        last = max(int(place) for place in places if place.isdigit())
+        blocks = [_read_block(sd, f"input_blocks.{number}") for number in range(1, 1 + last)]
         return cls(
             in_channels=first.shape[1],
             model_channels=first.shape[0],

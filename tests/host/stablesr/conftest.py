@@ -94,13 +94,27 @@ def apply(comfy, stablesr):
     return run
 
 
-def prompt(seed, width=32):
-    generator = torch.Generator().manual_seed(seed)
-    return [[torch.randn(1, 7, width, generator=generator), {"pooled_output": torch.zeros(1, width)}]]
+@pytest.fixture(scope="session")
+def prompts():
+    """A function that makes a random CONDITIONING of a seed, with more values."""
+
+    def make(seed, tokens=7, **values):
+        generator = torch.Generator().manual_seed(seed)
+        return [[torch.randn(1, tokens, UNET["context_dim"], generator=generator), values]]
+
+    return make
 
 
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+@pytest.fixture(scope="session")
+def randn():
+    """Normal values of a shape and a seed."""
+    return lambda *shape, seed=0: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="session")
+def build():
+    """`make_model`: other MODELs of the same kind."""
+    return make_model
 
 
 @pytest.fixture
@@ -108,10 +122,10 @@ def sample(comfy):
     """The host's sampler on a patcher: latents (B, 4, h, w) in the host's scale, in and out."""
     import comfy.sample
 
-    def run(patcher, positive, negative, latent, noise, *, steps=3, cfg=3.0, sampler="euler", scheduler="normal", denoise=1.0):
+    def run(patcher, positive, negative, latent, noise, *, steps=3, cfg=3.0):
         with torch.inference_mode():
             return comfy.sample.sample(
-                patcher, noise, steps, cfg, sampler, scheduler, positive, negative, latent, denoise, disable_pbar=True, seed=0
-            )
+                patcher, noise, steps, cfg, "euler", "normal", positive, negative, latent, 1.0, disable_pbar=True, seed=0
+            )  # fmt: skip
 
     return run
