@@ -112,7 +112,7 @@ def usm_sharpen(
 ) -> Tensor:
     """Unsharp masking of training targets where they differ from their blur by more than `threshold` of 255 levels.
 
-    (Real-ESRGAN, section 4.1.) The mask is blurred too, so that the change sets in softly. Reflect padding; sides must
+    (Real-ESRGAN, Wang et al. 2021, and its released code.) The mask is blurred too, so that the change sets in softly. Reflect padding; sides must
     exceed size // 2. kornia's own unsharp mask has no threshold.
     """
     import kornia.filters  # noqa: PLC0415  see filter_per_sample

@@ -128,7 +128,7 @@ class RRDB(nn.Module):
 
 
 class FuseBlock(nn.Module):
-    """F_m = F_d + w C(F_e, F_d) (StableSR, eq. 3)."""
+    """F_m = F_d + w C(F_e, F_d) (StableSR, section 3.2)."""
 
     def __init__(self, config: FuseConfig, make: Factory) -> None:
         super().__init__()
