@@ -7,17 +7,13 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import comfy.model_base
-import comfy.model_management as mm
-import comfy.model_patcher
-import comfy.supported_models
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..devtools.golden.stablesr_networks import PUBLISHED_ENCODER, encoder_config
 from ..host.building import network_patcher
-from ..host.networks import UNetShape
+from ..host.networks import UNetShape, base_model
 from ..host.residual_shift import OPERATIONS, host_attention
 from ..host.stablesr import StableSR, patched
 from ..host.stablesr_patch import LR_LATENT, residual_blocks
@@ -63,14 +59,11 @@ class Networks:
     """A MODEL and its patched clone, loaded, and calls of both on the same latents."""
 
     def __init__(self, cells: int) -> None:
-        device, shape = mm.get_torch_device(), UNetShape()
-        arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
-        config = comfy.supported_models.SD20({**arguments, "adm_in_channels": None, "dtype": torch.float32})
-        model = comfy.model_base.BaseModel(config, device=device)
-        randomise(model.diffusion_model)
-        self._model = model
-        self._plain = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
-        self._parts = _parts(model.diffusion_model).to(device)
+        shape = UNetShape()
+        self._plain = base_model(shape, dtype=torch.float32)
+        self._model, device = self._plain.model, self._plain.load_device
+        randomise(self._model.diffusion_model)
+        self._parts = _parts(self._model.diffusion_model).to(device)
         weights = dict(self._parts.state_dict())
         self._patched = patched(self._plain, StableSR(network_patcher(self._parts, weights), "", None), 1.0)
         draw = torch.Generator().manual_seed(1)

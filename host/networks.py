@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
 import comfy.ops
+import comfy.supported_models
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -74,3 +78,12 @@ def autoencoder(
         "dropout": 0.0,
     }
     return AutoencoderKL(embed_dim=4, ddconfig=config).eval()
+
+
+def base_model(shape: UNetShape, **changes: Any) -> Any:
+    """A MODEL of the Stable Diffusion 2 family that predicts eps, on the host's device; its weights are still to be set."""
+    device = mm.get_torch_device()
+    arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
+    config = comfy.supported_models.SD20({**arguments, "adm_in_channels": None, **changes})
+    model = comfy.model_base.BaseModel(config, device=device)
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)

@@ -125,7 +125,7 @@ class StructPatch:
         """Around a whole run: sizes are compared before anything is loaded or cut to areas."""
         for conds in executor.class_obj.conds.values():
             for entry in conds or ():
-                if (latent := entry["model_conds"].get(LR_LATENT)) is not None:
+                if (latent := entry.get("model_conds", {}).get(LR_LATENT)) is not None:
                     check_canvas(latent.cond, noise)
         return executor(noise, latent_image, *args, **kwargs)
 

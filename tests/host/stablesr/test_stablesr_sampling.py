@@ -311,3 +311,26 @@ def test_a_copy_for_another_device_runs_on_its_own_parts(build, apply, sample, s
     own = copy.get_additional_models_with_key("adaptivesr_stablesr")[0].model
     assert own is not stablesr.patcher.model
     assert_equal(sample(copy, *conditioning, blank, noise), expected)
+
+
+def test_parts_can_be_streamed_from_another_memory(stablesr):
+    """With little memory the host leaves layers behind and casts their weights at use: all must be layers of its own."""
+    owners = [m for m in stablesr.patcher.model.modules() if list(m.parameters(recurse=False))]
+    assert owners and all(m.comfy_cast_weights for m in owners)
+    assert stablesr.patcher.model_size() == sum(p.numel() * p.element_size() for p in stablesr.parts.parameters())
+
+
+def test_parts_are_loaded_by_the_host_along_with_the_model(model, apply, scene, stablesr, sample, monkeypatch):
+    import comfy.model_management
+
+    loaded, load = [], comfy.model_management.load_models_gpu
+
+    def record(models, *args, **kwargs):
+        loaded.extend(models)
+        return load(models, *args, **kwargs)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", record)
+    positive, negative, lr, noise = scene()
+    patched, *both = apply(model, positive, negative, lr)
+    sample(patched, *both, torch.zeros_like(noise), noise)
+    assert any(patcher.model is stablesr.patcher.model for patcher in loaded)
