@@ -23,10 +23,14 @@ def check_respaced(golden: Golden) -> None:
     betas = SpacedSchedule.of(len(full)).betas
     golden.expect("full.betas_f64", torch.from_numpy(betas), 1e-12)
     for steps in metadata(golden)["steps"]:
-        # the reference respaces the buffer that it has registered in float32
-        schedule = SpacedSchedule.of(steps, full.astype(np.float32))
+        schedule = _reference_schedule(steps)
         golden.expect(f"s{steps}.timesteps", torch.tensor(schedule.timesteps))
         _expect_tables(golden, f"s{steps}.", schedule)
+
+
+def _reference_schedule(steps: int) -> SpacedSchedule:
+    """The chain that the reference respaces out of the buffer that it has registered in float32."""
+    return SpacedSchedule.of(steps, stable_diffusion_alphas().astype(np.float32))
 
 
 def _expect_tables(golden: Golden, prefix: str, schedule: SpacedSchedule) -> None:
@@ -75,7 +79,7 @@ def reference_ddim(steps: int) -> tuple[list[int], Table, Table]:
 
 def check_ddpm_steps(golden: Golden) -> None:
     for steps, kind, _, index, prefix in _step_cases(golden):
-        schedule = SpacedSchedule.of(steps)
+        schedule = _reference_schedule(steps)
         x, output = golden[f"{prefix}in.x"], golden[f"{prefix}in.model_out"]
         x0 = predicted_x0(x, output, float(schedule.alphas_cumprod[index]), kind)
         golden.expect(f"{prefix}out.x0", x0)
@@ -131,7 +135,7 @@ def noised(latent: Tensor, noise: Tensor, a: Tensor) -> Tensor:
 def check_reference_guidance(golden: Golden) -> None:
     """The face mode's pull of x0 towards a restored picture's latent, a gradient step on mean squares of the batch."""
     meta = metadata(golden)
-    schedule, index, x = SpacedSchedule.of(meta["steps"]), meta["i"], golden["in.x"]
+    schedule, index, x = _reference_schedule(meta["steps"]), meta["i"], golden["in.x"]
     x0 = predicted_x0(x, golden["in.model_out"], float(schedule.alphas_cumprod[index]), meta["param"])
     golden.expect("out.x0_plain", x0)
     for _ in range(meta["ref_steps"]):
