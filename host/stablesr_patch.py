@@ -7,16 +7,25 @@ blocks to the options of this one call. Nothing is kept when the call is over.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, Upsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import (
+    Downsample,
+    ResBlock,
+    TimestepBlock,
+    Upsample,
+    forward_timestep_embed,
+)
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..models.spade import modulated_block
+from ..models.spade import modulate, modulated_block
 from ..models.struct_parts import StructParts
 from ..sampling.batching import distinct_rows
 
@@ -26,6 +35,22 @@ PARTS = "adaptivesr_stablesr"
 """Key of the wrappers, of the additional model and, in a call's transformer options, of the network itself."""
 _MEMORY = "adaptivesr_stablesr_features"
 _BLOCK_PATCH = "forward_timestep_embed_patch"
+
+
+class _Probe(TimestepBlock):
+    """A layer that takes the time embedding, as residual blocks do."""
+
+    def forward(self, x: Any, emb: Any) -> Any:
+        return x
+
+
+def _host_offers_blocks() -> bool:
+    """Whether the host gives residual blocks to the patches that are meant for layers: asked with a layer of our own."""
+    patches = {_BLOCK_PATCH: [(_Probe, lambda *given: True)]}
+    return forward_timestep_embed([_Probe()], False, None, transformer_options={"patches": patches})
+
+
+HOST_OFFERS_BLOCKS = _host_offers_blocks()
 
 
 @dataclass(frozen=True)
@@ -90,7 +115,7 @@ def encode_rows(parts: StructParts, latent: Tensor, timesteps: Tensor, memory: F
 
 
 class BlockPatch:
-    """Handler of the host for residual blocks, which modulates those that the parts have a layer for."""
+    """Modulates the residual blocks that the parts have a layer for; also the host's handler for such blocks."""
 
     def __init__(self, unet: Any, parts: StructParts, features: Features, strength: float) -> None:
         self._features, self._strength = features, strength
@@ -101,18 +126,44 @@ class BlockPatch:
             if placed.name in modulations
         }
 
-    def __call__(self, layer: Any, x: Tensor, emb: Tensor, *_: Any) -> Tensor:
-        found = self._found.get(layer)
-        if found is None:
-            return layer(x, emb)
-        placed, modulation = found
+    def __call__(self, block: Any, x: Tensor, emb: Tensor, *_: Any) -> Tensor:
+        """What the host's block would return, with its branch modulated."""
+        if block not in self._found:
+            return block(x, emb)
+        return modulated_block(block, x, emb, partial(self.branch, block))
+
+    def branch(self, block: Any, h: Tensor) -> Tensor:
+        """The modulated branch h (N, C, h, w) of a block."""
+        placed, layer = self._found[block]
         maps = self._features.maps[placed.level]
-        if maps.shape[2:] != x.shape[2:]:
+        if maps.shape[2:] != h.shape[2:]:
             raise ValueError(
                 f"StableSR's features for {placed.name} have {maps.shape[2]} x {maps.shape[3]} cells and the map there "
-                f"{x.shape[2]} x {x.shape[3]}: expected equal sizes; remove the patch that changes sizes inside the UNet."
+                f"{h.shape[2]} x {h.shape[3]}: expected equal sizes; remove the patch that changes sizes inside the UNet."
             )
-        return modulated_block(layer, modulation, x, emb, maps, rows=self._features.rows, strength=self._strength)
+        return modulate(layer, h, maps, self._features.rows, self._strength)
+
+    @contextmanager
+    def in_call(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Transformer options for one call of the UNet, in which the blocks are modulated.
+
+        Older hosts (0.16.3) do not offer residual blocks to patches: there the branch is modulated by hooks of torch, which act
+        in this thread only and are gone when the call is over.
+        """
+        if HOST_OFFERS_BLOCKS:
+            patches = dict(options.get("patches", {}))
+            patches[_BLOCK_PATCH] = [(ResBlock, self), *patches.get(_BLOCK_PATCH, [])]
+            yield {**options, "patches": patches}
+            return
+        thread = threading.get_ident()
+
+        def hook(block: Any, _module: Any, _inputs: Any, h: Tensor) -> Tensor | None:
+            return self.branch(block, h) if threading.get_ident() == thread else None
+
+        with ExitStack() as stack:
+            for block in self._found:
+                stack.callback(block.out_layers.register_forward_hook(partial(hook, block)).remove)
+            yield options
 
 
 @dataclass(frozen=True)
@@ -166,8 +217,8 @@ class StructPatch:
         latent = checked_latent(conds.pop(LR_LATENT, None), x)
         parts = options[PARTS]
         features = encode_rows(parts, latent, timesteps, options.get(_MEMORY) or FeatureMemory())
-        patched = with_block_patch(options, BlockPatch(executor.class_obj, parts, features, self.strength))
-        return executor(x, timesteps, context, y, control, patched, **conds)
+        with BlockPatch(executor.class_obj, parts, features, self.strength).in_call(options) as patched:
+            return executor(x, timesteps, context, y, control, patched, **conds)
 
     def wrappers(self) -> dict[str, Any]:
         """By the host's kind of wrapper."""
@@ -177,13 +228,6 @@ class StructPatch:
             WrappersMP.APPLY_MODEL: self.select,
             WrappersMP.DIFFUSION_MODEL: self.run,
         }
-
-
-def with_block_patch(options: dict[str, Any], patch: BlockPatch) -> dict[str, Any]:
-    """A copy of a call's transformer options in which the patch handles residual blocks."""
-    patches = dict(options.get("patches", {}))
-    patches[_BLOCK_PATCH] = [(ResBlock, patch), *patches.get(_BLOCK_PATCH, [])]
-    return {**options, "patches": patches}
 
 
 def checked_latent(latent: Tensor | None, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ a normalisation and not the identity. Key names are those of the published weigh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,6 +48,14 @@ class SpadeModulation(nn.Module):
         return group_norm(self.param_free_norm, h) * (1 + gamma) + beta
 
 
+def modulate(
+    layer: SpadeModulation, h: Tensor, features: Tensor, rows: Tensor | None = None, strength: float = 1.0
+) -> Tensor:
+    """The branch h of a residual block, from as it is (strength 0) to modulated (1), linearly; the papers only know 1."""
+    modulated = layer(h, features, rows)
+    return modulated if strength == 1.0 else torch.lerp(h, modulated, strength)
+
+
 class ResidualBlock(Protocol):
     """Stable Diffusion's residual block, whoever built it."""
 
@@ -56,22 +65,11 @@ class ResidualBlock(Protocol):
     skip_connection: Any
 
 
-def modulated_block(
-    block: ResidualBlock,
-    modulation: SpadeModulation,
-    x: Tensor,
-    emb: Tensor,
-    features: Tensor,
-    *,
-    rows: Tensor | None = None,
-    strength: float = 1.0,
-) -> Tensor:
+def modulated_block(block: ResidualBlock, x: Tensor, emb: Tensor, modulation: Callable[[Tensor], Tensor]) -> Tensor:
     """The residual block with its branch modulated before the skip is added (StableSR, section 3.1).
 
-    x: (B, C_in, h, w); emb: (B, D); features, rows: as in SpadeModulation. strength blends linearly from the plain branch
-    (0) to the modulated one (1); the papers only know 1.
+    x: (B, C_in, h, w); emb: (B, D); modulation: of the branch (B, C, h, w).
     """
     h = block.in_layers(x)
     h = block.out_layers(h + block.emb_layers(emb).to(h.dtype)[:, :, None, None])
-    modulated = modulation(h, features, rows)
-    return block.skip_connection(x) + (modulated if strength == 1.0 else torch.lerp(h, modulated, strength))
+    return block.skip_connection(x) + modulation(h)

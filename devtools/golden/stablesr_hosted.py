@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...host.networks import UNetShape, unet
 from ...host.residual_shift import host_attention
-from ...host.stablesr_patch import BlockPatch, FeatureMemory, encode_rows, residual_blocks, with_block_patch
+from ...host.stablesr_patch import BlockPatch, FeatureMemory, encode_rows, residual_blocks
 from ...imaging.stablesr_tiles import column_order, offcentre_window
 from ...imaging.tiles import gather, merge
 from ...models.spade import SpadeShape
@@ -39,6 +39,18 @@ PUBLISHED: Mapping[str, Any] = {
     "semb_channels": 256,
     "enc": PUBLISHED_ENCODER,
 }
+
+
+class RecordedPatch(BlockPatch):
+    """The product's patch, which also keeps what every block returned."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.seen: dict[Any, Tensor] = {}
+
+    def __call__(self, block: Any, *given: Any) -> Tensor:
+        self.seen[block] = super().__call__(block, *given)
+        return self.seen[block]
 
 
 @dataclass
@@ -74,16 +86,12 @@ class GuidedUNet:
     ) -> Tensor:
         """The network's output; `seen` receives the output of every residual block by its name."""
         features = encode_rows(self.parts, latent, timesteps, FeatureMemory())
-        patch = BlockPatch(self.unet, self.parts, features, 1.0)
-        names = {placed.block: placed.name for placed in residual_blocks(self.unet)}
-
-        def handler(layer: Any, *given: Any) -> Tensor:
-            y = patch(layer, *given)
-            if seen is not None:
-                seen[names[layer]] = y
-            return y
-
-        return self.unet(x, timesteps, context=context, transformer_options=with_block_patch({}, handler))
+        patch = RecordedPatch(self.unet, self.parts, features, 1.0)
+        with patch.in_call({}) as options:
+            output = self.unet(x, timesteps, context=context, transformer_options=options)
+        if seen is not None:
+            seen |= {placed.name: patch.seen[placed.block] for placed in residual_blocks(self.unet)}
+        return output
 
     def parameters_by_key(self) -> dict[str, torch.nn.Parameter]:
         """Parameters of UNet and parts under their keys in a checkpoint."""

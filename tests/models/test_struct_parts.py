@@ -7,7 +7,7 @@ import torch
 from adaptivesr.devtools.small_stablesr import small_stablesr
 from adaptivesr.models import registry
 from adaptivesr.models.layers import Factory
-from adaptivesr.models.spade import SpadeModulation, SpadeShape, modulated_block
+from adaptivesr.models.spade import SpadeModulation, SpadeShape, modulate, modulated_block
 from adaptivesr.models.state_dict import UnsupportedModelError, canonicalize, check_fit, load_weights
 from adaptivesr.models.struct_encoder import EncoderBlock, TimedBlock
 from adaptivesr.models.struct_parts import (
@@ -162,7 +162,9 @@ def test_strength_blends_from_the_plain_block():
     make, generator = Factory(torch.nn), torch.Generator().manual_seed(2)
     block, layer = TimedBlock(32, 64, 16, make), SpadeModulation(SpadeShape(64, 16, 8), make)
     x, emb, features = (torch.randn(*s, generator=generator) for s in ((2, 32, 5, 4), (2, 16), (2, 8, 5, 4)))
-    off, half, full = (modulated_block(block, layer, x, emb, features, strength=s) for s in (0.0, 0.5, 1.0))
+    off, half, full = (
+        modulated_block(block, x, emb, lambda h, s=s: modulate(layer, h, features, None, s)) for s in (0.0, 0.5, 1.0)
+    )
     torch.testing.assert_close(off, block(x, emb), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(half, (off + full) / 2, atol=1e-5, rtol=1e-5)
     assert (full - off).abs().max() > 0.1

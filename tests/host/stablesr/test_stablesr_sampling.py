@@ -140,6 +140,14 @@ def test_full_frame_is_the_reference(guided, reference, scene, cfg, size):
     assert_equal(guided(*given, cfg=cfg), reference(*given, cfg=cfg))
 
 
+def test_hosts_that_do_not_offer_blocks_to_patches_give_the_same(comfy, guided, model, reference, scene, monkeypatch):
+    patch = comfy.module("host.stablesr_patch")
+    monkeypatch.setattr(patch, "HOST_OFFERS_BLOCKS", False)
+    given = scene()
+    assert_equal(guided(*given), reference(*given))
+    assert not any(module._forward_hooks for module in model.model.diffusion_model.modules())
+
+
 @pytest.mark.parametrize("merge", ["aggregate", "final", "consensus"])
 def test_one_region_is_the_reference(tiled, reference, scene, merge):
     given = scene(1, 16, 16)
