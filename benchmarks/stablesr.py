@@ -27,7 +27,8 @@ def main(argv: list[str]) -> int:
         "2 rows (cfg, one LR latent)": networks.measure(2, options.repeats),
     }
     lines = [
-        f"{options.latent} x {options.latent} cells, float32, {networks.parameters}. Median of {options.repeats} turns. "
+        f"{options.latent} x {options.latent} cells, float32, {networks.parameters}. Median of {options.repeats} turns; seconds of the "
+        "processor where there is no GPU. "
         "'alone': encoder and SFT layers run by themselves; 'left over': (with - without - alone) / without.",
         "",
         "| call | without s | with s | ratio | alone s | left over | TFLOP without | TFLOP added | ratio |",

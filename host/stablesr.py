@@ -21,7 +21,7 @@ from ..models.struct_parts import StructParts, base_prediction, describe_other, 
 from . import files
 from .building import build_network, network_patcher
 from .residual_shift import network_dtype
-from .stablesr_patch import LR_LATENT, PARTS, StructPatch, residual_blocks
+from .stablesr_patch import LR_LATENT, PARTS, StructPatch, other_block_patches, residual_blocks
 
 OTHER_BASES = {768: "Stable Diffusion 1.x", 2048: "SDXL"}
 """Families by the width of their prompts; SD 1.x has the same residual blocks as 2.1 and is only known by it."""
@@ -115,6 +115,8 @@ def apply_stablesr(
 def patched(model: Any, stablesr: StableSR, strength: float) -> Any:
     """A clone of the MODEL that runs the parts; a patch of the kind that it had before is replaced."""
     clone = model.clone()
+    if other_block_patches(clone):
+        logging.warning("StableSR Apply: the MODEL has another patch of its residual blocks, which StableSR overrules.")
     clone.set_additional_models(PARTS, [stablesr.patcher])
     for kind, wrapper in StructPatch(strength).wrappers().items():
         clone.remove_wrappers_with_key(kind, PARTS)

@@ -230,6 +230,12 @@ class StructPatch:
         }
 
 
+def other_block_patches(model: Any) -> int:
+    """How many patches of other packs for residual blocks a MODEL carries; ours comes first and overrules them."""
+    patches = model.model_options.get("transformer_options", {}).get("patches", {}).get(_BLOCK_PATCH, [])
+    return sum(issubclass(ResBlock, kind) for kind, _ in patches)
+
+
 def checked_latent(latent: Tensor | None, x: Tensor) -> Tensor:
     """The LR latent of a call in the dtype of x; ValueError when it is missing or of another size."""
     if latent is None:

@@ -159,3 +159,15 @@ def test_another_prediction_is_remarked_on_not_refused(comfy, model, build, weig
     unknown = load(weights, "mine.safetensors")
     assert unknown.prediction is None
     assert host.apply_stablesr(model, *given[:2], unknown, *given[3:])[3] == ""
+
+
+def test_another_patch_of_residual_blocks_is_logged_and_overruled(model, apply, prompts, latent, sample, caplog):
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+    other = model.clone()
+    other.set_model_patch((ResBlock, lambda layer, x, emb, *_: 0 * layer(x, emb)), "forward_timestep_embed_patch")
+    given = prompts(1), prompts(2), latent
+    patched = apply(other, *given)
+    assert "another patch of its residual blocks" in caplog.text
+    blank = torch.zeros_like(latent)
+    assert torch.equal(sample(*patched, blank, latent), sample(*apply(model, *given), blank, latent))
