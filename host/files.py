@@ -8,6 +8,7 @@ from pathlib import Path
 
 import comfy.utils
 import folder_paths
+import torch
 from safetensors import SafetensorError
 
 from ..models.state_dict import StateDict, UnsupportedModelError, canonicalize
@@ -57,21 +58,36 @@ def find_file(folder: str, name: str) -> str:
     return path
 
 
+class _TrainingState:
+    """Stands in for an object of the training framework that a checkpoint keeps beside its weights: takes anything, does nothing."""
+
+    def __new__(cls, *_args: object, **_options: object) -> _TrainingState:
+        return object.__new__(cls)
+
+    def __init__(self, *_args: object, **_options: object) -> None: ...
+
+    def __setstate__(self, _state: object) -> None: ...
+
+
+TRAINING_FRAMEWORK = "pytorch_lightning."
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    SafetensorError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    OSError,
+)
+
+
 def load_file(path: str) -> StateDict:
     """Tensors of a model file by canonical key, read by the host's safe loader (no code in pickles is run)."""
     name = os.path.basename(path)
     try:
-        contents = comfy.utils.load_torch_file(path, safe_load=True)
-    except (
-        pickle.UnpicklingError,
-        SafetensorError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        OSError,
-    ) as error:
+        contents = _load(path)
+    except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedModelError(
             f"'{name}' could not be read as a file of tensors ({reason[:200]}): expected a complete .safetensors, or a "
@@ -81,3 +97,30 @@ def load_file(path: str) -> StateDict:
         return canonicalize(contents)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"'{name}': {error}") from error
+
+
+def _load(path: str) -> dict[str, object]:
+    """The host's answer for a file; a training checkpoint is read with the framework's objects left empty.
+
+    Reading stays weights-only. Names below TRAINING_FRAMEWORK become `_TrainingState` for the time of the call; a file that
+    asks for anything else is refused with that name.
+    """
+    try:
+        return comfy.utils.load_torch_file(path, safe_load=True)
+    except pickle.UnpicklingError:
+        names = _unsafe_names(path)
+        if not names:
+            raise
+    foreign = [name for name in names if not name.startswith(TRAINING_FRAMEWORK)]
+    if foreign:
+        raise pickle.UnpicklingError(f"it asks for {', '.join(foreign[:3])}, which could run code")
+    with torch.serialization.safe_globals([(_TrainingState, name) for name in names]):
+        return comfy.utils.load_torch_file(path, safe_load=True)
+
+
+def _unsafe_names(path: str) -> list[str]:
+    """Python names that a pickle asks for and the weights-only loader does not know; none for what is no such file."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except _UNREADABLE:
+        return []

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
 import comfy.ops
+import comfy.supported_models
 import torch
+from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 
@@ -54,3 +59,31 @@ def unet(shape: UNetShape, *, operations: Any = comfy.ops.disable_weight_init, *
     """A denoising UNet of the host whose weights are still to be loaded: (x, timesteps, context) -> eps or v."""
     arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
     return UNetModel(**arguments, operations=operations, **factory).eval()
+
+
+def autoencoder(
+    channels: int = 128, channel_mult: Sequence[int] = (1, 2, 4, 4), num_res_blocks: int = 2
+) -> AutoencoderKL:
+    """A KL autoencoder of the host whose weights are still to be loaded; the defaults are Stable Diffusion's."""
+    config = {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": channels,
+        "ch_mult": list(channel_mult),
+        "num_res_blocks": num_res_blocks,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    return AutoencoderKL(embed_dim=4, ddconfig=config).eval()
+
+
+def base_model(shape: UNetShape, **changes: Any) -> Any:
+    """A MODEL of the Stable Diffusion 2 family that predicts eps, on the host's device; its weights are still to be set."""
+    device = mm.get_torch_device()
+    arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
+    config = comfy.supported_models.SD20({**arguments, "adm_in_channels": None, **changes})
+    model = comfy.model_base.BaseModel(config, device=device)
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)

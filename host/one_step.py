@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,12 @@ import torch
 
 from ..models import registry
 from ..models.pixel_autoencoder import PixelAutoencoder
-from ..models.state_dict import StateDict, UnsupportedModelError, check_fit
+from ..models.state_dict import StateDict, UnsupportedModelError
 from ..pipelines import residual_shift_presets as presets
 from ..sampling.schedules import ResidualShiftSchedule, respace, shorten
 from . import files
-from .residual_shift import OPERATIONS, ResidualShiftVAE, host_attention, make_patcher, network_dtype
+from .building import build_network, identify_file
+from .residual_shift import ResidualShiftVAE, make_patcher, network_dtype
 
 EMBEDDED = {
     "embedded: one step": "embedded_student.safetensors",
@@ -71,7 +71,7 @@ def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> One
     """
     path = model_path(name)
     weights = files.load_file(path)
-    identified = _identify(weights, name, ("residual_unet", "pixel_denoiser"))
+    identified = identify_file(weights, name, ("residual_unet", "pixel_denoiser"))
     config: Any = identified.config
     if config.has_mask:
         raise UnsupportedModelError(
@@ -97,19 +97,6 @@ def file_paths(name: str, autoencoder: str) -> list[str]:
     return [model_path(name), *(files.find_file(files.AUTOENCODER, file) for file in autoencoders)]
 
 
-def _identify(weights: StateDict, name: str, kinds: tuple[str, ...]) -> registry.Identified:
-    try:
-        identified = registry.identify(weights)
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"'{name}': {error}") from error
-    if identified.kind not in kinds:
-        raise UnsupportedModelError(
-            f"'{name}' holds a {identified.label}: expected {' or '.join(kinds).replace('_', ' ')}; "
-            "move the file to the folder of its kind."
-        )
-    return identified
-
-
 def _training_facts(
     name: str, identified: registry.Identified, preset: str, weights: StateDict
 ) -> tuple[ResidualShiftSchedule, bool, str]:
@@ -133,25 +120,12 @@ def _denoiser_patcher(
     disable_dynamic: bool = False,
 ) -> Any:
     """MODEL patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
-    network, fitting = _build(
+    network, fitting = build_network(
         files.load_file(path) if weights is None else weights, mm.unet_offload_device(), network_dtype
     )
     patcher = make_patcher(network, fitting, schedule, downscale, disable_dynamic=disable_dynamic)
     patcher.cached_patcher_init = (_denoiser_patcher, (path, schedule, downscale))
     return patcher
-
-
-def _build(
-    weights: StateDict, device: torch.device, dtype_of: Callable[[StateDict], torch.dtype | None]
-) -> tuple[torch.nn.Module, StateDict]:
-    """A network of the host's layers and the tensors to load into it, which are known to fit."""
-    identified = registry.identify(weights)
-    # Checked on a plain copy without memory: the host's layers may have no weights before they are loaded.
-    fitting = check_fit(registry.build(identified, device="meta"), weights)
-    network = registry.build(
-        identified, operations=OPERATIONS, device=device, dtype=dtype_of(fitting), attention=host_attention
-    )
-    return network, fitting
 
 
 def _autoencoder(name: str, latent_channels: int, kind: str) -> ResidualShiftVAE:
@@ -160,9 +134,9 @@ def _autoencoder(name: str, latent_channels: int, kind: str) -> ResidualShiftVAE
     candidates = _autoencoder_candidates(latent_channels) if name == AUTO else [name]
     for candidate in candidates:
         weights = files.load_file(files.find_file(files.AUTOENCODER, candidate))
-        identified = _identify(weights, candidate, ("vq_autoencoder",))
+        identified = identify_file(weights, candidate, ("vq_autoencoder",))
         if identified.config.latent_channels == latent_channels:
-            return ResidualShiftVAE(*_build(weights, mm.vae_offload_device(), lambda _: None))
+            return ResidualShiftVAE(*build_network(weights, mm.vae_offload_device(), lambda _: None))
     wanted = PUBLISHED_AUTOENCODERS.get(latent_channels, f"a VQ autoencoder with {latent_channels} channels")
     found = ", ".join(candidates) or "nothing"
     raise UnsupportedModelError(

@@ -107,6 +107,32 @@ def filter_per_sample(image: Tensor, kernels: Tensor) -> Tensor:
     return kornia.filters.filter2d(image, kernels, border_type="reflect")
 
 
+def usm_sharpen(
+    image: Tensor, size: int = 51, sigma: float = 8.0, weight: float = 0.5, threshold: float = 10.0
+) -> Tensor:
+    """Unsharp masking of training targets where they differ from their blur by more than `threshold` of 255 levels.
+
+    (Real-ESRGAN, Wang et al. 2021, and its released code.) The mask is blurred too, so that the change sets in softly. Reflect padding; sides must
+    exceed size // 2. kornia's own unsharp mask has no threshold.
+    """
+    import kornia.filters  # noqa: PLC0415  see filter_per_sample
+
+    if min(image.shape[-2:]) <= size // 2:
+        raise ValueError(
+            f"An image of {tuple(image.shape[-2:])} is too small to be sharpened with a kernel of side {size}; both sides must "
+            f"exceed {size // 2}."
+        )
+    line = gaussian_kernel(size, sigma).sum(0, keepdim=True).to(image)  # (1, size): the kernel is line^T line
+
+    def blur(x: Tensor) -> Tensor:
+        return kornia.filters.filter2d_separable(x, line, line, border_type="reflect")
+
+    residual = image - blur(image)
+    mask = blur((residual.abs() * 255.0 > threshold).to(image))
+    sharp = (image + weight * residual).clamp(0.0, 1.0)
+    return mask * sharp + (1.0 - mask) * image
+
+
 # --- Quantisation and JPEG --------------------------------------------------------------------------------------------
 
 

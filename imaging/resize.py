@@ -14,6 +14,13 @@ def bicubic_upsample(image: Tensor, factor: int) -> Tensor:
     return F.interpolate(image, scale_factor=factor, mode="bicubic", align_corners=False)
 
 
+def bicubic_resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Resizes to (height, width) as `bicubic_upsample` does, by any factor; meant for enlarging, nothing is smoothed before."""
+    if image.shape[-2:] == (height, width):
+        return image
+    return F.interpolate(image, size=(height, width), mode="bicubic", align_corners=False)
+
+
 def resize(image: Tensor, height: int, width: int) -> Tensor:
     """Resizes to (height, width) with antialiased bicubic interpolation; overshoot is left in, the caller clamps once."""
     if image.shape[-2:] == (height, width):

@@ -44,6 +44,10 @@ class Factory:
     def conv1(self, in_channels: int, out_channels: int) -> nn.Module:
         return self.conv(in_channels, out_channels, 1)
 
+    def conv_tokens(self, in_channels: int, out_channels: int) -> nn.Module:
+        """A linear layer on (B, C, L), stored as a convolution of width 1."""
+        return self.operations.Conv1d(in_channels, out_channels, 1, device=self.device, dtype=self.dtype)
+
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         return self.operations.Linear(in_features, out_features, device=self.device, dtype=self.dtype)
 

@@ -9,11 +9,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .cfw import CFW, CFWConfig
 from .layers import Attention
 from .noise_predictor import TIME_KEY, NoisePredictor, NoisePredictorConfig
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
 from .state_dict import StateDict, UnsupportedModelError, canonicalize, describe_keys
+from .struct_parts import StructParts, StructPartsConfig, select_parts
 from .vq_autoencoder import VQAutoencoder, VQConfig
 
 __all__ = ["Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
@@ -30,12 +32,22 @@ class Identified:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of network: all of keys must be present, then read makes label and configuration, or refuses."""
+    """One kind of network: all of keys must be present, then read makes label and configuration, or refuses.
+
+    An entry of keys that starts or ends with a dot stands for any key that contains it.
+    """
 
     kind: str
     what: str
     keys: tuple[str, ...]
     read: Callable[[StateDict], Identified]
+
+    def matches(self, sd: StateDict) -> bool:
+        """Whether a canonical state dict has what this row looks for."""
+        return all(
+            any(key in other for other in sd) if key.startswith(".") or key.endswith(".") else key in sd
+            for key in self.keys
+        )
 
 
 def _pixel_denoiser(sd: StateDict) -> Identified:
@@ -61,13 +73,33 @@ def _noise_predictor(sd: StateDict) -> Identified:
     return Identified("noise_predictor", config.label, config)
 
 
+def _struct_parts(sd: StateDict) -> Identified:
+    config = StructPartsConfig.from_state_dict(sd)
+    count = sum(value.numel() for value in select_parts(sd).values()) / 1e6
+    return Identified(
+        "struct_parts", f"StableSR encoder and {len(config.modulations)} SFT layers ({count:.1f} M parameters)", config
+    )
+
+
 def _vq_autoencoder(sd: StateDict) -> Identified:
     config = VQConfig.from_state_dict(sd)
     return Identified("vq_autoencoder", config.label, config)
 
 
+def _cfw(sd: StateDict) -> Identified:
+    config = CFWConfig.from_state_dict(sd)
+    return Identified("cfw", config.label, config)
+
+
 TABLE = (
+    Row("struct_parts", "StableSR's encoder and SFT layers", ("structcond_stage_model.", ".spade."), _struct_parts),
     Row("pixel_denoiser", "the embedded pixel denoiser", ("sqrt_etas", "kappa"), _pixel_denoiser),
+    Row(
+        "cfw",
+        "StableSR's controllable feature wrapping",
+        ("decoder.fusion_layer_1.encode_enc_1.conv1.weight", "decoder.fusion_layer_2.encode_enc_1.conv1.weight"),
+        _cfw,
+    ),
     Row(
         "time_aware_discriminator",
         "a TAD-SR discriminator",
@@ -88,7 +120,7 @@ TABLE = (
 def identify(sd: StateDict) -> Identified:
     """Tells what a canonical state dict holds; UnsupportedModelError says what was found and what would match."""
     for row in TABLE:
-        if all(key in sd for key in row.keys):
+        if row.matches(sd):
             return row.read(sd)
     known = "; ".join(f"{row.what} ({' and '.join(row.keys)})" for row in TABLE)
     raise UnsupportedModelError(f"No known network: the file has {describe_keys(sd)}. Expected the keys of {known}.")
@@ -111,8 +143,12 @@ def build(
             return VQAutoencoder(cast("VQConfig", identified.config), attention=attention, **factory)
         case "noise_predictor":
             return NoisePredictor(cast("NoisePredictorConfig", identified.config), attention=attention, **factory)
+        case "struct_parts":
+            return StructParts(cast("StructPartsConfig", identified.config), attention=attention, **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
+        case "cfw":
+            return CFW(cast("CFWConfig", identified.config), **factory)
         case _:
             raise UnsupportedModelError(
                 f"This file is a {identified.label}: it only takes part in training. Expected a denoiser or an autoencoder."

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.files import register_folders
+from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
@@ -10,6 +11,7 @@ from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
+from .stablesr import LoadStableSR, StableSRApply
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,
@@ -25,6 +27,10 @@ NODES: list[type[io.ComfyNode]] = [
     LoadNoisePredictor,
     InvSRNoise,
     InvSRUpscale,
+    LoadStableSR,
+    StableSRApply,
+    LoadCFW,
+    CFWDecode,
 ]
 
 

@@ -7,3 +7,9 @@ OneStepSR = io.Custom("ADAPTIVESR_ONE_STEP_SR")
 
 NoisePredictor = io.Custom("ADAPTIVESR_NOISE_PREDICTOR")
 """`host.noise_predictor.NoisePredictorModel`: the network that predicts InvSR's start noise."""
+
+StableSR = io.Custom("ADAPTIVESR_STABLESR")
+"""`host.stablesr.StableSR`: a time-aware encoder and SFT layers for a Stable Diffusion 2.1 MODEL."""
+
+CFW = io.Custom("ADAPTIVESR_CFW")
+"""`host.cfw.LoadedCFW`: fusion layers between the encoder and the decoder of a KL VAE."""

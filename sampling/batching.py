@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -52,3 +55,14 @@ def run_batches(
             continue
         yield chunk, result
         position += len(chunk)
+
+
+def distinct_rows(*tensors: Tensor) -> tuple[list[int], list[int]]:
+    """First indices of the rows that differ in any of the tensors (N, ...), and for each row its place among them."""
+    flat = [tensor.reshape(len(tensor), -1) for tensor in tensors]
+    equal = [torch.stack([(part == row).all(dim=1) for row in part]) for part in flat]  # (N, N) each
+    same: list[list[bool]] = torch.stack(equal).all(dim=0).tolist()
+    # A row that equals none before it is a first one; NaN equals nothing, itself included.
+    first = [next((j for j in range(i) if row[j]), i) for i, row in enumerate(same)]
+    kept = sorted(set(first))
+    return kept, [kept.index(i) for i in first]

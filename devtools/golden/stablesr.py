@@ -1,4 +1,4 @@
-"""Golden checks of StableSR: colour correction, and those of its tiles."""
+"""Golden checks of StableSR that need no host: colour correction, tiles, sampling, images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from ...imaging.color import adain, blur_level, wavelet_color_fix, wavelet_decompose
+from .stablesr_images import CHECKS as IMAGE_CHECKS
+from .stablesr_networks import CHECKS as NETWORK_CHECKS
+from .stablesr_sampling import CHECKS as SAMPLING_CHECKS
 from .stablesr_tiles import CHECKS as TILE_CHECKS
 from .vectors import NETWORK, Checks, Golden
 
@@ -51,4 +54,10 @@ def _truncated_like(levels: Tensor, expected: Tensor) -> Tensor:
     return truncated.clamp(0, 255).to(torch.uint8)
 
 
-CHECKS: Checks = {"13_color_correction": check_color_correction, **TILE_CHECKS}
+CHECKS: Checks = {
+    "13_color_correction": check_color_correction,
+    **NETWORK_CHECKS,
+    **TILE_CHECKS,
+    **SAMPLING_CHECKS,
+    **IMAGE_CHECKS,
+}

@@ -47,7 +47,7 @@ def check_tile_grids(golden: Golden) -> None:
 
 def check_canvas_step(golden: Golden) -> None:
     """One level of the region sampler on y = z / sqrt(abar) = x0 + sigma n."""
-    meta = _metadata(golden)
+    meta = metadata(golden)
     alphas = stable_diffusion_alphas()
     kept = [round(k * (len(alphas) - 1) / (meta["steps"] - 1)) for k in range(meta["steps"])]
     a, previous = alphas[kept[meta["i"]]], alphas[kept[meta["i"] - 1]]
@@ -90,7 +90,7 @@ def _tile_model(golden: Golden, description: str, t: int, a: float) -> RegionMod
     return model
 
 
-def _metadata(golden: Golden) -> dict[str, Any]:
+def metadata(golden: Golden) -> dict[str, Any]:
     """The file's metadata, whose values are JSON one by one."""
     with safe_open(golden.path, framework="pt") as file:
         return {key: json.loads(value) for key, value in file.metadata().items()}

@@ -133,3 +133,23 @@ def test_gray_jpeg_is_a_real_codec_with_the_axes_swapped():
     # At quality 50 the table is unscaled; the codec still rounds the pixels to integers.
     assert (ours - codec).abs().mean() < 0.002
     assert (ours - codec).abs().mean() < 0.5 * (swapped - codec).abs().mean()
+
+
+def test_sharpening_changes_edges_only_and_stays_in_range():
+    image = torch.zeros(1, 3, 64, 160)
+    image[..., 80:] = 1.0
+    image[..., :40] = torch.linspace(0.0, 0.02, 40)  # below the threshold of 10 levels
+    sharp = degradation.usm_sharpen(image * 0.6 + 0.2)
+    change = (sharp - image * 0.6 - 0.2).abs().amax((0, 1, 2))
+    assert change[:20].max() < 1e-6 and change[70:90].max() > 0.05
+    assert sharp.min() >= 0 and sharp.max() <= 1
+
+
+def test_sharpening_with_weight_zero_changes_nothing():
+    image = smooth_image()
+    torch.testing.assert_close(degradation.usm_sharpen(image, weight=0.0), image)
+
+
+def test_sharpening_refuses_images_smaller_than_its_kernel():
+    with pytest.raises(ValueError, match="both sides must exceed 25"):
+        degradation.usm_sharpen(torch.zeros(1, 3, 25, 60))

@@ -27,3 +27,10 @@ def test_a_resize_to_the_same_size_changes_nothing():
 def test_an_empty_target_is_refused():
     with pytest.raises(ValueError, match="at least 1x1"):
         resize.resize(torch.rand(1, 3, 5, 7), 0, 3)
+
+
+def test_bicubic_resize_continues_bicubic_upsample():
+    image = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(resize.bicubic_resize(image, 20, 28), resize.bicubic_upsample(image, 4))
+    assert resize.bicubic_resize(image, 5, 7) is image
+    assert resize.bicubic_resize(image, 11, 9).shape == (2, 3, 11, 9)

@@ -1,5 +1,6 @@
 import pytest
-from adaptivesr.sampling.batching import BatchSize, run_batches
+import torch
+from adaptivesr.sampling.batching import BatchSize, distinct_rows, run_batches
 
 
 class FullError(RuntimeError):
@@ -49,3 +50,15 @@ def test_other_errors_are_not_retried():
 def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="at least 1 row"):
         BatchSize(0)
+
+
+def test_distinct_rows_are_those_that_differ_in_any_tensor():
+    values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+    times = torch.tensor([5.0, 5.0, 5.0, 6.0])
+    assert distinct_rows(values) == ([0, 2], [0, 0, 1, 0])
+    assert distinct_rows(values, times) == ([0, 2, 3], [0, 0, 1, 2])
+
+
+def test_rows_with_nan_are_each_their_own():
+    values = torch.tensor([float("nan"), 1.0, float("nan"), 1.0])
+    assert distinct_rows(values) == ([0, 1, 2], [0, 1, 2, 1])

@@ -1,0 +1,125 @@
+"""Load CFW and CFW Decode."""
+
+from __future__ import annotations
+
+import os
+
+from comfy_api.latest import io
+
+from ..host import cfw as host_cfw
+from ..host import files
+from ..host.images import join_image, split_image
+from ..host.runtime import show_text
+from .region import node_id_of
+from .types import CFW
+
+CATEGORY = "image/upscaling/AdaptiveSR"
+
+
+class LoadCFW(io.ComfyNode):
+    """Gives the fusion layers of a CFW file, and the VAE that the published file carries along."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRLoadCFW",
+            display_name="Load CFW",
+            category=f"{CATEGORY}/loaders",
+            description="Loads StableSR's controllable feature wrapping (vqgan_cfw_00011) for CFW Decode, and the VAE in the same file.",
+            search_aliases=["stablesr", "cfw", "vqgan_cfw", "controllable feature wrapping", "load vae"],
+            inputs=[
+                io.Combo.Input(
+                    "cfw_name",
+                    options=files.list_files(files.CFW),
+                    tooltip="Files of models/adaptivesr/cfw, told by their keys whatever their name: vqgan_cfw_00011.ckpt, or its fusion layers alone. One file serves StableSR 512, 768v and turbo.",
+                ),
+            ],
+            outputs=[
+                CFW.Output(display_name="cfw", tooltip="For CFW Decode."),
+                io.Vae.Output(
+                    display_name="vae",
+                    tooltip="The VAE beside which the fusion was trained, SD 2.1's. Empty for a file of fusion layers alone: use the checkpoint's VAE then.",
+                ),
+                io.String.Output(display_name="info", tooltip="What was recognised."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, cfw_name: str) -> str:
+        return f"{cfw_name} {os.path.getmtime(files.find_file(files.CFW, cfw_name))}"
+
+    @classmethod
+    def execute(cls, cfw_name: str) -> io.NodeOutput:
+        loaded, vae = host_cfw.load_cfw(cfw_name)
+        show_text(loaded.summary, node_id_of(cls))
+        return io.NodeOutput(loaded, vae, loaded.summary)
+
+
+class CFWDecode(io.ComfyNode):
+    """Decodes a latent with the LR image's encoder features fused in."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRCFWDecode",
+            display_name="CFW Decode",
+            category=CATEGORY,
+            description="VAE Decode that looks at the LR image: its encoder features are fused into the decoder with strength w, for fidelity against the picture that was upscaled. The effect is subtle.",
+            search_aliases=["stablesr", "vae decode", "cfw", "fidelity", "decode tiled", "dec_w"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="VAE of the SD 2.1 checkpoint, or the one that Load CFW gives."),
+                CFW.Input("cfw", tooltip="From Load CFW."),
+                io.Latent.Input("latent", tooltip="What was sampled, 4 channels. Batches work."),
+                io.Image.Input(
+                    "lr_image",
+                    tooltip="The picture that was upscaled: the enlarged one that was encoded, or the small one, which is enlarged bicubically. One, or one for each latent. Its transparency is put back.",
+                ),
+                io.Float.Input(
+                    "w",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.01,
+                    tooltip="Strength. 0 is plain VAE Decode; 0.5 is the authors' choice; towards 1 closer to the LR image, with less invented detail.",
+                ),
+                io.Int.Input(
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=64,
+                    tooltip="Side of decoded tiles in output pixels; 0 decodes the whole picture. When memory runs out, tiles of 512, then 256 are taken by themselves.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=64,
+                    min=0,
+                    max=4096,
+                    step=8,
+                    advanced=True,
+                    tooltip="Least overlap of tiles in output pixels.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="image")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        vae: io.Vae.Type,
+        cfw: host_cfw.LoadedCFW,
+        latent: dict,
+        lr_image: io.Image.Type,
+        w: float,
+        tile: int,
+        overlap: int = 64,
+    ) -> io.NodeOutput:
+        rgb, alpha = split_image(lr_image, "lr_image")
+        settings = host_cfw.Decoding(w, tile, overlap)
+        pixels, remark = host_cfw.decode_fused(vae, cfw, latent["samples"], rgb, settings)
+        if remark:
+            show_text(remark, node_id_of(cls))
+        return io.NodeOutput(join_image(pixels, host_cfw.fit_alpha(alpha, pixels)))
