@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.model_management as mm
@@ -14,15 +14,15 @@ from ..models.state_dict import StateDict, UnsupportedModelError, check_fit
 from .residual_shift import OPERATIONS, host_attention
 
 
-def identify_file(weights: StateDict, name: str, kinds: Sequence[str]) -> registry.Identified:
-    """What the file `name` holds; UnsupportedModelError names the file when that is not one of the kinds."""
+def identify_file(weights: StateDict, name: str, expected: Mapping[str, str]) -> registry.Identified:
+    """What the file `name` holds; UnsupportedModelError names the file when that is none of the kinds that `expected` describes."""
     try:
         identified = registry.identify(weights)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"'{name}': {error}") from error
-    if identified.kind not in kinds:
+    if identified.kind not in expected:
         raise UnsupportedModelError(
-            f"'{name}' holds a {identified.label}: expected {' or '.join(kinds).replace('_', ' ')}; "
+            f"'{name}' is of another kind ({identified.label}): expected {' or '.join(expected.values())}; "
             "move the file to the folder of its kind."
         )
     return identified

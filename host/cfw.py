@@ -80,7 +80,7 @@ def load_cfw(name: str) -> tuple[LoadedCFW, comfy.sd.VAE]:
     """
     path = files.find_file(files.CFW, name)
     weights = files.load_file(path)
-    identified = identify_file(weights, name, ("cfw",))
+    identified = identify_file(weights, name, {"cfw": "a StableSR CFW file such as vqgan_cfw_00011.ckpt"})
     autoencoder = autoencoder_weights(weights)
     beside = "with its VAE" if autoencoder else "without a VAE: use the one of the SD 2.1 checkpoint"
     loaded = LoadedCFW(_patcher(path, weights=weights), f"{identified.label}; {beside}.")

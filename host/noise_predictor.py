@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import torch
 from torch import Tensor
 
 from ..models import registry
 from ..models.memory import activation_bytes
 from ..models.noise_predictor import NoisePredictorConfig
-from ..models.state_dict import StateDict, UnsupportedModelError, check_fit
+from ..models.state_dict import StateDict, check_fit
 from ..pipelines.start_noise import Patches
 from . import files
-from .residual_shift import OPERATIONS, host_attention, network_dtype
+from .building import build_network, identify_file, network_patcher
+from .residual_shift import network_dtype
 from .runtime import rows_that_fit
 
-KIND = "noise_predictor"
+EXPECTED = {"noise_predictor": "an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth"}
 
 
 @dataclass(frozen=True)
@@ -65,34 +65,20 @@ def load_noise_predictor(name: str) -> NoisePredictorModel:
     """
     path = files.find_file(files.NOISE_PREDICTOR, name)
     weights = files.load_file(path)
-    try:
-        identified = registry.identify(weights)
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"'{name}': {error}") from error
-    if identified.kind != KIND:
-        raise UnsupportedModelError(
-            f"'{name}' holds a {identified.label}: expected an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth; "
-            "move the file to the folder of its kind."
-        )
-    patcher = _patcher(path, weights=weights)
-    stored = network_dtype(_fitting(identified, weights))
+    identified = identify_file(weights, name, EXPECTED)
+    fitting = _fitting(identified, weights)
+    patcher = _patcher(path, weights=fitting)
+    stored = network_dtype(fitting)
     return NoisePredictorModel(patcher, identified.label, mm.unet_manual_cast(stored, patcher.load_device) or stored)
 
 
 def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
     """Patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
-    weights = files.load_file(path) if weights is None else weights
-    identified = registry.identify(weights)
-    fitting = _fitting(identified, weights)
-    dtype = network_dtype(fitting)
-    network = registry.build(
-        identified, operations=OPERATIONS, device=mm.unet_offload_device(), dtype=dtype, attention=host_attention
-    )
-    network.requires_grad_(False).eval()
-    mm.archive_model_dtypes(network)
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
-    network.load_state_dict(fitting, strict=True, assign=patcher.is_dynamic())
+    if weights is None:
+        whole = files.load_file(path)
+        weights = _fitting(registry.identify(whole), whole)
+    network, fitting = build_network(weights, mm.unet_offload_device(), network_dtype)
+    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
     patcher.cached_patcher_init = (_patcher, (path,))
     return patcher
 

@@ -23,6 +23,7 @@ EMBEDDED = {
     "embedded: teacher, 15 steps": "embedded_teacher.safetensors",
 }
 AUTO = "auto"
+DENOISERS = {"residual_unet": "a ResShift, SinSR or TAD-SR denoiser", "pixel_denoiser": "an embedded one"}
 PUBLISHED_AUTOENCODERS = {3: "autoencoder_vq_f4.pth", 8: "ffhq512_vq_f8_dim8_face.pth"}
 """By latent channels, the file that the ResShift authors publish."""
 
@@ -71,7 +72,7 @@ def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> One
     """
     path = model_path(name)
     weights = files.load_file(path)
-    identified = identify_file(weights, name, ("residual_unet", "pixel_denoiser"))
+    identified = identify_file(weights, name, DENOISERS)
     config: Any = identified.config
     if config.has_mask:
         raise UnsupportedModelError(
@@ -134,7 +135,7 @@ def _autoencoder(name: str, latent_channels: int, kind: str) -> ResidualShiftVAE
     candidates = _autoencoder_candidates(latent_channels) if name == AUTO else [name]
     for candidate in candidates:
         weights = files.load_file(files.find_file(files.AUTOENCODER, candidate))
-        identified = identify_file(weights, candidate, ("vq_autoencoder",))
+        identified = identify_file(weights, candidate, {"vq_autoencoder": "a VQ autoencoder"})
         if identified.config.latent_channels == latent_channels:
             return ResidualShiftVAE(*build_network(weights, mm.vae_offload_device(), lambda _: None))
     wanted = PUBLISHED_AUTOENCODERS.get(latent_channels, f"a VQ autoencoder with {latent_channels} channels")

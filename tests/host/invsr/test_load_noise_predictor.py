@@ -86,7 +86,7 @@ def test_wrong_files_are_a_sentence(load, put, weights, comfy):
     with pytest.raises(ValueError, match=r"'dis.pth'"):
         load(put("dis.pth", {"state_dict_dis": weights | {}, "iters_start": 3}))
     one_step = comfy.module("host.files").find_file("adaptivesr_one_step", STUDENT)
-    with pytest.raises(ValueError, match=r"holds a embedded pixel denoiser.*expected an InvSR noise predictor"):
+    with pytest.raises(ValueError, match=r"embedded pixel denoiser.*expected an InvSR noise predictor"):
         load(put("student.safetensors", load_file(one_step)))
     with pytest.raises(FileNotFoundError, match="press R"):
         load("nowhere.pth")

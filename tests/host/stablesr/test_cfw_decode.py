@@ -352,7 +352,7 @@ def test_other_files_are_told(comfy, cfw_module):
     with pytest.raises(error, match=r"missing decoder\.fusion_layer_2\.encode_enc_3\.norm1"):
         cfw_module.load_cfw(put("damaged.safetensors", whole))
     other = {"heads.0.main.0.0.weight_orig": torch.ones(1), "emb_layers.0.1.weight": torch.ones(1)}
-    with pytest.raises(error, match=r"holds a TAD-SR time-aware discriminator.*expected cfw"):
+    with pytest.raises(error, match=r"TAD-SR time-aware discriminator.*expected a StableSR CFW"):
         cfw_module.load_cfw(put("discriminator.safetensors", other))
     with pytest.raises(FileNotFoundError, match="models/adaptivesr/cfw"):
         cfw_module.load_cfw("nowhere.safetensors")
