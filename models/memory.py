@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from . import residual_unet_config, vq_autoencoder
+from . import residual_unet_config, time_aware_adapter_config, vq_autoencoder
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet
+from .time_aware_adapter import TimeAwareAdapters
 from .vq_autoencoder import VQAutoencoder
 
 
@@ -25,6 +26,8 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
             )
         case PixelDenoiser():
             return _pixel_denoiser_bytes(network.config, height, width, dtype_size)
+        case TimeAwareAdapters():
+            return time_aware_adapter_config.activation_bytes(network.config, height, width, dtype_size)
         case _:
             return 0
 

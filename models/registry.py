@@ -13,6 +13,7 @@ from .layers import Attention
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
 from .state_dict import StateDict, UnsupportedModelError, canonicalize, describe_keys
+from .time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from .vq_autoencoder import VQAutoencoder, VQConfig
 
 __all__ = ["Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
@@ -50,6 +51,11 @@ def _discriminator(sd: StateDict) -> Identified:
     return Identified("time_aware_discriminator", f"TAD-SR time-aware discriminator, {len(heads)} heads", None)
 
 
+def _time_aware_adapters(sd: StateDict) -> Identified:
+    config = TimeAwareAdaptersConfig.from_state_dict(sd)
+    return Identified("time_aware_adapters", config.label, config)
+
+
 def _residual_unet(sd: StateDict) -> Identified:
     config = ResidualUNetConfig.from_state_dict(sd)
     return Identified("residual_unet", config.label, config)
@@ -68,6 +74,8 @@ TABLE = (
         ("heads.0.main.0.0.weight_orig", "emb_layers.0.1.weight"),
         _discriminator,
     ),
+    Row("time_aware_adapters", "full time-aware adapters", ("0.0.in_layers.0.weight",), _time_aware_adapters),
+    Row("time_aware_adapters", "lite or paper time-aware adapters", ("0.0.emb.weight",), _time_aware_adapters),
     Row(
         "residual_unet",
         "a ResShift, SinSR or TAD-SR denoiser",
@@ -102,6 +110,8 @@ def build(
             return ResidualUNet(cast("ResidualUNetConfig", identified.config), attention=attention, **factory)
         case "vq_autoencoder":
             return VQAutoencoder(cast("VQConfig", identified.config), attention=attention, **factory)
+        case "time_aware_adapters":
+            return TimeAwareAdapters(cast("TimeAwareAdaptersConfig", identified.config), **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
         case _:
