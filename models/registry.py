@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .latent_control import LatentControlConfig
 from .layers import Attention
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
@@ -56,6 +57,11 @@ def _time_aware_adapters(sd: StateDict) -> Identified:
     return Identified("time_aware_adapters", config.label, config)
 
 
+def _latent_controlnet(sd: StateDict) -> Identified:
+    config = LatentControlConfig.from_state_dict(sd)
+    return Identified("latent_controlnet", config.label, config)
+
+
 def _residual_unet(sd: StateDict) -> Identified:
     config = ResidualUNetConfig.from_state_dict(sd)
     return Identified("residual_unet", config.label, config)
@@ -76,6 +82,12 @@ TABLE = (
     ),
     Row("time_aware_adapters", "full time-aware adapters", ("0.0.in_layers.0.weight",), _time_aware_adapters),
     Row("time_aware_adapters", "lite or paper time-aware adapters", ("0.0.emb.weight",), _time_aware_adapters),
+    Row(
+        "latent_controlnet",
+        "a DiffBIR or TASR ControlNet",
+        ("zero_convs.0.0.weight", "middle_block_out.0.weight", "input_blocks.0.0.weight"),
+        _latent_controlnet,
+    ),
     Row(
         "residual_unet",
         "a ResShift, SinSR or TAD-SR denoiser",
@@ -114,6 +126,10 @@ def build(
             return TimeAwareAdapters(cast("TimeAwareAdaptersConfig", identified.config), **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
+        case "latent_controlnet":
+            raise UnsupportedModelError(
+                f"This file is a {identified.label}: it works inside a MODEL; load it with Load Time-Aware ControlNet."
+            )
         case _:
             raise UnsupportedModelError(
                 f"This file is a {identified.label}: it only takes part in training. Expected a denoiser or an autoencoder."
