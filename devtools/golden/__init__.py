@@ -17,7 +17,7 @@ from pathlib import Path
 from .adadiffsr import CHECKS as ADADIFFSR
 from .stablesr import CHECKS as STABLESR
 from .tad_sr import CHECKS as TAD_SR
-from .tasr_adapters import CHECKS as TASR_ADAPTERS
+from .tasr import CHECKS as TASR
 from .vectors import Checks, Golden, Result, failure
 
 # An empty table marks a folder name as a method of its own, whose files are never guessed to be another's.
@@ -26,7 +26,7 @@ METHODS: dict[str, Checks] = {
     "stablesr": STABLESR,
     "adadiffsr": ADADIFFSR,
     "invsr": {},
-    "tasr": {**TASR_ADAPTERS},
+    "tasr": TASR,
 }
 
 
