@@ -9,6 +9,8 @@ from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
+from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNode
+from .time_aware_training import TrainTimeAwareAdapter
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,
@@ -21,6 +23,10 @@ NODES: list[type[io.ComfyNode]] = [
     UpscalePlan,
     RegionReport,
     SpacedSigmas,
+    LoadTimeAwareControlNet,
+    TimeAwareAdapterNode,
+    AdapterMap,
+    TrainTimeAwareAdapter,
 ]
 
 
