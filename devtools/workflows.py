@@ -25,6 +25,7 @@ SOCKET_ONLY = (
     "VAE",
     "CLIP",
     "CONDITIONING",
+    "CONTROL_NET",
     "SAMPLER",
     "SIGMAS",
     "NOISE",
@@ -69,7 +70,7 @@ def api_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, 
         inputs = {
             name: _api_value(node.inputs[name], ids) for name in _declared(node, definitions) if name in node.inputs
         }
-        title = node.title or definitions[node.type]["display_name"]
+        title = node.title or definitions[node.type]["display_name"] or node.type
         prompt[str(ids[node.key])] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
     return prompt
 

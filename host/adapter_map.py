@@ -27,9 +27,11 @@ class _Grid:
     top: float
     column: float
 
-    def box(self, row: int, column: int) -> tuple[float, float, float, float]:
-        x, y = self.left + column * self.column, self.top + row * ROW
-        return x, y, x + self.column - 1, y + ROW - 1
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Corners of a cell, whole pixels without gaps."""
+        left, right = (round(self.left + edge * self.column) for edge in (column, column + 1))
+        top = round(self.top + row * ROW)
+        return left, top, right - 1, top + ROW - 1
 
     def middle(self, column: int) -> float:
         return self.left + (column + 0.5) * self.column
