@@ -51,11 +51,9 @@ class Run:
 
     @property
     def adapters(self) -> TimeAwareAdapters | None:
-        return cast("TimeAwareAdapters", self.state.model.get_submodule("adapters")) if _stage(self) == BOTH else None
-
-
-def _stage(run: Run) -> int:
-    return run.config.stage
+        return (
+            cast("TimeAwareAdapters", self.state.model.get_submodule("adapters")) if self.config.stage == BOTH else None
+        )
 
 
 def new_state(config: TasrConfig, controlnet: nn.Module, adapters: TimeAwareAdapters | None) -> TrainState:

@@ -126,7 +126,7 @@ def step_loss(
         picture, part = decoded(config, base, z_hat, target, drawn)
         if learn and reward is not None:
             extra = reward_loss(reward(picture, part)).mean()
-            loss, numbers["reward"] = loss + config.reward_weight * extra, float(extra.detach())
+            loss, numbers["reward_loss"] = loss + config.reward_weight * extra, float(extra.detach())
         elif not learn:
             extra = masked_l1(picture, part, t, config.l1_below)
             loss, numbers["l1"] = loss + config.l1_weight * extra, float(extra.detach())

@@ -168,7 +168,7 @@ def gradients(run, step, t):
 
 def test_the_parts_of_the_loss_follow_turn_and_timestep():
     run = make_run(l1_weight=1.0, reward_weight=1.0)
-    assert set(gradients(run, 0, [10, 50, 100, 200])[0]) == {"denoise", "reward", "alpha"}
+    assert set(gradients(run, 0, [10, 50, 100, 200])[0]) == {"denoise", "reward_loss", "alpha"}
     assert set(gradients(run, 1, [10, 50, 100, 799])[0]) == {"denoise", "l1"}
     assert set(gradients(run, 1, [0, 800, 900, 999])[0]) == {"denoise"}
 
@@ -243,7 +243,7 @@ def test_it_overfits_a_batch_of_four_with_all_losses_falling():
     before = all_losses(run)
     tasr.train(run, 240)
     after = all_losses(run)
-    for name in ("denoise 0", "reward 0", "denoise 1", "l1 1"):
+    for name in ("denoise 0", "reward_loss 0", "denoise 1", "l1 1"):
         assert after[name] < 0.9 * before[name], (name, before[name], after[name])
 
 

@@ -72,7 +72,7 @@ def test_it_trains_saves_and_what_it_saves_loads_and_samples(comfy, train, loade
     adapter, control, losses, report = train(name="first")
     report = json.loads(report)
     assert losses.ndim == 4 and losses.shape[-1] == 3
-    assert set(report["losses"]) == {"denoise", "reward", "alpha", "l1"} and report["steps"] == 4
+    assert set(report["losses"]) == {"denoise", "reward_loss", "alpha", "l1"} and report["steps"] == 4
     after = loaded["model"].model.diffusion_model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)  # the graph's own model is as it was
     assert torch.equal(loaded["control_net"].control_model.state_dict()["zero_convs.0.0.weight"], control_before)
