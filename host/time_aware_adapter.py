@@ -177,22 +177,27 @@ class Fusion:
         self._emb: Tensor | None = None
 
     def install(self, transformer_options: dict[str, Any]) -> None:
-        """Puts the patches before all others of this call, in dictionaries of its own: FreeU and the like see the fused skip."""
+        """Puts the patches into dictionaries of this call alone, before all others: FreeU and the like see the fused skip."""
         patches = dict(transformer_options.get("patches", {}))
-        for name, patch in (("middle_block_after_patch", self.middle), ("output_block_patch", self.output)):
-            patches[name] = [patch, *patches.get(name, [])]
+        patches["emb_patch"] = [*patches.get("emb_patch", []), self.time]
+        patches["output_block_patch"] = [self.output, *patches.get("output_block_patch", [])]
         transformer_options["patches"] = patches
 
-    def middle(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Behind the middle block, where the time embedding is seen too."""
-        self._emb = arguments["emb"]
-        h = arguments["h"]
-        return {**arguments, "h": self._added(0, h, h, None, self._middle[0])}
+    def time(self, emb: Tensor, channels: int, options: dict[str, Any]) -> Tensor:
+        """The time embedding (B, emb) as the UNet is about to use it."""
+        self._emb = emb
+        return emb
 
     def output(self, h: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Before a decoder block, deepest first, whose residual is the last that is left."""
+        """Before a decoder block, deepest first, whose residual is the last that is left.
+
+        The first has the middle block right before it; the oldest host has no patch of its own for that place.
+        """
+        block = options["block"][1]
+        if block == 0:
+            h = self._added(0, h, h, None, self._middle[0])
         residual = self._output.pop() if self._output else None
-        return h, self._added(options["block"][1] + 1, skip, h, skip, residual)
+        return h, self._added(block + 1, skip, h, skip, residual)
 
     def _added(self, site: int, target: Tensor, h: Tensor, skip: Tensor | None, residual: Tensor | None) -> Tensor:
         if residual is None or self._emb is None or self._influence.adapters is None:
