@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.checkpoints import put_small_checkpoint, with_small_checkpoint
+from adaptivesr.devtools.checkpoints import SMALL_SD2, put_small_checkpoint, with_small_checkpoint
 from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.small_controls import put_small_controls, with_small_controls
-from adaptivesr.devtools.tiny import fetch_pixels
+from adaptivesr.devtools.small_controls import SMALL_TASR, put_small_controls, with_small_controls
+from adaptivesr.devtools.tiny import default_inputs, fetch_pixels
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,3 +114,40 @@ def test_trained_without_adapters_is_a_sentence_on_the_node(client):
     prompt = shipped("tasr_training_free", 64, schedule="trained")
     run = client.run(prompt)
     assert not run.succeeded and "needs trained gates" in str(run.error)
+
+
+TRAIN, LOAD = "AdaptiveSRTrainTimeAwareAdapter", "AdaptiveSRLoadTimeAwareControlNet"
+
+
+def training_prompt(client, control_name, **inputs):
+    """Load, train on the demo photo, show the losses."""
+    info = client.object_info()
+    load = {**default_inputs(info, LOAD), "control_name": control_name}
+    settings = {"steps": 2, "batch_size": 1, "crop_size": 64, "reward": "gradient energy match (ours, weight-free)"}
+    return {
+        "base": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": SMALL_SD2}},
+        "text": {"class_type": "AdaptiveSREmptyPrompt", "inputs": {"model": ["base", 0]}},
+        "control": {"class_type": LOAD, "inputs": load},
+        "photo": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+        "train": {
+            "class_type": TRAIN,
+            "inputs": {
+                **default_inputs(info, TRAIN), **settings, **inputs, "model": ["base", 0], "vae": ["base", 2],
+                "positive": ["text", 0], "control_net": ["control", 0], "images": ["photo", 0],
+            },
+        },
+        "losses": {"class_type": "PreviewImage", "inputs": {"images": ["train", 2]}},
+        "report": {"class_type": "PreviewAny", "inputs": {"source": ["train", 3]}},
+    }  # fmt: skip
+
+
+def test_a_training_through_the_api_gives_a_file_that_trains_on(client):
+    first = report(run := finished(client, training_prompt(client, SMALL_TASR)))
+    keep("losses", fetch_pixels(client, run.outputs["losses"]["images"][0]))
+    name = Path(first["file"]).name
+    assert name in client.object_info()[LOAD]["input"]["required"]["control_name"][1]["options"]
+    assert first["resume"] in client.object_info()[TRAIN]["input"]["required"]["resume"][1]["options"]
+    second = report(finished(client, training_prompt(client, name, resume=first["resume"])))
+    assert (first["steps"], second["steps"]) == (2, 4)
+    refused = client.run(training_prompt(client, name, reward="CLIP-IQA"))
+    assert not refused.succeeded and "choose the reward 'gradient energy match" in str(refused.error)

@@ -206,3 +206,24 @@ def test_a_controlnet_or_adapter_of_another_base_is_refused(train, parts):
         train(control_net=parts.control)
     with pytest.raises(ValueError, match="connected adapter is made for sites"):
         train(adapter=parts.adapters(sites=[(128, 64)] * 4))
+
+
+class Letters:
+    """In the place of a CLIP, whose smallest one is too large for a test: one token for each letter, at least two."""
+
+    def tokenize(self, text):
+        return [ord(letter) for letter in text.ljust(2)]
+
+    def encode_from_tokens_scheduled(self, tokens):
+        return [[torch.tensor(tokens, dtype=torch.float32)[None, :, None].expand(-1, -1, 1024) / 128, {}]]
+
+
+def test_tags_beside_pictures_are_their_prompts_and_the_empty_prompt_is_made(comfy, loaded, folder, train):
+    (folder / "1.txt").write_text("sky, tree, ", encoding="utf-8")
+    training = comfy.module("host.tasr_training")
+    pictures = training.pictures_of(str(folder), None)
+    texts, empty = training.texts_of(pictures, loaded["positive"], Letters())
+    assert len(texts) == 4 and texts[1].shape == (1, 9, 1024) and empty.shape == (1, 2, 1024)
+    assert torch.equal(texts[0], loaded["positive"][0][0]) and texts[1][0, 0, 0] == ord("s") / 128
+    report = json.loads(train(clip=Letters(), steps=2, batch_size=1, name="tags")[3])
+    assert report["steps"] == 2

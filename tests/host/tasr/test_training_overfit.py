@@ -79,6 +79,7 @@ def losses(pack, run):
     return found, reached
 
 
+@pytest.mark.slow
 def test_one_batch_of_four_is_learnt_with_all_losses_falling(pack, make_run):
     run = make_run()
     before, _ = losses(pack, run)
