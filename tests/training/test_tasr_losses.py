@@ -141,24 +141,3 @@ def test_clip_iqa_without_weights_is_a_sentence_that_offers_ours(tmp_path, monke
         rewards.make_reward(rewards.CLIP_IQA, torch.device("cpu"))
     with pytest.raises(ValueError, match="'SSIM'"):
         rewards.make_reward("SSIM", torch.device("cpu"))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-def test_pyiqas_clip_iqa_is_differentiable_and_frozen(tmp_path):
-    """pyiqa's own code with a small CLIP of random weights."""
-    from pyiqa.archs.clip_model import CLIP
-
-    torch.manual_seed(0)
-    network = CLIP(
-        embed_dim=32, image_resolution=64, vision_layers=(1, 1, 1, 1), vision_width=16, vision_patch_size=None,
-        context_length=77, vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=1,
-    )  # fmt: skip
-    example = torch.rand(1, 3, 64, 64), torch.zeros(1, 77, dtype=torch.long)
-    torch.jit.trace(network.eval(), example, check_trace=False).save(tmp_path / "small.pt")  # as CLIP's own file is
-    reward = rewards.clip_iqa(tmp_path / "small.pt", torch.device("cpu"))
-    picture = torch.rand(2, 3, 64, 64, requires_grad=True)
-    value = reward(picture, torch.zeros(2, 3, 64, 64))
-    assert value.shape == (2,) and float(value.min()) > 0 and float(value.max()) < 1
-    value.sum().backward()
-    assert picture.grad.abs().sum() > 0

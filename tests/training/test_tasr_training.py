@@ -241,7 +241,7 @@ def all_losses(run):
 def test_it_overfits_a_batch_of_four_with_all_losses_falling():
     run = make_run(l1_weight=0.5, reward_weight=0.5, lr=3e-3, prompt_dropping=0.0, decode_cells=0)
     before = all_losses(run)
-    tasr.train(run, 240)
+    tasr.train(run, 120)
     after = all_losses(run)
     for name in ("denoise 0", "reward_loss 0", "denoise 1", "l1 1"):
         assert after[name] < 0.9 * before[name], (name, before[name], after[name])
