@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     golden.add_argument("folder", type=Path, metavar="DIR")
     bench = verbs.add_parser("bench", help="run a benchmark of benchmarks/", add_help=False)
     bench.add_argument("name", metavar="NAME")
-    train = verbs.add_parser("train", help="run a training recipe of training/", add_help=False)
+    train = verbs.add_parser("train", help="run a training recipe (embedded, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("workflows", help="write the example workflows anew", add_help=False)
     return top
@@ -102,17 +102,21 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
 
 
 def named_module(verb: str, name: str) -> types.ModuleType:
-    """The benchmark or recipe of that name; dashes may stand for underscores."""
-    folder = "benchmarks" if verb == "bench" else "training"
-    module = name.replace("-", "_")
-    known = sorted(
-        file.stem for file in (ROOT / folder).glob("*.py") if "\ndef main(" in file.read_text(encoding="utf-8")
-    )
-    if module not in known:
-        listed = ", ".join(known) or "none yet"
+    """The benchmark or recipe of that name; dashes may stand for underscores.
+
+    Recipes that need the host's networks lie in devtools/ as train_<name>.py.
+    """
+    known: dict[str, str] = {}
+    for folder, prefix in (("benchmarks", ""),) if verb == "bench" else (("training", ""), ("devtools", "train_")):
+        for file in sorted((ROOT / folder).glob(f"{prefix}*.py")):
+            if "\ndef main(" in file.read_text(encoding="utf-8"):
+                known[file.stem.removeprefix(prefix)] = f"adaptivesr.{folder}.{file.stem}"
+    module = known.get(name.replace("-", "_"))
+    if module is None:
+        listed = ", ".join(sorted(known)) or "none yet"
         steps = importlib.import_module("adaptivesr.devtools.steps")
         raise steps.StepError(f"There is no {verb} {name!r}; there are: {listed}.")
-    return importlib.import_module(f"adaptivesr.{folder}.{module}")
+    return importlib.import_module(module)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ SOCKET_ONLY = (
     "VAE",
     "CLIP",
     "CONDITIONING",
+    "CONTROL_NET",
     "SAMPLER",
     "SIGMAS",
     "NOISE",

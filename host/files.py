@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import comfy.utils
@@ -40,6 +41,12 @@ def register_folders() -> None:
         )
         paths, extensions = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (paths, set(extensions) | folder_paths.supported_pt_extensions)
+    folder_paths.add_model_folder_path(CONTROLNET, str(trained_folder()))
+
+
+def trained_folder() -> Path:
+    """Where Train Time-Aware Adapter puts its weights; offered by the loader beside the models folder, as the host does with LoRAs."""
+    return Path(folder_paths.get_output_directory()) / "adaptivesr" / "controlnet"
 
 
 def list_files(folder: str) -> list[str]:
@@ -84,19 +91,24 @@ _UNREADABLE = (
 
 def load_file(path: str) -> StateDict:
     """Tensors of a model file by canonical key, read by the host's safe loader (no code in pickles is run)."""
+    contents = read_file(path)
+    try:
+        return canonicalize(contents)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"'{os.path.basename(path)}': {error}") from error
+
+
+def read_file(path: str) -> Mapping[str, object]:
+    """What a model file holds, as it stands there, read by the host's safe loader."""
     name = os.path.basename(path)
     try:
-        contents = _load(path)
+        return _load(path)
     except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedModelError(
             f"'{name}' could not be read as a file of tensors ({reason[:200]}): expected a complete .safetensors, or a "
             ".pth/.ckpt that holds tensors only; download it again, or convert it to .safetensors."
         ) from error
-    try:
-        return canonicalize(contents)
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"'{name}': {error}") from error
 
 
 def _load(path: str) -> dict[str, object]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.cldm.cldm
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,37 @@ def base_model(shape: UNetShape, **changes: Any) -> Any:
     config = comfy.supported_models.SD20({**arguments, "adm_in_channels": None, **changes})
     model = comfy.model_base.BaseModel(config, device=device)
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
+
+
+class EpsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    """Noise levels and parametrisation of Stable Diffusion's eps models, as the host combines them."""
+
+
+class _NoHintEncoder(torch.nn.Module):
+    """In the place of the hint encoder: nothing is added behind the first convolution."""
+
+    def forward(self, hint: Tensor, emb: Tensor, context: Tensor) -> None:
+        return None
+
+
+class LatentControlNetwork(comfy.cldm.cldm.ControlNet):
+    """The host's ControlNet that reads [z_t, z_lr] in its first convolution (DiffBIR, section 3.3)."""
+
+    def __init__(self, arguments: Mapping[str, Any], *, operations: Any, **factory: Any) -> None:
+        super().__init__(**arguments, hint_channels=3, operations=operations, **factory)
+        self.input_hint_block = _NoHintEncoder()
+
+    def forward(
+        self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor, y: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, list[Tensor]]:
+        """Residuals for x (B, 4, h, w) and the LR latent (B or 1, 4, h, w), shallow to deep, and the middle block's."""
+        both = torch.cat([x, hint.to(x).expand(x.shape[0], -1, -1, -1)], dim=1)
+        return super().forward(both, hint, timesteps, context, y=y, **kwargs)
+
+
+def controlnet(
+    shape: UNetShape | Mapping[str, Any], *, operations: Any = comfy.ops.disable_weight_init, **factory: Any
+) -> LatentControlNetwork:
+    """A DiffBIR-type ControlNet for that UNet (or from the host's arguments), whose weights are still to be loaded."""
+    arguments = {**shape.arguments(), "in_channels": 8} if isinstance(shape, UNetShape) else shape
+    return LatentControlNetwork(arguments, operations=operations, **factory).eval()

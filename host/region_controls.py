@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..sampling.adaptive.regions import Row
+from .control_sums import add_residuals
+from .time_aware_adapter import TimeAwareControl
 
 
 class ControlChains:
@@ -45,9 +47,14 @@ class ControlChains:
         active = [end <= sigma <= start for sigma in sigmas]
         if not any(active):
             return previous
+        # A time-aware control judges its range row by row itself; hint and network are those of the control inside.
+        plain = control.inner if isinstance(control, TimeAwareControl) else control
         if id(control) not in self._links:
-            self._links[id(control)] = CanvasLink(control, self._size, self._device)
-        return RegionControl(self._links[id(control)].crop(rows), active, previous)
+            self._links[id(control)] = CanvasLink(plain, self._size, self._device)
+        link = self._links[id(control)].crop(rows)
+        if isinstance(control, TimeAwareControl):
+            return control.around(link, previous)
+        return RegionControl(link, active, previous)
 
 
 class CanvasLink:
@@ -137,17 +144,4 @@ class RegionControl(comfy.controlnet.ControlBase):
         own = self._link.get_control(*arguments)
         if own is None:
             return before
-        return _add({place: [self._gate(residual) for residual in own[place]] for place in own}, before)
-
-
-def _add(own: dict[str, list[Any]], before: dict[str, list[Any]] | None) -> dict[str, list[Any]]:
-    """Sum of two sets of residuals, either of which may be shorter or have gaps."""
-    if before is None:
-        return own
-    total: dict[str, list[Any]] = {}
-    for place in {**own, **before}:
-        ours, theirs = own.get(place, []), before.get(place, [])
-        length = max(len(ours), len(theirs))
-        pairs = zip(ours + [None] * (length - len(ours)), theirs + [None] * (length - len(theirs)))
-        total[place] = [a if b is None else b if a is None else b + a for a, b in pairs]
-    return total
+        return add_residuals({place: [self._gate(residual) for residual in own[place]] for place in own}, before)

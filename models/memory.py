@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from . import noise_predictor, residual_unet_config, vq_autoencoder
+from . import noise_predictor, residual_unet_config, time_aware_adapter_config, vq_autoencoder
 from .noise_predictor import NoisePredictor
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet
+from .time_aware_adapter import TimeAwareAdapters
 from .vq_autoencoder import VQAutoencoder
 
 
@@ -28,6 +29,8 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
             return noise_predictor.activation_bytes(network.config, height, width, dtype_size)
         case PixelDenoiser():
             return _pixel_denoiser_bytes(network.config, height, width, dtype_size)
+        case TimeAwareAdapters():
+            return time_aware_adapter_config.activation_bytes(network.config, height, width, dtype_size)
         case _:
             return 0
 

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from .cfw import CFW, CFWConfig
+from .latent_control import LatentControlConfig
 from .layers import Attention
 from .noise_predictor import TIME_KEY, NoisePredictor, NoisePredictorConfig
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
 from .state_dict import StateDict, UnsupportedModelError, canonicalize, describe_keys
 from .struct_parts import StructParts, StructPartsConfig, select_parts
+from .time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from .vq_autoencoder import VQAutoencoder, VQConfig
 
 __all__ = ["Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
@@ -63,6 +65,16 @@ def _discriminator(sd: StateDict) -> Identified:
     return Identified("time_aware_discriminator", f"TAD-SR time-aware discriminator, {len(heads)} heads", None)
 
 
+def _time_aware_adapters(sd: StateDict) -> Identified:
+    config = TimeAwareAdaptersConfig.from_state_dict(sd)
+    return Identified("time_aware_adapters", config.label, config)
+
+
+def _latent_controlnet(sd: StateDict) -> Identified:
+    config = LatentControlConfig.from_state_dict(sd)
+    return Identified("latent_controlnet", config.label, config)
+
+
 def _residual_unet(sd: StateDict) -> Identified:
     config = ResidualUNetConfig.from_state_dict(sd)
     return Identified("residual_unet", config.label, config)
@@ -105,6 +117,14 @@ TABLE = (
         "a TAD-SR discriminator",
         ("heads.0.main.0.0.weight_orig", "emb_layers.0.1.weight"),
         _discriminator,
+    ),
+    Row("time_aware_adapters", "full time-aware adapters", ("0.0.in_layers.0.weight",), _time_aware_adapters),
+    Row("time_aware_adapters", "lite or paper time-aware adapters", ("0.0.emb.weight",), _time_aware_adapters),
+    Row(
+        "latent_controlnet",
+        "a DiffBIR or TASR ControlNet",
+        ("zero_convs.0.0.weight", "middle_block_out.0.weight", "input_blocks.0.0.weight"),
+        _latent_controlnet,
     ),
     Row(
         "residual_unet",
@@ -149,6 +169,12 @@ def build(
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
         case "cfw":
             return CFW(cast("CFWConfig", identified.config), **factory)
+        case "time_aware_adapters":
+            return TimeAwareAdapters(cast("TimeAwareAdaptersConfig", identified.config), **factory)
+        case "latent_controlnet":
+            raise UnsupportedModelError(
+                f"This file is a {identified.label}: it works inside a MODEL; load it with Load Time-Aware ControlNet."
+            )
         case _:
             raise UnsupportedModelError(
                 f"This file is a {identified.label}: it only takes part in training. Expected a denoiser or an autoencoder."

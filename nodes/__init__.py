@@ -12,6 +12,8 @@ from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
 from .stablesr import LoadStableSR, StableSRApply
+from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNode
+from .time_aware_training import TrainTimeAwareAdapter
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,
@@ -31,6 +33,10 @@ NODES: list[type[io.ComfyNode]] = [
     StableSRApply,
     LoadCFW,
     CFWDecode,
+    LoadTimeAwareControlNet,
+    TimeAwareAdapterNode,
+    AdapterMap,
+    TrainTimeAwareAdapter,
 ]
 
 

@@ -13,3 +13,6 @@ StableSR = io.Custom("ADAPTIVESR_STABLESR")
 
 CFW = io.Custom("ADAPTIVESR_CFW")
 """`host.cfw.LoadedCFW`: fusion layers between the encoder and the decoder of a KL VAE."""
+
+TimeAwareAdapter = io.Custom("ADAPTIVESR_TIME_AWARE_ADAPTER")
+"""`host.time_aware_parts.TimeAwarePart`: trained gates of a ControlNet."""

@@ -18,6 +18,7 @@ from .adadiffsr import CHECKS as ADADIFFSR
 from .invsr import CHECKS as INVSR
 from .stablesr import CHECKS as STABLESR
 from .tad_sr import CHECKS as TAD_SR
+from .tasr import CHECKS as TASR
 from .vectors import Checks, Golden, Result, failure
 
 # An empty table marks a folder name as a method of its own, whose files are never guessed to be another's.
@@ -26,7 +27,7 @@ METHODS: dict[str, Checks] = {
     "stablesr": STABLESR,
     "adadiffsr": ADADIFFSR,
     "invsr": INVSR,
-    "tasr": {},
+    "tasr": TASR,
 }
 
 

@@ -101,6 +101,13 @@ class Golden:
         for name, value in actual:
             self.expect(f"{prefix}{name}", value, tolerance)
 
+    def given(self, *keys: str) -> None:
+        """Marks tensors as inputs that their names do not mark; they must be there."""
+        missing = [key for key in keys if key not in self.tensors]
+        if missing:
+            raise KeyError(f"inputs that the file lacks: {', '.join(missing)}")
+        self.compared_keys.update(keys)
+
     def unchecked(self) -> list[str]:
         """Expected tensors that nothing was compared with."""
         return [key for key in self.tensors if key not in self.compared_keys and _is_expected(key)]

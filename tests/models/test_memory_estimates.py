@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from adaptivesr.models import memory, noise_predictor, registry
+from adaptivesr.models import time_aware_adapter as adapters
+from adaptivesr.models.memory import activation_bytes as bytes_of
 from adaptivesr.models.residual_unet import activation_bytes
 from adaptivesr.models.vq_autoencoder import decode_bytes, encode_bytes
 from torch import nn
@@ -112,3 +114,20 @@ def test_noise_predictor_estimate_bounds_the_peak(size, dtype):
     estimate = noise_predictor.activation_bytes(config, *size, dtype.itemsize)
     assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)
     assert memory.activation_bytes(network, *size, dtype.itemsize) == estimate
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("design", ["full", "lite", "paper"])
+def test_the_adapters_estimate_bounds_the_dearest_site(design, dtype):
+    decoder = [(1280, 1280)] * 5 + [(1280, 640)] * 2 + [(640, 640)] + [(640, 320)] * 2 + [(320, 320)] * 2
+    config = adapters.TimeAwareAdaptersConfig.for_channels(design, 1280, decoder)
+    network = adapters.TimeAwareAdapters(config, operations=Casting, device="meta", dtype=dtype)
+    peak = 0.0
+    for index, (hidden, skip) in enumerate([(1280, 0), *decoder]):
+        side = 64 >> (3 - max(0, index - 1) // 3)
+        make = lambda c, side=side: torch.empty(1, c, side, side, dtype=dtype, device="meta")  # noqa: E731
+        emb = torch.empty(1, 1280, dtype=dtype, device="meta")
+        inputs = (make(hidden), make(skip) if skip else None, make(skip or hidden), emb)
+        peak = max(peak, measured(network.forward_site, index, *inputs))
+    estimate = bytes_of(network, 64, 64, dtype.itemsize)
+    assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)

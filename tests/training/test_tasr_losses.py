@@ -1,0 +1,143 @@
+"""TASR's losses against the reference values and against what the paper says of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from adaptivesr.sampling.noise import generator_for
+from adaptivesr.training import rewards
+from adaptivesr.training.tasr_config import TasrConfig
+from adaptivesr.training.tasr_losses import (
+    X0Formula,
+    at,
+    denoise_loss,
+    masked_l1,
+    neutral_pull,
+    noised,
+    predicted_x0,
+    reward_loss,
+)
+from adaptivesr.training.tasr_steps import decoded_cells, draw
+from safetensors.torch import load_file
+
+GOLDEN = load_file(Path(__file__).resolve().parents[1] / "golden" / "tasr" / "losses.safetensors")
+
+
+def alphas():
+    return torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0).float()
+
+
+def test_the_reference_values():
+    t, abar = GOLDEN["t"], at(alphas(), GOLDEN["t"])
+    z_t = noised(GOLDEN["z_0"], GOLDEN["eps"], abar)
+    torch.testing.assert_close(z_t, GOLDEN["z_t"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(denoise_loss(GOLDEN["eps_pred"], GOLDEN["eps"])[None], GOLDEN["denoise_mse"])
+    for formula, key in ((X0Formula.CORRECT, "x0_correct"), (X0Formula.PUBLISHED_CODE, "x0_public_code_formula")):
+        torch.testing.assert_close(
+            predicted_x0(z_t, GOLDEN["eps_pred"], abar, formula), GOLDEN[key], atol=1e-5, rtol=1e-5
+        )
+    found = masked_l1(GOLDEN["pred01"], GOLDEN["gt"] / 2 + 0.5, t)
+    torch.testing.assert_close(found[None], GOLDEN["l1_masked"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(reward_loss(GOLDEN["rewards"]), GOLDEN["clipiqa_loss_unweighted"])
+
+
+def test_a_perfect_prediction_gives_the_clean_latent_and_the_published_codes_formula_does_not():
+    t = torch.tensor([1, 200, 799])
+    z_0, eps, abar = torch.randn(3, 4, 6, 6), torch.randn(3, 4, 6, 6), at(alphas(), t)
+    z_t = noised(z_0, eps, abar)
+    torch.testing.assert_close(predicted_x0(z_t, eps, abar), z_0, atol=1e-5, rtol=0)
+    wrong = predicted_x0(z_t, eps, abar, X0Formula.PUBLISHED_CODE)
+    # sqrt(abar) z_t - sqrt(1 - abar) eps = abar z_0 + (sqrt(abar) - 1) sqrt(1 - abar) eps
+    torch.testing.assert_close(wrong, abar * z_0 + (abar.sqrt() - 1) * (1 - abar).sqrt() * eps, atol=1e-5, rtol=0)
+    errors = (wrong - z_0).abs().mean((1, 2, 3))
+    assert errors[0] < 0.01 < errors[1] < errors[2]
+
+
+@pytest.mark.parametrize(("t", "counts"), [(0, False), (1, True), (799, True), (800, False), (999, False)])
+def test_l1_counts_strictly_between_its_ends(t, counts):
+    picture, target = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    found = masked_l1(picture, target, torch.tensor([t]))
+    expected = (picture - target).abs().mean() if counts else torch.zeros(())
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_l1_is_the_mean_over_the_chosen_samples_only():
+    picture, target = torch.rand(3, 3, 8, 8), torch.rand(3, 3, 8, 8)
+    picture.requires_grad_()
+    found = masked_l1(picture, target, torch.tensor([900, 100, 500]))
+    torch.testing.assert_close(found, (picture[1:] - target[1:]).abs().mean(), atol=1e-6, rtol=0)
+    found.backward()
+    assert picture.grad[0].abs().sum() == 0 and picture.grad[1:].abs().min() > 0
+    assert masked_l1(picture, target, torch.tensor([900, 900, 0])) == 0
+
+
+def test_the_pull_is_zero_at_the_neutral_gate_only():
+    assert neutral_pull([torch.ones(2, 1, 4, 4), torch.ones(2, 1, 8, 8)]) == 0
+    assert neutral_pull([torch.full((2, 1, 4, 4), 1.5), torch.ones(2, 1, 8, 8)]) == pytest.approx(0.125)
+
+
+def test_the_adapters_turns_and_their_timesteps():
+    config = TasrConfig(batch=64, adapter_every=5)
+    assert [config.trains_adapters(step) for step in range(7)] == [True, False, False, False, False, True, False]
+    assert [TasrConfig(adapter_every=2).trains_adapters(step) for step in range(4)] == [True, False, True, False]
+    assert not any(config.of_stage(1).trains_adapters(step) for step in range(7))
+    times = [draw(config, step, (64, 4, 8, 8), 1000, generator_for(0, step)).t for step in range(60)]
+    own = torch.cat([t for step, t in enumerate(times) if config.trains_adapters(step)])
+    others = torch.cat([t for step, t in enumerate(times) if not config.trains_adapters(step)])
+    assert own.min() == 0 and own.max() == 200
+    assert others.max() > 980 and others.min() < 20
+
+
+def test_the_decoded_crop_lies_inside_and_prompts_drop_at_their_rate():
+    config = TasrConfig(decode_cells=8, prompt_dropping=0.5)
+    assert decoded_cells(config, (1, 4, 6, 20)) == (6, 8)
+    assert decoded_cells(TasrConfig(decode_cells=0), (1, 4, 6, 20)) == (6, 20)
+    draws = [draw(config, 1, (8, 4, 6, 20), 1000, generator_for(step)) for step in range(100)]
+    assert {d.crop[0] for d in draws} == {0} and {d.crop[1] for d in draws} == set(range(13))
+    kept = torch.cat([d.keep_prompt for d in draws]).float().mean()
+    assert abs(float(kept) - 0.5) < 0.06  # three deviations of 800 draws
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"stage": 3}, "stage 3: expected 1"),
+        ({"adapter_every": 0}, "at least 1"),
+        ({"batch": 0}, "at least 1"),
+        ({"reward_until": 900}, "reward < L1"),
+        ({"x0_formula": "mine"}, "mine"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        TasrConfig(**settings)
+
+
+# --- Rewards ----------------------------------------------------------------------------------------------------------
+
+
+def test_our_reward_is_best_at_the_targets_sharpness_and_has_a_slope_there_from_both_sides():
+    target = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    reward = rewards.make_reward(rewards.ENERGY, torch.device("cpu"))
+    assert torch.equal(reward(target, target), torch.ones(2))
+    for factor in (0.5, 2.0):
+        picture = ((target - 0.5) * factor + 0.5).requires_grad_()
+        value = reward(picture, target)
+        assert value.shape == (2,) and float(value.detach().max()) < 0.5
+        (slope,) = torch.autograd.grad(value.sum(), picture)
+        towards = ((target - picture) * slope).sum()
+        assert towards > 0
+    noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert float(reward(noise, target).min()) > 0.7  # no measure of quality: other noise of that strength is as good
+
+
+def test_clip_iqa_without_weights_is_a_sentence_that_offers_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(rewards.MissingRewardError, match=r"RN50\.pt.*gradient energy match \(ours, weight-free\)"):
+        rewards.make_reward(rewards.CLIP_IQA, torch.device("cpu"))
+    (tmp_path / "hub" / "clip").mkdir(parents=True)
+    (tmp_path / "hub" / "clip" / "RN50.pt").write_bytes(b"something else")
+    with pytest.raises(rewards.MissingRewardError, match="another checksum"):
+        rewards.make_reward(rewards.CLIP_IQA, torch.device("cpu"))
+    with pytest.raises(ValueError, match="'SSIM'"):
+        rewards.make_reward("SSIM", torch.device("cpu"))
