@@ -24,20 +24,21 @@ from .report import write_report
 
 GOAL = 1.03
 PLAIN = "ControlNet"
-KINDS = ("no control", PLAIN, "lite adapters", "full adapters", "training-free", "full, off late")
+WITHOUT = "no control"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @torch.no_grad()
 def measure(networks: Any, timesteps: tuple[int, ...], repeats: int) -> dict[str, list[float]]:
     """Seconds of every kind of evaluation at every timestep, the least of the repeats."""
-    for kind in KINDS:
+    kinds = (WITHOUT, *networks.controls)
+    for kind in kinds:
         networks.call(kind, timesteps[-1])()  # warm-up
     for control in networks.controls.values():
         control.record.start()
-    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for timestep in reversed(timesteps):
-        found = turns(repeats, {kind: networks.call(kind, timestep) for kind in KINDS})
+        found = turns(repeats, {kind: networks.call(kind, timestep) for kind in kinds})
         for kind, values in found.items():
             seconds[kind].append(min(values))
         print(f"t = {timestep}: {seconds[PLAIN][-1]:.2f} s with the plain ControlNet", flush=True)
@@ -71,18 +72,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cells", type=int, default=32, help="side of the latent (32 on a CPU; SD 2.1 is made for 64)")
     parser.add_argument("--rows", type=int, default=1, help="rows of a call (1; 2 with guidance)")
     parser.add_argument("--repeats", type=int, default=1, help="turns at each timestep, of which the least counts (1)")
+    parser.add_argument("--without-full", action="store_true", help="leave out the full adapters (3 GB in float32)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     options = parser.parse_args(argv)
     enter_host(env.host_source(env.ensure_environment()))
     made = importlib.import_module(f"{__package__}.control_networks")
     device = "cuda" if has_accelerator() and torch.cuda.is_available() else "cpu"
-    networks = made.ControlledUNet(made.UNetShape(), options.cells, options.rows, device, DTYPES[options.dtype])
+    sizes = options.cells, options.rows, device, DTYPES[options.dtype]
+    networks = made.ControlledUNet(made.UNetShape(), *sizes, full=not options.without_full)
     timesteps = spaced_timesteps(options.steps)
     seconds = measure(networks, timesteps, options.repeats)
     rows = summarize(networks, seconds, timesteps, options.repeats)
-    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in networks.weights.items()}
-    settings = {**vars(options), "goal": GOAL, "parameters": sizes}
-    write_report("control", {**settings, "runs": rows, "seconds": seconds}, table(options, sizes, rows))
+    weights = {name: sum(p.numel() for p in part.parameters()) for name, part in networks.weights.items()}
+    settings = {**vars(options), "goal": GOAL, "parameters": weights}
+    write_report("control", {**settings, "runs": rows, "seconds": seconds}, table(options, weights, rows))
     return 0
 
 
@@ -91,7 +94,7 @@ def table(options: argparse.Namespace, sizes: dict[str, int], rows: dict[str, di
     parts = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in sizes.items())
     lines = [
         f"SD 2.1's sizes, random weights ({parts}); latents of {options.cells} x {options.cells}, {options.rows} row(s), {options.dtype}, "
-        f"{options.steps} evaluations at TASR's timesteps.",
+        f"{options.steps} evaluations at evenly spaced timesteps (TASR takes 20).",
         "",
         "| control | ControlNet calls | seconds of the chain | / plain ControlNet | where it speaks: / plain (median) |",
         "|---|---|---|---|---|",

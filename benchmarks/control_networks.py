@@ -35,7 +35,10 @@ class LoadedAdapters(TimeAwarePart):
 class ControlledUNet:
     """One evaluation of the UNet under each kind of control, as the host makes it."""
 
-    def __init__(self, shape: UNetShape, cells: int, rows: int, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shape: UNetShape, cells: int, rows: int, device: str, dtype: torch.dtype, *, full: bool = True
+    ) -> None:
+        """full: with the full adapters, 3 GB in float32 beside 5 GB of UNet and ControlNet."""
         self.device, self.dtype = torch.device(device), dtype
         factory: dict[str, Any] = {"device": self.device, "dtype": dtype}
         self.unet, self.control = filled(unet(shape, **factory)), filled(controlnet(shape, **factory))
@@ -45,16 +48,17 @@ class ControlledUNet:
         self.text = torch.randn(rows, TOKENS, shape.context_dim, generator=draw).to(self.device, dtype)
         self.hint = torch.randn(1, 4, cells, cells, generator=draw).to(self.device, dtype)
         self.config = LatentControlConfig.from_state_dict(self.control.state_dict())
-        adapters = {design: self._adapters(shape, design) for design in ("lite", "full")}
+        adapters = {design: self._adapters(shape, design) for design in ("lite", "full")[: 1 + full]}
         self.weights = {"UNet": self.unet, "ControlNet": self.control, **{k: v.network for k, v in adapters.items()}}
         constant = PRESETS[CONSTANT]
         self.controls = {
             "ControlNet": self._made(Influence(constant)),
             "lite adapters": self._made(Influence(constant, adapters["lite"])),
-            "full adapters": self._made(Influence(constant, adapters["full"])),
             "training-free": self._made(Influence(PRESETS[OFF_LATE])),
-            "full, off late": self._made(Influence(PRESETS[OFF_LATE], adapters["full"])),
         }
+        if full:
+            self.controls["full adapters"] = self._made(Influence(constant, adapters["full"]))
+            self.controls["full, off late"] = self._made(Influence(PRESETS[OFF_LATE], adapters["full"]))
 
     def _adapters(self, shape: UNetShape, design: Any) -> LoadedAdapters:
         pairs = decoder_channels(self.unet, shape)
