@@ -47,8 +47,8 @@ class Factory:
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         return self.operations.Linear(in_features, out_features, device=self.device, dtype=self.dtype)
 
-    def norm(self, channels: int, eps: float = 1e-5) -> nn.Module:
-        return self.operations.GroupNorm(32, channels, eps=eps, device=self.device, dtype=self.dtype)
+    def norm(self, channels: int, eps: float = 1e-5, *, groups: int = 32) -> nn.Module:
+        return self.operations.GroupNorm(groups, channels, eps=eps, device=self.device, dtype=self.dtype)
 
     def parameter(self, *shape: int) -> nn.Parameter:
         """A raw parameter; whoever uses it casts it to the dtype and device of the activations."""

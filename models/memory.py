@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from . import residual_unet_config, vq_autoencoder
+from . import mmle, pfj, residual_unet_config, vq_autoencoder
+from .gain_models import GainModels
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet
 from .vq_autoencoder import VQAutoencoder
@@ -23,10 +24,19 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
                 vq_autoencoder.encode_bytes(network.config, height, width, dtype_size),
                 vq_autoencoder.decode_bytes(network.config, height, width, dtype_size),
             )
+        case GainModels():
+            return _gain_models_bytes(network, height, width, dtype_size)
         case PixelDenoiser():
             return _pixel_denoiser_bytes(network.config, height, width, dtype_size)
         case _:
             return 0
+
+
+def _gain_models_bytes(network: GainModels, height: int, width: int, dtype_size: int) -> int:
+    """The dearer of the two parts; they never run at once."""
+    config, size = network.config, (height, width, dtype_size)
+    regressor = 0 if config.mmle is None else mmle.activation_bytes(config.mmle, *size)
+    return max(regressor, 0 if config.pfj is None else pfj.activation_bytes(config.pfj, *size))
 
 
 def _pixel_denoiser_bytes(config: PixelDenoiserConfig, height: int, width: int, dtype_size: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .gain_models import GainModels, GainModelsConfig
 from .layers import Attention
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet, ResidualUNetConfig
@@ -50,6 +51,11 @@ def _discriminator(sd: StateDict) -> Identified:
     return Identified("time_aware_discriminator", f"TAD-SR time-aware discriminator, {len(heads)} heads", None)
 
 
+def _gain_models(sd: StateDict) -> Identified:
+    config = GainModelsConfig.from_state_dict(sd)
+    return Identified("gain_models", config.label, config)
+
+
 def _residual_unet(sd: StateDict) -> Identified:
     config = ResidualUNetConfig.from_state_dict(sd)
     return Identified("residual_unet", config.label, config)
@@ -68,6 +74,8 @@ TABLE = (
         ("heads.0.main.0.0.weight_orig", "emb_layers.0.1.weight"),
         _discriminator,
     ),
+    Row("gain_models", "an MMLE regressor", ("mmle.convs.0.weight", "mmle.fc2.weight"), _gain_models),
+    Row("gain_models", "a PFJ network", ("pfj.gain1.weight", "pfj.out.weight"), _gain_models),
     Row(
         "residual_unet",
         "a ResShift, SinSR or TAD-SR denoiser",
@@ -102,6 +110,8 @@ def build(
             return ResidualUNet(cast("ResidualUNetConfig", identified.config), attention=attention, **factory)
         case "vq_autoencoder":
             return VQAutoencoder(cast("VQConfig", identified.config), attention=attention, **factory)
+        case "gain_models":
+            return GainModels(cast("GainModelsConfig", identified.config), **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
         case _:
