@@ -14,22 +14,22 @@ from torch import Tensor
 
 from ..imaging.detail import sharpness
 from ..imaging.resize import bicubic_upsample
+from .pyramid_distance import pyramid_distance
 
 Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 HALF_RANGE = 4.0
 """Latents of Stable Diffusion lie in about -4 to 4."""
 
 
-def latent_measures(half_range: float = HALF_RANGE, device: torch.device | str = "cpu") -> dict[str, Measure]:
+def latent_measures(half_range: float = HALF_RANGE) -> dict[str, Measure]:
     """psnr with a data range of twice half_range, nlpd of (v + half_range) / (2 half_range), sharpness; all channels alike."""
     if not half_range > 0:
         raise ValueError(
             f"Got a half range of {half_range}: expected the greatest magnitude of usual latents, above 0."
         )
-    distance = PyramidDistance(device)
 
     def nlpd(x: Tensor, reference: Tensor) -> Tensor:
-        return distance(*((v + half_range) / (2 * half_range) for v in (x, reference)))
+        return pyramid_distance(*((v + half_range) / (2 * half_range) for v in (x, reference)))
 
     return {
         "psnr": lambda x, reference: psnr(x, reference, 2 * half_range),
@@ -38,12 +38,11 @@ def latent_measures(half_range: float = HALF_RANGE, device: torch.device | str =
     }
 
 
-def rgb_measures(device: torch.device | str = "cpu") -> dict[str, Measure]:
+def rgb_measures() -> dict[str, Measure]:
     """The measures of pictures that need no weights: psnr, nlpd of luma (BT.601), sharpness."""
-    distance = PyramidDistance(device)
     return {
         "psnr": lambda x, reference: psnr(x, reference, 1.0),
-        "nlpd": lambda x, reference: distance(luma(x), luma(reference)),
+        "nlpd": lambda x, reference: pyramid_distance(luma(x), luma(reference)),
         "sharpness": lambda x, _: sharpness(x),
     }
 
@@ -92,21 +91,3 @@ def psnr(x: Tensor, reference: Tensor, data_range: float) -> Tensor:
 def luma(rgb: Tensor) -> Tensor:
     """BT.601 luma (N, 1, h, w) in [0, 1]."""
     return rgb.mul(rgb.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
-class PyramidDistance:
-    """Normalised Laplacian pyramid distance (Laparra et al. 2016, eqs. 1-4) over any number of channels, pyiqa's pyramid."""
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        from pyiqa.archs.nlpd_arch import NLPD  # noqa: PLC0415  importing pyiqa takes seconds, which the pack's start must not pay
-
-        self._network = NLPD(channels=1, test_y_channel=True).to(device).requires_grad_(False)
-
-    def __call__(self, x: Tensor, reference: Tensor) -> Tensor:
-        """Mean over the levels of the RMS difference, (N,)."""
-        count = len(x)
-        # One pyramid of both: most of its time on small pictures goes into the calls, not the arithmetic.
-        pyramid = self._network.pyramid(torch.cat([x, reference]).flatten(0, 1).unsqueeze(1))
-        levels = [level.reshape(2, count, -1) for level in pyramid]
-        distances = [(a - b).square().mean(1).sqrt() for a, b in levels]
-        return torch.stack(distances, dim=1).mean(1)
