@@ -55,8 +55,8 @@ class DynamicSettings:
 
     jumps: grid steps of the four rungs, not falling. tau: gain per grid step from which a region counts as changing.
     t_half: quality gains count below it. patience: falling calls in a row before a region ends, at timesteps of t_sat_max or
-    less. warmup: calls with the first jump. min_calls, max_calls: per region. tail_guard: at this index and below, jumps
-    are 1st-rung. still: a change per grid step below it makes a call stable (0 is off; 2e-3 goes with the proxies).
+    less. warmup: calls with the first jump. min_calls, max_calls: per region. tail_guard: at this index and below, every
+    jump is the first. still: a change per grid step below it makes a call stable (0 is off; 2e-3 goes with the proxies).
     """
 
     jumps: tuple[int, ...] = (1, 2, 3, 4)
@@ -94,6 +94,8 @@ class DynamicSettings:
 
     def on_grid(self, entries: int) -> DynamicSettings:
         """The same for a grid of another length: longer steps gain more each, and calls are counted in proportion."""
+        if entries < 1:
+            raise ValueError(f"Got a grid of {entries} entries: expected at least 1.")
         share = entries / REFERENCE_GRID
         low, high = round(self.min_calls * share), max(1, round(self.max_calls * share))
         guard = round(self.tail_guard * share)

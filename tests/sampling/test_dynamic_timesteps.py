@@ -214,6 +214,11 @@ def test_settings_that_cannot_be_are_refused(change, message):
         DynamicSettings(**change)
 
 
+def test_a_grid_without_entries_is_refused():
+    with pytest.raises(ValueError, match="grid of 0 entries"):
+        DynamicSettings().on_grid(0)
+
+
 @pytest.mark.parametrize("timesteps", [(), (5.0, 6.0), (math.nan,)])
 def test_timesteps_that_do_not_fall_are_refused(timesteps):
     with pytest.raises(ValueError, match="finite and falling"):
