@@ -17,7 +17,7 @@ from torch import Tensor
 from ...imaging.detail import sharpness
 from .dtss import CHANGE, FULL_REFERENCE, NO_REFERENCE
 from .gain import GainMetric, gain_vector, group_gains, metric_gain, normalised
-from .regions import Gains, Row
+from .regions import Gains, Row, crop_rows
 
 Key: TypeAlias = tuple[int, int]
 Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -31,12 +31,6 @@ TINY = 1e-6
 def key_of(row: Row) -> Key:
     """What a region's memory is kept under."""
     return row.image, row.region_id
-
-
-def crop(canvas: Tensor, rows: Sequence[Row], factor: int = 1) -> Tensor:
-    """The rows' parts (N, C, h, w) of a canvas (B, C, H, W), `factor` times as large as the latent's; images beyond B repeat."""
-    places = [(row.image % len(canvas), row.region.scaled(factor)) for row in rows]
-    return torch.stack([canvas[(image, slice(None), *region.slices)] for image, region in places])
 
 
 def _same(x: Tensor) -> Tensor:
@@ -80,7 +74,7 @@ class MetricGains:
     def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
         """Gains of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
         late = [i for i, level in enumerate(levels) if self.timesteps[level] < self.t_half]
-        pictures, references = self.back_end.view(x0), crop(self.back_end.reference, rows, self.back_end.factor)
+        pictures, references = self.back_end.view(x0), crop_rows(self.back_end.reference, rows, self.back_end.factor)
         scores: list[dict[str, float]] = [{} for _ in rows]
         for metric in self.metrics:
             which = list(range(len(rows))) if metric.full_reference else late
@@ -129,7 +123,7 @@ class RegressorGains:
             found = self.regressor(
                 x0[again],
                 torch.stack([tile for tile, _ in before]),
-                crop(self.reference, [rows[i] for i in again]).to(x0),
+                crop_rows(self.reference, [rows[i] for i in again]).to(x0),
                 x0.new_tensor([times[i] for i in again]),
                 x0.new_tensor([t for _, t in before]),
             )
@@ -178,7 +172,7 @@ class ProxyGains:
         """As `MetricGains`."""
         keys = [key_of(row) for row in rows]
         last = torch.stack([self._last[key][0] if key in self._last else tile for key, tile in zip(keys, x0)])
-        distance = rms(x0 - crop(self.reference, rows).to(x0))
+        distance = rms(x0 - crop_rows(self.reference, rows).to(x0))
         numbers = torch.stack([distance, sharpness(x0), rms(x0 - last), rms(x0)], dim=1).tolist()  # (N, 4)
         for key, tile, level, (error, sharp, moved, size) in zip(keys, x0, levels, numbers):
             t = float(self.timesteps[level])

@@ -8,6 +8,7 @@ from enum import Enum
 from statistics import fmean
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region
@@ -113,6 +114,12 @@ class RegionResult:
     calls_per_region: list[list[int]]
     exit_reasons: list[list[str]]
     work: RegionWork
+
+
+def crop_rows(canvas: Tensor, rows: Sequence[Row], factor: int = 1) -> Tensor:
+    """Crops of (M, C, f H, f W), one for each row: (N, C, f h, f w). Images beyond M begin again, as in the host."""
+    parts = [canvas[(row.image % len(canvas), slice(None), *row.region.scaled(factor).slices)] for row in rows]
+    return torch.stack(parts)
 
 
 def mean_gains(found: Sequence[Gains]) -> Gains | None:

@@ -10,6 +10,7 @@ from adaptivesr.models.mmle import Mmle, MmleConfig
 from adaptivesr.models.pfj import Pfj, PfjConfig, inject
 from adaptivesr.models.state_dict import UnsupportedModelError, load_weights
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 META = json.loads((Path(__file__).parents[1] / "golden" / "adadiffsr" / "meta.json").read_text())["modules"]
 SMALL_MMLE = MmleConfig(latent_channels=12, widths=(16,) * 7, time_channels=8, hidden=24, metrics=3)
@@ -55,6 +56,20 @@ def test_the_defaults_have_the_published_sizes(part, network, config):
 )
 def test_sizes_are_read_from_the_weights(network, config):
     assert type(config).from_state_dict(network(config, device="meta").state_dict()) == config
+
+
+@torch.no_grad()
+def test_a_region_costs_little_beside_a_network_call():
+    latent, t = torch.empty(1, 4, 64, 64, device="meta"), torch.empty(1, device="meta")
+    work = []
+    for network, arguments in (
+        (Mmle(MmleConfig(), device="meta"), (latent, latent, latent, t, t)),
+        (Pfj(PfjConfig(), device="meta"), (latent, torch.empty(1, 6, device="meta"))),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            network(*arguments)
+        work.append(counter.get_total_flops() / 2e9)
+    assert work == pytest.approx([0.231, 4.85], rel=0.01)  # GMAC
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 24), (13, 17)])

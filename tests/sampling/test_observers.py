@@ -7,8 +7,8 @@ from adaptivesr.imaging.tiles import grid
 from adaptivesr.metrics.gain_measures import latent_measures
 from adaptivesr.models.mmle import Mmle, MmleConfig
 from adaptivesr.sampling.adaptive import gain
-from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains, crop
-from adaptivesr.sampling.adaptive.regions import rows_of
+from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
+from adaptivesr.sampling.adaptive.regions import crop_rows, rows_of
 
 TIMESTEPS = (900.0, 600.0, 400.0, 200.0)
 REGIONS = grid(12, 16, 8, 2)
@@ -25,7 +25,7 @@ REFERENCE = noise(0, 2, 4, 12, 16)
 
 def predictions(call):
     """x0 (N, C, h, w) of all rows, nearer to the reference from call to call."""
-    return crop(REFERENCE, ROWS) + noise(call, len(ROWS), 4, 8, 8) / (1 + call)
+    return crop_rows(REFERENCE, ROWS) + noise(call, len(ROWS), 4, 8, 8) / (1 + call)
 
 
 def metric_gains():
@@ -72,7 +72,7 @@ def test_metric_gains_are_the_change_of_the_normalised_metric():
     first, second = predictions(0), predictions(1)
     observer(ROWS, first, [0] * len(ROWS))
     found = observer(ROWS, second, [1] * len(ROWS))
-    reference = crop(REFERENCE, ROWS)
+    reference = crop_rows(REFERENCE, ROWS)
     for i, gains in enumerate(found):
         scores = []
         for x in (first, second):
@@ -125,7 +125,7 @@ def test_regressor_gains_are_the_networks():
     found = observer(ROWS, predictions(3), levels[1])
     times = [torch.full((len(ROWS),), TIMESTEPS[i]) for i in (3, 2)]
     with torch.no_grad():
-        expected = observer.regressor(predictions(3), predictions(2), crop(REFERENCE, ROWS), *times)
+        expected = observer.regressor(predictions(3), predictions(2), crop_rows(REFERENCE, ROWS), *times)
     for gains, row, values in zip(found, ROWS, expected):
         assert observer.vector(row) == pytest.approx(tuple(values.tolist()), abs=1e-6)
         assert set(gains) == {"psnr", "lpips", "ahiq", "nlpd", "brisque", "musiq", "fr", "nr"}
@@ -145,7 +145,7 @@ def test_proxies_are_distance_sharpness_and_change():
     observer = proxy_gains()
     x = [predictions(call)[:1] for call in range(4)]
     found = [observer(ROWS[:1], x[call], [call])[0] for call in range(4)]
-    reference = crop(REFERENCE, ROWS[:1])
+    reference = crop_rows(REFERENCE, ROWS[:1])
     distance = [float((x0 - reference).square().mean().sqrt()) for x0 in x]
     assert found[3]["fr"] == pytest.approx(math.tanh((distance[2] - distance[3]) / distance[0]), abs=1e-6)
     sharp = [float(sharpness(x0)) for x0 in x]
