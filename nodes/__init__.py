@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..host.files import register_folders
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
+from .gain import MMLEGainEstimator
 from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
@@ -21,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     UpscalePlan,
     RegionReport,
     SpacedSigmas,
+    MMLEGainEstimator,
 ]
 
 

@@ -99,7 +99,14 @@ class DynamicSettings:
         share = entries / REFERENCE_GRID
         low, high = round(self.min_calls * share), max(1, round(self.max_calls * share))
         guard = round(self.tail_guard * share)
-        return replace(self, tau=self.tau / share, min_calls=min(low, high), max_calls=high, tail_guard=guard)
+        return replace(
+            self,
+            tau=self.tau / share,
+            still=self.still / share,
+            min_calls=min(low, high),
+            max_calls=high,
+            tail_guard=guard,
+        )
 
 
 @dataclass

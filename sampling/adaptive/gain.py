@@ -54,8 +54,12 @@ PAPER_METRICS = (
 LATENT_METRICS = (PAPER_METRICS[0], PAPER_METRICS[3], GainMetric("sharpness", 0.0, 4.0, full_reference=False))
 """What `metrics.gain_measures.latent_measures` has; mean absolute Laplacian stands in for quality (ours)."""
 
-PICTURE_METRICS = (*PAPER_METRICS, GainMetric("sharpness", 0.0, 0.5, full_reference=False))
-"""What pictures in [0, 1] can be measured with; psnr, nlpd and sharpness need no weights."""
+PICTURE_METRICS = (
+    *PAPER_METRICS,
+    GainMetric("sharpness", 0.0, 0.5, full_reference=False),
+    GainMetric("ssim", 0.0, 1.0),
+)
+"""What pictures in [0, 1] can be measured with; psnr, ssim, nlpd and sharpness need no weights."""
 
 
 def chosen(metrics: Sequence[GainMetric], names: Sequence[str]) -> tuple[GainMetric, ...]:

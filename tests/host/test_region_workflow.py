@@ -15,6 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "workflows" / "api" / "tiled_region_upscale.json"
+ADAPTIVE = ROOT / "workflows" / "api" / "adadiffsr_any_model.json"
 PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
 SAMPLER, SCALE_STRIP = "AdaptiveSRTiledRegionSampler", 64
 COUNTED = ("tiles", "calls", "region_calls", "images", "latent_mpx")
@@ -166,6 +167,33 @@ def test_a_cancelled_run_stops_within_a_call_and_the_next_one_equals_the_first(c
     again = finished(client, prompt)
     assert sampler_progress(again, prompt), "the sampler did not run again"
     assert np.array_equal(saved(client, again, prompt), first)
+
+
+def test_gains_give_flat_regions_fewer_steps_than_texture(client):
+    """The shipped workflow of AdaDiffSR on a picture whose left half is flat and whose right half is texture."""
+    prompt = with_small_checkpoint(json.loads(ADAPTIVE.read_text(encoding="utf-8")))
+    pixels = np.full((192, 384, 3), 120, dtype=np.uint8)
+    pixels[:, 192:] = np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(pixels).save(client.log.parent / "input" / "halves.png")
+    for node_id in nodes_of_class(prompt, "LoadImage"):
+        prompt[node_id]["inputs"]["image"] = "halves.png"
+    for node_id in nodes_of_class(prompt, "ImageScale"):
+        prompt[node_id]["inputs"].update(width=384, height=192)
+    (sampler,) = nodes_of_class(prompt, SAMPLER)
+    prompt[sampler]["inputs"].update(tile_size=96, overlap=0, cfg=1.0, steps=16)
+    prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [sampler, 2]}}
+    run = finished(client, prompt)
+    report = text(run, "report")
+    (steps,) = report["steps_per_region"]
+    flat = [count for (_, x, _, _), count in zip(report["regions"], steps) if x < 24]
+    texture = [count for (_, x, _, _), count in zip(report["regions"], steps) if x >= 24]
+    assert max(flat) < min(texture)
+    assert report["region_calls"] == sum(steps) < report["fixed_region_calls"] == 16 * len(steps)
+    assert saved(client, run, prompt).shape == (192, 384, 3)
+    out = os.environ.get("ADAPTIVESR_OUT")
+    if out:
+        Image.fromarray(saved(client, run, prompt, "PreviewImage")).save(Path(out) / "gain_halves_map.png")
+        Image.fromarray(saved(client, run, prompt)).save(Path(out) / "gain_halves.png")
 
 
 @pytest.mark.slow
