@@ -62,6 +62,9 @@ Ours, and rough: measured on a small checkpoint whose weights are made by hand (
 teacher (15 steps); rates of single regions are 0.3 to 3 times as large, and no published checkpoint was at hand.
 """
 
+NEVER = 10**9
+"""Patience of regions that do not end early."""
+
 STILL = 2e-3
 """Change per grid step below which a region is stable whatever the proxies say, at the paper's tau (ours)."""
 
@@ -74,7 +77,7 @@ class GainLimits:
     warmup: int = 2
     patience: int = 2
     t_half: float = 500.0
-    t_sat_max: float = 300.0
+    t_sat_max: float = 0.0
     min_share: float = 0.1
     max_share: float = 1.0
     tail_guard: float = 0.0
@@ -247,7 +250,7 @@ def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> D
         tau=tau,
         t_half=limits.t_half,
         t_sat_max=limits.t_sat_max,
-        patience=limits.patience,
+        patience=limits.patience if limits.t_sat_max > 0 else NEVER,  # the last call is at timestep 0
         warmup=limits.warmup,
         min_calls=low,
         max_calls=max(1, high),

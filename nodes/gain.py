@@ -57,7 +57,7 @@ def expert_inputs() -> list[io.Input]:
             max=1000.0,
             step=10.0,
             advanced=True,
-            tooltip="Timestep below which a region may end early; at most t_half. 0: regions never end early.",
+            tooltip="Timestep below which a region may end early; at most t_half. 0, the default: regions never end early; with a quality metric such as musiq try 300.",
         ),
         io.Float.Input(
             "min_share",
@@ -98,7 +98,7 @@ class MMLEGainEstimator(io.ComfyNode):
             node_id="AdaptiveSRMMLEGainEstimator",
             display_name="MMLE Gain Estimator",
             category="image/upscaling/AdaptiveSR",
-            description="Lets Tiled Region Sampler decide the steps of every region while it runs: regions whose predictions stop changing take larger jumps, those that get worse end early (AdaDiffSR). No trained parts: gains are measured.",
+            description="Lets Tiled Region Sampler decide the steps of every region while it runs: regions whose predictions stop changing take larger jumps, those that get worse can end early (AdaDiffSR). No trained parts: gains are measured.",
             search_aliases=["adadiffsr", "dynamic timesteps", "adaptive steps", "early exit", "skip steps", "dtss"],
             inputs=[
                 io.Combo.Input(

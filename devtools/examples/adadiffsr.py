@@ -14,7 +14,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "2. Choose your picture in **Load Image** and its new width in **Resize** (height 0 keeps the aspect).\n"
             "3. Say in **What it shows** what is there; press **Run**.\n\n"
             "Tiled Region Sampler works as in *tiled_region_upscale*, but **MMLE Gain Estimator** looks at every prediction: regions that "
-            "stop changing take larger jumps, regions that get worse end early. **Steps per region** shows where the steps went.\n\n"
+            "stop changing take larger jumps. **Steps per region** shows where the steps went.\n\n"
             "Gains are measured; the trained regressor and the feature injection of AdaDiffSR are not in this version.\n\n"
             "For SDXL set **tile_size** to 1024.",
         ),
@@ -73,7 +73,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "warmup": 2,
                 "patience": 2,
                 "t_half": 500.0,
-                "t_sat_max": 300.0,
+                "t_sat_max": 0.0,
                 "min_share": 0.1,
                 "max_share": 1.0,
                 "tail_guard": 0.0,
@@ -147,7 +147,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "What the settings do",
             "* **tau** is the change that counts as one: larger means fewer steps. Its default was set on small models; adjust it to "
             "yours with *Steps per region*.\n"
-            "* **t_sat_max** 0: regions never end early, they only jump.\n"
+            "* **t_sat_max** 0: regions never end early, they only jump. With a true quality metric (*vae*, musiq) try 300.\n"
             "* **back_end** *latent* costs next to nothing; *vae* decodes every prediction.\n"
             "* **W** warmup, **G** growing, **S** stable, **H** falling, **X** ended: a letter for every call of a region.\n"
             "* *Upscale Plan* counts every step, so it is the most that a run with gains costs.",

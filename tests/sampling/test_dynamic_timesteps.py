@@ -185,6 +185,7 @@ def test_a_short_grid_keeps_the_proportions():
     assert (short.min_calls, short.max_calls, short.tail_guard, short.jumps) == (4, 40, 2, (1, 2, 3, 4))
     assert short.tau == pytest.approx(0.025)
     assert DynamicSettings().on_grid(200) == DynamicSettings()
+    assert DynamicSettings(still=2e-3).on_grid(20).still == pytest.approx(2e-2)
     assert DynamicSettings(min_calls=1, max_calls=1).on_grid(10).max_calls == 1
     grid = [999 * i / 39 for i in range(39, -1, -1)]
     places, _, _ = follow(short, lambda t: (FAST, SLOW), grid=grid)
