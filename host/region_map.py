@@ -96,10 +96,10 @@ def _numbers(draw: ImageDraw.ImageDraw, regions: list[Region], values: list[int]
 
 
 def _words(draw: ImageDraw.ImageDraw, regions: list[Region], words: list[str], scale: tuple[float, float]) -> None:
-    """A line below the number of every region in which it can be read."""
+    """A line below the number of every region where it fits between the neighbours'."""
     font = ImageFont.load_default(11)
     for region, word in zip(regions, words):
-        if draw.textlength(word, font) > region.width * scale[0] * 0.8:
+        if draw.textlength(word, font) > region.width * scale[0] * 0.7:
             continue
         middle = (region.x + region.width / 2) * scale[0], (region.y + region.height / 2) * scale[1] + 22
         draw.text(middle, word, fill=INK, font=font, anchor="mm", stroke_width=1, stroke_fill=PAPER)
