@@ -15,8 +15,8 @@ import comfy.conds
 import torch
 from torch import Tensor
 
-from ..sampling.adaptive.regions import Row
-from .region_controls import ControlChains, crop_rows
+from ..sampling.adaptive.regions import Row, crop_rows
+from .region_controls import ControlChains
 
 Conds = dict[str, list[dict[str, Any]] | None]
 FUZZ = 8

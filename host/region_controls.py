@@ -13,7 +13,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ..sampling.adaptive.regions import Row
+from ..sampling.adaptive.regions import Row, crop_rows
 from .control_sums import add_residuals
 from .time_aware_adapter import TimeAwareControl
 
@@ -106,12 +106,6 @@ def _encode(hint: Tensor, control: Any) -> Tensor:
     latent = control.vae.encode(control.preprocess_image(hint).movedim(1, -1))
     mm.load_models_gpu(loaded)
     return latent if control.latent_format is None else control.latent_format.process_in(latent)
-
-
-def crop_rows(canvas: Tensor, rows: Sequence[Row], factor: int = 1) -> Tensor:
-    """Crops of (M, C, f H, f W), one for each row: (N, C, f h, f w). Images beyond M begin again, as in the host."""
-    parts = [canvas[(row.image % len(canvas), slice(None), *row.region.scaled(factor).slices)] for row in rows]
-    return torch.stack(parts)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..sampling.adaptive.regions import RegionModel, Row
+from ..sampling.adaptive.regions import RegionModel, Row, crop_rows
 from .region_conditions import CanvasConditions
-from .region_controls import crop_rows
 
 ROWS_KEY = "adaptivesr_rows"
 """Key in transformer_options of a call's rows: patches that hold something spatial select it by them."""

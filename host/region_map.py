@@ -1,4 +1,7 @@
-"""Pictures of a region report: a heat map with a number on every region and a colour scale, alone or over an image."""
+"""Pictures of a region report: a heat map with a number on every region and a colour scale, alone or over an image.
+
+Where gains decided, the classes of a region's calls stand below its number.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,21 @@ def region_map(report: dict[str, Any], image: Tensor | None = None, opacity: flo
         values = steps[index % len(steps)]
         colors = colorize(paint(values, regions, *report["canvas"]), 0, high)
         base = None if image is None else image[index, ..., :3].cpu().float()
+        words = report["classes"][index % len(steps)] if report.get("classes") else None
         picture = colors if base is None else overlay(base, colors, opacity)
-        pictures.append(_annotated(picture, regions, values, report["canvas"], high, sharp=base is None))
+        pictures.append(_annotated(picture, regions, values, report["canvas"], high, words, sharp=base is None))
     return torch.stack(pictures)
 
 
 def _annotated(
-    picture: Tensor, regions: list[Region], values: list[int], canvas: list[int], high: int, *, sharp: bool
+    picture: Tensor,
+    regions: list[Region],
+    values: list[int],
+    canvas: list[int],
+    high: int,
+    words: list[str] | None,
+    *,
+    sharp: bool,
 ) -> Tensor:
     """The picture (H, W, 3) at a size on which numbers can be read, with them and with the scale: (H', W', 3)."""
     source = Image.fromarray((picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
@@ -61,7 +72,10 @@ def _annotated(
     sheet = Image.new("RGB", (max(source.width, 160), source.height + SCALE_HEIGHT), PAPER)
     sheet.paste(source, (0, 0))
     draw = ImageDraw.Draw(sheet)
-    _numbers(draw, regions, values, (source.width / canvas[1], source.height / canvas[0]))
+    scale = source.width / canvas[1], source.height / canvas[0]
+    _numbers(draw, regions, values, scale)
+    if words is not None:
+        _words(draw, regions, words, scale)
     _scale(sheet, draw, source.height, high)
     return torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)
 
@@ -79,6 +93,16 @@ def _numbers(draw: ImageDraw.ImageDraw, regions: list[Region], values: list[int]
             stroke_width=2,
             stroke_fill=PAPER,
         )
+
+
+def _words(draw: ImageDraw.ImageDraw, regions: list[Region], words: list[str], scale: tuple[float, float]) -> None:
+    """A line below the number of every region where it fits between the neighbours'."""
+    font = ImageFont.load_default(11)
+    for region, word in zip(regions, words):
+        if draw.textlength(word, font) > region.width * scale[0] * 0.7:
+            continue
+        middle = (region.x + region.width / 2) * scale[0], (region.y + region.height / 2) * scale[1] + 22
+        draw.text(middle, word, fill=INK, font=font, anchor="mm", stroke_width=1, stroke_fill=PAPER)
 
 
 def _scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, high: int) -> None:

@@ -19,6 +19,7 @@ from ..sampling.adaptive.regions import MergeMode, NoiseField, NoiseSpace, Regio
 from ..sampling.adaptive.sampler import canvas_noise, sample_regions
 from ..sampling.adaptive.steppers import stepper_for
 from ..sampling.batching import BatchSize
+from .gain import GainPlan, GainRun, outlined
 from .region_conditions import CanvasConditions
 from .region_denoiser import Outside, RegionDenoiser, check_model_patches
 from .runtime import HostRuntime, rows_that_fit
@@ -33,7 +34,7 @@ Callback = Callable[[int, Tensor, Tensor, int], None]
 
 @dataclass(frozen=True)
 class RegionOptions:
-    """Choices of a run: tile and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None."""
+    """Choices of a run: tile and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None, or gains."""
 
     tile_px: int = 512
     overlap_px: int = 128
@@ -41,6 +42,14 @@ class RegionOptions:
     rows: int = 0
     sampler: str = "euler"
     budget: Tensor | None = None
+    gain: GainPlan | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.gain is not None:
+            raise ValueError(
+                "Got both 'budget' and 'gain', which each decide about the steps of a region: expected one of them; disconnect "
+                "the other."
+            )
 
 
 def regions_of(latent_size: Sequence[int], downscale: int, options: RegionOptions) -> tuple[Region, ...]:
@@ -112,14 +121,16 @@ class RegionSampler(comfy.samplers.Sampler):
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
         regions = regions_of(noise.shape[2:], model.latent_format.spacial_downscale_ratio, options)
+        gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent)
         policy = policy_for(options.budget, regions, (noise.shape[2], noise.shape[3]), len(sigmas) - 1)
+        policy = policy if gain is None else gain.policy
         planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
         conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device)
         denoiser = RegionDenoiser(
             model_wrap, extra_args, conditions, self._outside(denoise_mask, latent, noise, sigmas, extra_args)
         )
         rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
-        preview = None if callback is None else _Preview(callback)
+        preview = None if callback is None else _Preview(callback, regions, gain)
         _reset_peak(noise.device)
         x = model.model_sampling.noise_scaling(sigmas[0], noise.clone(), latent, self.max_denoise(model_wrap, sigmas))
         result = sample_regions(
@@ -132,11 +143,13 @@ class RegionSampler(comfy.samplers.Sampler):
             policy=policy,
             noise=_step_noise(x, extra_args.get("seed"), model.model_sampling),
             rows_per_call=BatchSize(rows),
-            hooks=_hooks(preview, planned, denoiser),
+            hooks=_hooks(preview, planned, denoiser, gain),
         )
         if preview is not None and float(sigmas[-1]) == 0.0:
             preview.finish(result)
         self.report = report(options, result, regions, noise, len(sigmas) - 1, perf_counter() - start)
+        if gain is not None:
+            self.report |= gain.report(result, (len(sigmas) - 1) * len(regions) * len(noise))
         return model.model_sampling.inverse_noise_scaling(sigmas[-1], result.samples)
 
     def _outside(
@@ -158,28 +171,33 @@ def _step_noise(x: Tensor, seed: int | None, model_sampling: Any) -> NoiseField:
     return field if scale == 1.0 else lambda level: field(level) * scale
 
 
-def _hooks(preview: _Preview | None, planned: int, denoiser: RegionDenoiser) -> RegionHooks:
+def _hooks(preview: _Preview | None, planned: int, denoiser: RegionDenoiser, gain: GainRun | None) -> RegionHooks:
     bar = comfy.utils.ProgressBar(planned)
     return RegionHooks(
         step=lambda done, total: bar.update_absolute(done, total),
         preview=preview,
         is_out_of_memory=HostRuntime(planned).is_out_of_memory,
         full_precision=denoiser.full_precision(),
+        observe=None if gain is None else gain.observe,
     )
 
 
 class _Preview:
-    """Hands the canvas to the host's callback, as often as costs a small share of the time, and the result at the end."""
+    """Hands the canvas to the host's callback, as often as costs a small share of the time, and the result at the end.
 
-    def __init__(self, callback: Callback) -> None:
-        self._callback = callback
+    Regions that gains have ended are framed until then.
+    """
+
+    def __init__(self, callback: Callback, regions: Sequence[Region] = (), gain: GainRun | None = None) -> None:
+        self._callback, self._regions, self._gain = callback, regions, gain
         self._next = 0.0
 
     def __call__(self, x0: Tensor, done: int, total: int) -> None:
         start = perf_counter()
         if start < self._next and done < total:
             return
-        self._callback(done - 1, x0, x0, total)
+        shown = x0 if self._gain is None else outlined(x0, self._gain.finished(), self._regions)
+        self._callback(done - 1, shown, shown, total)
         end = perf_counter()
         self._next = end + (end - start) / PREVIEW_SHARE
 

@@ -38,6 +38,8 @@ class ResidualShiftLatents(comfy.latent_formats.LatentFormat):
     """Latents that are neither scaled nor shifted (ResShift: scale factor 1)."""
 
     scale_factor = 1.0
+    half_range = 1.0
+    """Greatest magnitude of usual latents, for measures of them."""
 
     def __init__(self, channels: int = 3, downscale: int = 4) -> None:
         self.latent_channels = channels

@@ -111,14 +111,20 @@ def _gaussian_line(length: int, variance: float) -> Tensor:
 
 
 class Merger:
-    """Weighted mean of tiles on one float32 canvas; tiles may come in any order and in batches of any size."""
+    """Weighted mean of tiles on one canvas; tiles may come in any order and in batches of any size."""
 
-    def __init__(self, shape: Sequence[int], window: Tensor, device: torch.device | str = "cpu") -> None:
-        """shape is the canvas (B, C, H, W); window (s, s) weighs each cell of a tile."""
+    def __init__(
+        self,
+        shape: Sequence[int],
+        window: Tensor,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """shape is the canvas (B, C, H, W); window (s, s) weighs each cell of a tile; dtype is at least float32."""
         batch, _, height, width = shape
-        self._sum = torch.zeros(tuple(shape), dtype=torch.float32, device=device)
-        self._weight = torch.zeros((batch, 1, height, width), dtype=torch.float32, device=device)
-        self._window = window.to(device=device, dtype=torch.float32)
+        self._sum = torch.zeros(tuple(shape), dtype=dtype, device=device)
+        self._weight = torch.zeros((batch, 1, height, width), dtype=dtype, device=device)
+        self._window = window.to(device=device, dtype=dtype)
 
     def add(self, tile: Tensor, region: Region, image: int) -> None:
         """Adds the tile (C, s, s) of one region of one image of the batch."""

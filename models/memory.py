@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from . import noise_predictor, residual_unet_config, time_aware_adapter_config, vq_autoencoder
+from . import mmle, noise_predictor, pfj, residual_unet_config, time_aware_adapter_config, vq_autoencoder
+from .gain_models import GainModels
 from .noise_predictor import NoisePredictor
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .residual_unet import ResidualUNet
@@ -27,12 +28,21 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
             )
         case NoisePredictor():
             return noise_predictor.activation_bytes(network.config, height, width, dtype_size)
+        case GainModels():
+            return _gain_models_bytes(network, height, width, dtype_size)
         case PixelDenoiser():
             return _pixel_denoiser_bytes(network.config, height, width, dtype_size)
         case TimeAwareAdapters():
             return time_aware_adapter_config.activation_bytes(network.config, height, width, dtype_size)
         case _:
             return 0
+
+
+def _gain_models_bytes(network: GainModels, height: int, width: int, dtype_size: int) -> int:
+    """The dearer of the two parts; they never run at once."""
+    config, size = network.config, (height, width, dtype_size)
+    regressor = 0 if config.mmle is None else mmle.activation_bytes(config.mmle, *size)
+    return max(regressor, 0 if config.pfj is None else pfj.activation_bytes(config.pfj, *size))
 
 
 def _pixel_denoiser_bytes(config: PixelDenoiserConfig, height: int, width: int, dtype_size: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .cfw import CFW, CFWConfig
+from .gain_models import GainModels, GainModelsConfig
 from .latent_control import LatentControlConfig
 from .layers import Attention
 from .noise_predictor import TIME_KEY, NoisePredictor, NoisePredictorConfig
@@ -75,6 +76,11 @@ def _latent_controlnet(sd: StateDict) -> Identified:
     return Identified("latent_controlnet", config.label, config)
 
 
+def _gain_models(sd: StateDict) -> Identified:
+    config = GainModelsConfig.from_state_dict(sd)
+    return Identified("gain_models", config.label, config)
+
+
 def _residual_unet(sd: StateDict) -> Identified:
     config = ResidualUNetConfig.from_state_dict(sd)
     return Identified("residual_unet", config.label, config)
@@ -126,6 +132,8 @@ TABLE = (
         ("zero_convs.0.0.weight", "middle_block_out.0.weight", "input_blocks.0.0.weight"),
         _latent_controlnet,
     ),
+    Row("gain_models", "an MMLE regressor", ("mmle.convs.0.weight", "mmle.fc2.weight"), _gain_models),
+    Row("gain_models", "a PFJ network", ("pfj.gain1.weight", "pfj.out.weight"), _gain_models),
     Row(
         "residual_unet",
         "a ResShift, SinSR or TAD-SR denoiser",
@@ -165,6 +173,8 @@ def build(
             return NoisePredictor(cast("NoisePredictorConfig", identified.config), attention=attention, **factory)
         case "struct_parts":
             return StructParts(cast("StructPartsConfig", identified.config), attention=attention, **factory)
+        case "gain_models":
+            return GainModels(cast("GainModelsConfig", identified.config), **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
         case "cfw":

@@ -6,6 +6,7 @@ from ..host.files import register_folders
 from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
+from .gain import MMLEGainEstimator
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
@@ -37,6 +38,7 @@ NODES: list[type[io.ComfyNode]] = [
     TimeAwareAdapterNode,
     AdapterMap,
     TrainTimeAwareAdapter,
+    MMLEGainEstimator,
 ]
 
 

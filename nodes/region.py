@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..host import region_map
+from ..host.gain import GainPlan
 from ..host.images import join_image
 from ..host.region_run import Schedule, sample_latent
 from ..host.region_sampler import RegionOptions, RegionSampler
@@ -16,6 +17,7 @@ from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe
 from ..sampling.adaptive.regions import MergeMode
 from ..sampling.adaptive.steppers import STEPPER_NAMES
+from .types import Gain
 
 CATEGORY = "image/upscaling/AdaptiveSR"
 
@@ -64,6 +66,11 @@ def option_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Where steps go: white regions make all steps, black ones a single one, between by mean brightness. Needs merge mode consensus or final.",
         ),
+        Gain.Input(
+            "gain",
+            optional=True,
+            tooltip="From MMLE Gain Estimator: every region's steps follow from what its last call gained. Not together with budget.",
+        ),
     ]
 
 
@@ -73,10 +80,16 @@ def node_id_of(node: type[io.ComfyNode]) -> str | None:
 
 
 def options_of(
-    sampler_name: str, tile_size: int, overlap: int, merge_mode: str, region_batch: int, budget: torch.Tensor | None
+    sampler_name: str,
+    tile_size: int,
+    overlap: int,
+    merge_mode: str,
+    region_batch: int,
+    budget: torch.Tensor | None,
+    gain: GainPlan | None,
 ) -> RegionOptions:
     """The choices of `option_inputs`."""
-    return RegionOptions(tile_size, overlap, MergeMode(merge_mode), region_batch, sampler_name, budget)
+    return RegionOptions(tile_size, overlap, MergeMode(merge_mode), region_batch, sampler_name, budget, gain)
 
 
 class TiledRegionSampler(io.ComfyNode):
@@ -113,7 +126,11 @@ class TiledRegionSampler(io.ComfyNode):
                     tooltip="One noise field for the whole canvas, the same that KSampler draws for this seed.",
                 ),
                 io.Int.Input(
-                    "steps", default=20, min=1, max=1000, tooltip="Model calls per region; with a budget map, the most."
+                    "steps",
+                    default=20,
+                    min=1,
+                    max=1000,
+                    tooltip="Model calls per region; with a budget map or gain, the most.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -145,7 +162,7 @@ class TiledRegionSampler(io.ComfyNode):
                 io.Image.Output(display_name="region_map", tooltip="Steps of every region, in colours and numbers."),
                 io.String.Output(
                     display_name="report",
-                    tooltip="JSON: calls, latent Mpx, share of calls saved, seconds, peak memory, batch sizes, steps per region.",
+                    tooltip="JSON: calls, latent Mpx, share of calls saved, seconds, peak memory, batch sizes, steps per region; with gain also classes, exits and gains.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -169,8 +186,9 @@ class TiledRegionSampler(io.ComfyNode):
         merge_mode: str,
         region_batch: int = 0,
         budget: torch.Tensor | None = None,
+        gain: GainPlan | None = None,
     ) -> io.NodeOutput:
-        options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget)
+        options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain)
         schedule = Schedule(seed, steps, cfg, scheduler, denoise)
         sampled, report = sample_latent(model, positive, negative, latent, schedule, options)
         show_text(describe(report), node_id_of(cls))
@@ -201,7 +219,8 @@ class RegionSamplerNode(io.ComfyNode):
         merge_mode: str,
         region_batch: int = 0,
         budget: torch.Tensor | None = None,
+        gain: GainPlan | None = None,
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            RegionSampler(options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget))
+            RegionSampler(options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain))
         )

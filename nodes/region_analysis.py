@@ -12,7 +12,7 @@ from ..host.images import join_image, split_image
 from ..host.region_run import plan
 from ..host.region_sampler import RegionOptions
 from ..host.runtime import show_text
-from ..sampling.adaptive.plan import describe, target_size
+from ..sampling.adaptive.plan import describe, describe_gains, target_size
 from .region import node_id_of
 
 CATEGORY = "image/upscaling/AdaptiveSR/analysis"
@@ -27,7 +27,7 @@ class UpscalePlan(io.ComfyNode):
             node_id="AdaptiveSRUpscalePlan",
             display_name="Upscale Plan",
             category=CATEGORY,
-            description="Forecast for Tiled Region Sampler with every step in every region: tiles, model calls, latent Mpx, and memory by the host's estimate. Passes its settings on.",
+            description="Forecast for Tiled Region Sampler with every step in every region, the most that it can be with a budget map or gain: tiles, model calls, latent Mpx, and memory by the host's estimate. Passes its settings on.",
             search_aliases=["upscale cost", "tile count", "vram estimate", "upscale size"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be sampled."),
@@ -73,7 +73,10 @@ class UpscalePlan(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="plan", tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB."),
+                io.String.Output(
+                    display_name="plan",
+                    tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB. With a budget map or gain, the most.",
+                ),
                 io.Int.Output(display_name="width", tooltip="Width of the result, in whole latent cells."),
                 io.Int.Output(display_name="height", tooltip="Height of the result, in whole latent cells."),
                 io.Int.Output(display_name="steps"),
@@ -129,7 +132,7 @@ class RegionReport(io.ComfyNode):
             node_id="AdaptiveSRRegionReport",
             display_name="Region Report",
             category=CATEGORY,
-            description="Lays the heat map of steps per region over a picture, with numbers and a colour scale, and puts the report into words.",
+            description="Lays the heat map of steps per region over a picture, with numbers, classes of calls and a colour scale, and puts the report into words.",
             search_aliases=["heat map", "steps per region", "region map", "report"],
             inputs=[
                 io.String.Input("report", force_input=True, tooltip="From Tiled Region Sampler."),
@@ -142,7 +145,10 @@ class RegionReport(io.ComfyNode):
                 io.Image.Output(
                     display_name="image", tooltip="At most 1024 pixels on its longer side, plus the scale."
                 ),
-                io.String.Output(display_name="summary", tooltip="The report in a few words."),
+                io.String.Output(
+                    display_name="summary",
+                    tooltip="The report in a few words; with gain a line for every region: classes of its calls, why it ended.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -152,6 +158,6 @@ class RegionReport(io.ComfyNode):
         values = region_map.read_report(report)
         rgb, _ = split_image(image)
         picture = region_map.region_map(values, rgb.movedim(1, -1), opacity)
-        summary = describe(values)
+        summary = "\n".join(filter(None, (describe(values), describe_gains(values))))
         show_text(summary, node_id_of(cls))
         return io.NodeOutput(join_image(picture.movedim(-1, 1)), summary)

@@ -1,9 +1,20 @@
 """The example workflows, described once each; `devtools.workflows` makes files of them."""
 
+from .adadiffsr import ADADIFFSR_ANY_MODEL
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
 from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
 
-WORKFLOWS = (ONE_STEP_SR, TILED_REGION_UPSCALE, INVSR, INVSR_STEPS, STABLESR, STABLESR_TURBO, TASR, TASR_TRAINING_FREE)
+WORKFLOWS = (
+    ONE_STEP_SR,
+    TILED_REGION_UPSCALE,
+    ADADIFFSR_ANY_MODEL,
+    INVSR,
+    INVSR_STEPS,
+    STABLESR,
+    STABLESR_TURBO,
+    TASR,
+    TASR_TRAINING_FREE,
+)

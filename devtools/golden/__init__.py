@@ -3,6 +3,8 @@
 A method is one module with a table `CHECKS: {file stem: function of a Golden}`; files are laid out as
 <method>/<file>.safetensors. Tensors under `w.` are weights and those with `in` in their dotted name are inputs; every
 other tensor is an expected result, and one that no check has compared counts as failed.
+A .json file is a golden file where the table has its whole name (`traces.json`); any other is configuration for its
+neighbours, and passed over.
 
 Files that need the networks of the host (its UNet, its autoencoder) have their checks in `<method>_hosted`, which is only
 imported once the host is importable.
@@ -32,10 +34,10 @@ METHODS: dict[str, Checks] = {
 
 
 def run(directory: Path) -> int:
-    """Checks every .safetensors file below directory and prints the results; 0 when all passed, else 1."""
-    paths = sorted(directory.rglob("*.safetensors"))
+    """Checks every golden file below directory and prints the results; 0 when all passed, else 1."""
+    paths = [path for path in sorted(directory.rglob("*")) if _is_golden(path)]
     if not paths:
-        print(f"{directory}  no .safetensors file  FAIL")
+        print(f"{directory}  no golden file  FAIL")
     results = [result for path in paths for result in _report(path)]
     failed = sum(not result.ok for result in results) + (not paths)
     print(f"{sum(result.ok for result in results)} passed, {failed} failed")
@@ -50,6 +52,16 @@ def _report(path: Path) -> list[Result]:
     return results
 
 
+def _is_golden(path: Path) -> bool:
+    if path.suffix == ".json":
+        return path.name in checks_of(method_of(path))
+    return path.suffix == ".safetensors"
+
+
+def _name_in_table(path: Path) -> str:
+    return path.name if path.suffix == ".json" else path.stem
+
+
 def checks_of(method: str) -> Checks:
     """All checks of a method; those with the host's networks only where the host can be imported."""
     own = METHODS.get(method, {})
@@ -61,7 +73,7 @@ def checks_of(method: str) -> Checks:
 
 def check_file(path: Path, checks: Checks) -> list[Result]:
     """The results of one file; a file that cannot be read or has no check gives one failed result."""
-    check = checks.get(path.stem)
+    check = checks.get(_name_in_table(path))
     if check is None:
         return [failure("", "no check")]
     return Golden.run(path, check)
@@ -72,6 +84,6 @@ def method_of(path: Path) -> str:
     for folder in path.resolve().parents:
         if folder.name in METHODS:
             return folder.name
-    names = {file.stem for file in path.parent.glob("*.safetensors")}
-    known = {method: len(names & set(checks)) for method, checks in METHODS.items() if path.stem in checks}
+    names = {_name_in_table(file) for file in path.parent.iterdir()}
+    known = {method: len(names & set(checks)) for method, checks in METHODS.items() if _name_in_table(path) in checks}
     return max(known, key=lambda method: known[method], default="unknown")

@@ -1,8 +1,7 @@
-"""Golden checks of AdaDiffSR: jump coefficients, codebook, merging of regions."""
+"""Golden checks of AdaDiffSR: jump coefficients, codebook, merging of regions; the others stand beside."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from torch import Tensor
 from ...imaging.tiles import Region, gaussian_window, merge, starts
 from ...sampling.adaptive import codebook as cb
 from ...sampling.schedules import Table
+from .adadiffsr_dtss import CHECKS as DTSS_CHECKS
+from .adadiffsr_gains import CHECKS as GAIN_CHECKS
+from .formula_weights import meta_of
 from .vectors import FORMULA, Checks, Golden, compared
 
 F64_RELATIVE = 1e-10
@@ -73,10 +75,7 @@ def check_region_merge(golden: Golden) -> None:
 
 
 def _layouts(path: Path) -> list[dict[str, Any]]:
-    meta = path.with_name("meta.json")
-    if not meta.is_file():
-        raise ValueError("The layout of the regions stands in meta.json, which is not beside the file.")
-    return json.loads(meta.read_text(encoding="utf-8"))["region_slices"]
+    return meta_of(path)["region_slices"]
 
 
 def _expect(golden: Golden, key: str, actual: Table) -> None:
@@ -94,4 +93,6 @@ CHECKS: Checks = {
     "skip_coeffs": check_skip_coefficients,
     "codebook": check_codebook,
     "region_merge": check_region_merge,
+    **DTSS_CHECKS,
+    **GAIN_CHECKS,
 }

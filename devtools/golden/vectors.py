@@ -52,7 +52,9 @@ class Golden:
 
     @classmethod
     def load(cls, path: Path) -> Golden:
-        """Reads a safetensors file; its configuration is JSON in the metadata entry `config`."""
+        """Reads a safetensors file, whose configuration is JSON in the metadata entry `config`; a .json file is all of that."""
+        if path.suffix == ".json":
+            return cls(path, {}, json.loads(path.read_text(encoding="utf-8")))
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
@@ -63,7 +65,7 @@ class Golden:
         """Results of a check on one file, with a failure for whatever stopped it and for each tensor it left out."""
         try:
             golden = cls.load(path)
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
             return [failure("", f"unreadable: {error}")]
         try:
             check(golden)

@@ -69,3 +69,19 @@ def describe(report: Mapping[str, Any]) -> str:
         f"{report['latent_mpx']:.3f} latent Mpx, {report['skipped']:.0%} skipped, {report['seconds']:.1f} s{peak}"
     )
     return ", ".join([line, *trouble])
+
+
+def describe_gains(report: Mapping[str, Any]) -> str:
+    """Lines about the classes and exits of every region, where gains decided; empty for other reports."""
+    if not report.get("classes"):
+        return ""
+    names = ", ".join(report["gain_metrics"]) or "no metrics"
+    missing = ", ".join(report["gain_left_out"])
+    without = f", without {missing}" if missing else ""
+    lines = [
+        f"gains: {report['gain_back_end']} ({names}{without}), tau {report['gain_tau']:.3g}; {report['region_calls']} of "
+        f"{report['fixed_region_calls']} region steps; W warmup, G growing, S stable, H falling, X ended"
+    ]
+    for image, (words, exits) in enumerate(zip(report["classes"], report["exits_per_region"])):
+        lines += [f"{image + 1}.{i + 1} {word} {exit}" for i, (word, exit) in enumerate(zip(words, exits))]
+    return "\n".join(lines)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from statistics import fmean
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region
@@ -71,7 +73,8 @@ class RegionHooks:
     preview(x0 (B, C, H, W), rows done, rows planned): after every round, with the newest x0 of every region.
     is_out_of_memory: whether an error of the model means that fewer rows would have fitted.
     full_precision: asked once for rows whose prediction was not finite; None makes those an error at once.
-    observe(rows, their raw x0 (N, C, h, w), their grid indices) -> gains of each row, given to the policy.
+    observe(rows, their raw x0 (N, C, h, w), their grid indices) -> gains of each row, given to the policy; regions that go
+    in step (AGGREGATE) get the mean of theirs.
     """
 
     step: Callable[[int, int], None] = _ignore_step
@@ -111,6 +114,20 @@ class RegionResult:
     calls_per_region: list[list[int]]
     exit_reasons: list[list[str]]
     work: RegionWork
+
+
+def crop_rows(canvas: Tensor, rows: Sequence[Row], factor: int = 1) -> Tensor:
+    """Crops of (M, C, f H, f W), one for each row: (N, C, f h, f w). Images beyond M begin again, as in the host."""
+    parts = [canvas[(row.image % len(canvas), slice(None), *row.region.scaled(factor).slices)] for row in rows]
+    return torch.stack(parts)
+
+
+def mean_gains(found: Sequence[Gains]) -> Gains | None:
+    """Gains of regions that go in step: by name, the mean of those that have it; None if nobody said anything."""
+    if len(found) < 2:
+        return found[0] if found else None
+    names = dict.fromkeys(name for gains in found for name in gains)
+    return {name: fmean(gains[name] for gains in found if name in gains) for name in names}
 
 
 def rows_of(regions: Sequence[Region], images: int) -> list[Row]:

@@ -13,7 +13,7 @@ from ...imaging.tiles import Merger, Region, gaussian_window
 from ..batching import BatchSize, run_batches
 from ..noise import gaussian_field
 from .policy import Decision, StepPolicy
-from .regions import Gains, MergeMode, NoiseField, RegionHooks, RegionModel, RegionResult, RegionWork, Row
+from .regions import Gains, MergeMode, NoiseField, RegionHooks, RegionModel, RegionResult, RegionWork, Row, mean_gains
 from .steppers import Last, Step, Stepper
 from .tracks import Track, finite_rows, make_tracks, row_crop, validate
 
@@ -35,7 +35,7 @@ class _Run:
     shape: tuple[int, ...]  # of the canvas (B, C, H, W)
     tracks: Sequence[Track]
     x: Tensor  # (U, C, h, w)
-    sigmas: Tensor  # (levels,) float32, on the CPU
+    sigmas: Tensor  # (levels,) of x's dtype, on the CPU
     stepper: Stepper
     merge: MergeMode
     policy: StepPolicy
@@ -109,7 +109,7 @@ class _Run:
             self.gains.update(zip(rows, self.hooks.observe(rows, x0, [self.level[u] for u, _ in chunk])))
 
     def _call(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
-        """x0 (N, C, h, w) float32 of rows at their own sigmas; rows that overflow are predicted once more in float32."""
+        """x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
         rows = [row for _, row in chunk]
         x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
         sigma = self.sigmas[[self.level[u] for u, _ in chunk]].to(x.device)  # (N,)
@@ -119,7 +119,7 @@ class _Run:
 
     def _merger_of_finished(self) -> Merger:
         """A canvas that holds the regions which have ended; in AGGREGATE there are none while others are active."""
-        merger = Merger(self.shape, self.window, self.x.device)
+        merger = Merger(self.shape, self.window, self.x.device, self.x.dtype)
         active = set(self.active)
         if self.merge is MergeMode.CONSENSUS:
             for u, track in enumerate(self.tracks):
@@ -144,7 +144,8 @@ class _Run:
 
     def _decide(self, u: int) -> Decision:
         rows, level, levels = self.tracks[u].rows, self.level[u], len(self.sigmas)
-        found = [self.policy.decide(row, level, levels, self.gains.get(row)) for row in rows]
+        gains = mean_gains([self.gains[row] for row in rows if row in self.gains])
+        found = [self.policy.decide(row, level, levels, gains) for row in rows]
         if any(other != found[0] for other in found):
             raise ValueError(
                 f"Merge mode {MergeMode.AGGREGATE.value!r} keeps all regions in step, but the policy sends them to different "
@@ -153,6 +154,11 @@ class _Run:
         if not level < found[0].index <= self.last:
             raise ValueError(
                 f"Expected a policy to go from level {level} to one of {level + 1} to {self.last}, got {found[0]}."
+            )
+        if found[0].restore and self.sigmas[-1] > 0:
+            raise ValueError(
+                f"The policy ends regions early with a clean picture, but the sigmas end at {float(self.sigmas[-1]):.4g}: expected "
+                "0; sample to the end."
             )
         return found[0]
 
@@ -211,7 +217,7 @@ class _Run:
         if self.merge is MergeMode.AGGREGATE:
             return self.x
         self.x0 = self.last_x0 = self.canvas = torch.empty(0)
-        merger = Merger(self.shape, self.window, self.x.device)
+        merger = Merger(self.shape, self.window, self.x.device, self.x.dtype)
         for x, track in zip(self.x, self.tracks):
             merger.add(x, track.region, track.image)
         return merger.finish()
@@ -237,17 +243,19 @@ def sample_regions(
     canvas being plain sampling. `stepper` comes from `stepper_for(name, space)`, `noise` from `canvas_noise` or a recorded
     field. `window` (h, w) > 0 weighs a region's cells where it meets others; None is a Gaussian. The result for an image
     depends neither on the rest of the batch, nor on rows_per_call, nor on the order of regions (to rounding).
-    Accumulators are float32. Raises ValueError for geometry or sigmas that do not fit, for a policy that breaks the merge
-    mode's rule, and for predictions that stay non-finite, naming region and image.
+    Accumulators are float32, or float64 for a canvas of float64. Raises ValueError for geometry or sigmas that do not fit, for
+    a policy that breaks the merge mode's rule or ends regions with a clean picture where the sigmas do not end at 0, and for
+    predictions that stay non-finite, naming region and image.
     """
     validate(x.shape, sigmas, regions, window)
+    dtype = torch.promote_types(x.dtype, torch.float32)
     tracks = make_tracks(regions, x.shape, merge)
     run = _Run(
         model,
         tuple(x.shape),
         tracks,
-        torch.stack([track.cut(x).float() for track in tracks]),
-        torch.tensor(list(sigmas), dtype=torch.float32),
+        torch.stack([track.cut(x).to(dtype) for track in tracks]),
+        torch.tensor(list(sigmas), dtype=dtype),
         stepper,
         merge,
         policy,

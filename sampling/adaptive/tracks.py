@@ -50,11 +50,11 @@ def row_crop(x: Tensor, track: Track, row: Row) -> Tensor:
 def finite_rows(
     model: RegionModel, full_precision: RegionModel | None, x: Tensor, sigma: Tensor, rows: Sequence[Row]
 ) -> tuple[Tensor, int]:
-    """x0 (N, C, h, w) float32 of the rows, and how many of them had to be predicted again in float32.
+    """x0 (N, C, h, w) of the rows in x's dtype, and how many of them had to be predicted again in float32.
 
     Raises ValueError naming the first row that stays non-finite.
     """
-    x0 = model(x, sigma, rows).float()
+    x0 = model(x, sigma, rows).to(x.dtype)
     bad = _nonfinite(x0)
     if not bad:
         return x0, 0

@@ -116,6 +116,79 @@ def test_folders_of_other_methods_are_not_guessed(tmp_path):
     assert golden.run(tmp_path) == 1
 
 
+@pytest.fixture
+def adaptive(tmp_path):
+    folder = tmp_path / "adadiffsr"
+    folder.mkdir()
+    for name in ("meta.json", "metrics.safetensors", "toy_end_to_end.safetensors"):
+        shutil.copy(FILES / "adadiffsr" / name, folder)
+    # the first four are the toy's
+    traces = json.loads((FILES / "adadiffsr" / "dtss_traces.json").read_text())[:4]
+    (folder / "dtss_traces.json").write_text(json.dumps(traces))
+    return folder
+
+
+def failures(capsys):
+    return [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("FAIL")]
+
+
+def test_json_files_with_a_check_are_run_and_configuration_is_passed_over(adaptive, capsys):
+    assert golden.run(adaptive) == 0
+    out = capsys.readouterr().out
+    assert out.count("adadiffsr/dtss_traces/") == 4 and "meta" not in out
+    assert "adadiffsr/toy_end_to_end/out" in out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("level", 3), ("cls", "STABLE"), ("S", 1e-6), ("d", 2), ("best_call", 1), ("I_nr", 0.5), ("t", 993)],
+)
+def test_one_wrong_entry_of_a_trace_fails(adaptive, capsys, key, value):
+    path = adaptive / "dtss_traces.json"
+    traces = json.loads(path.read_text())
+    (adaptive / "toy_end_to_end.safetensors").unlink()
+    assert traces[1]["calls"][1][key] != value
+    traces[1]["calls"][1][key] = value
+    path.write_text(json.dumps(traces))
+    assert golden.run(adaptive) == 1
+    assert failures(capsys) == [f"adadiffsr/dtss_traces/{traces[1]['config']}.{traces[1]['region']}"]
+
+
+def test_a_trace_of_another_length_or_end_fails(adaptive, capsys):
+    path = adaptive / "dtss_traces.json"
+    traces = json.loads(path.read_text())
+    traces[0]["calls"].pop()
+    traces[2]["status"] = "complete"
+    path.write_text(json.dumps(traces))
+    assert golden.run(adaptive) == 1
+    assert failures(capsys) == [f"adadiffsr/dtss_traces/{traces[i]['config']}.{traces[i]['region']}" for i in (0, 2)]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '[{"config": "x", "region": "y"}]'])
+def test_damaged_json_fails_and_the_others_still_run(adaptive, capsys, text):
+    (adaptive / "toy_end_to_end.safetensors").unlink()  # it reads the same file
+    (adaptive / "dtss_traces.json").write_text(text)
+    assert golden.run(adaptive) == 1
+    out = capsys.readouterr().out
+    assert "adadiffsr/metrics/M" in out and "adadiffsr/dtss_traces  " in out and out.rstrip().endswith("1 failed")
+
+
+def test_the_scripts_of_the_toy_must_be_beside_it(adaptive, capsys):
+    (adaptive / "dtss_traces.json").unlink()
+    assert golden.run(adaptive) == 1
+    assert "stand in dtss_traces.json" in capsys.readouterr().out
+
+
+def test_a_folder_of_json_files_alone_is_known_by_them(adaptive, tmp_path):
+    folder = tmp_path / "seed_9"
+    folder.mkdir()
+    (adaptive / "dtss_traces.json").rename(folder / "dtss_traces.json")
+    assert golden.method_of(folder / "dtss_traces.json") == "adadiffsr"
+    assert golden.run(folder) == 0
+    (folder / "dtss_traces.json").rename(folder / "notes.json")
+    assert golden.run(folder) == 1  # nothing that anybody checks
+
+
 def test_schedules_of_another_configuration_pass(tmp_path):
     defaults = {"power": 0.5, "etas_end": 0.97, "steps": 9, "min_noise_level": 0.1, "kappa": 1.6}
     schedule = respace(residual_shift_schedule(9, 0.1, 1.6, 0.5, 0.97, clip_start=True), 4)

@@ -15,6 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "workflows" / "api" / "tiled_region_upscale.json"
+ADAPTIVE = ROOT / "workflows" / "api" / "adadiffsr_any_model.json"
 PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
 SAMPLER, SCALE_STRIP = "AdaptiveSRTiledRegionSampler", 64
 COUNTED = ("tiles", "calls", "region_calls", "images", "latent_mpx")
@@ -166,6 +167,28 @@ def test_a_cancelled_run_stops_within_a_call_and_the_next_one_equals_the_first(c
     again = finished(client, prompt)
     assert sampler_progress(again, prompt), "the sampler did not run again"
     assert np.array_equal(saved(client, again, prompt), first)
+
+
+def test_gains_decide_about_the_steps(client):
+    """The shipped workflow of AdaDiffSR; its network leaves noise in flat parts, so who gets more steps is tested elsewhere."""
+    prompt = with_small_checkpoint(json.loads(ADAPTIVE.read_text(encoding="utf-8")))
+    for node_id in nodes_of_class(prompt, "ImageScale"):
+        prompt[node_id]["inputs"].update(width=320, height=192, crop="center")
+    (sampler,) = nodes_of_class(prompt, SAMPLER)
+    prompt[sampler]["inputs"].update(tile_size=128, overlap=32, cfg=1.0, steps=16)
+    prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [sampler, 2]}}
+    run = finished(client, prompt)
+    report = text(run, "report")
+    (steps,) = report["steps_per_region"]
+    assert report["region_calls"] == sum(steps) < report["fixed_region_calls"] == 16 * len(steps)
+    assert [len(word) for word in report["classes"][0]] == steps
+    last = sampler_progress(run, prompt)[-1]
+    assert last["value"] == last["max"] == sum(steps)
+    assert saved(client, run, prompt).shape == (192, 320, 3)
+    out = os.environ.get("ADAPTIVESR_OUT")
+    if out:
+        Image.fromarray(saved(client, run, prompt, "PreviewImage")).save(Path(out) / "gain_map.png")
+        Image.fromarray(saved(client, run, prompt)).save(Path(out) / "gain.png")
 
 
 @pytest.mark.slow

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from adaptivesr.models import memory, noise_predictor, registry
 from adaptivesr.models import time_aware_adapter as adapters
+from adaptivesr.models.gain_models import GainModels, GainModelsConfig
 from adaptivesr.models.memory import activation_bytes as bytes_of
+from adaptivesr.models.mmle import MmleConfig
+from adaptivesr.models.pfj import PfjConfig
 from adaptivesr.models.residual_unet import activation_bytes
 from adaptivesr.models.vq_autoencoder import decode_bytes, encode_bytes
 from torch import nn
@@ -98,6 +101,22 @@ def test_autoencoder_estimates_bound_the_peaks(name, size, dtype):
         peak = measured(function, data)
         bound = estimate(config, *cells, dtype.itemsize)
         assert peak <= bound <= SLACK * peak, (peak / 2**20, bound / 2**20)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 56)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("parts", ["mmle", "pfj"])
+def test_gain_model_estimates_bound_the_peaks(parts, dtype, size):
+    config = GainModelsConfig(MmleConfig() if parts == "mmle" else None, PfjConfig() if parts == "pfj" else None)
+    network = GainModels(config, operations=Casting, device="meta", dtype=dtype).eval()
+    latent = torch.empty(1, 4, *size, dtype=dtype, device="meta")
+    t = torch.empty(1, device="meta")
+    if parts == "mmle":
+        peak = measured(network.mmle, latent, latent, latent, t, t)
+    else:
+        peak = measured(network.pfj, latent, torch.empty(1, 6, device="meta"))
+    estimate = bytes_of(network, *size, dtype.itemsize)
+    assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)
 
 
 def test_estimates_grow_with_the_area():

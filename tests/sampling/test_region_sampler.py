@@ -333,6 +333,30 @@ def test_a_policy_can_stop_early_with_an_earlier_prediction():
     assert steps[0][1] == 6 * len(regions)
 
 
+@pytest.mark.parametrize("merge", MergeMode)
+def test_a_canvas_of_float64_is_sampled_in_it(merge):
+    model, x = problem()
+    model.mean = model.mean.double()
+    result = run(model, x.double(), merge=merge)
+    assert result.samples.dtype == torch.float64
+    single = run(model, x, merge=merge).samples
+    assert single.dtype == torch.float32 and close(result.samples.float(), single)
+    assert 0 < float((result.samples - single).abs().max()) < 1e-4
+
+
+def test_regions_in_step_get_the_mean_of_their_gains():
+    model, x = problem(images=2)
+    policy = StopsAtItsBest()
+
+    def observe(rows, x0, levels):
+        return [{"all": float(row.region_id + 10 * row.image), f"only {row.region_id}": 1.0} for row in rows]
+
+    run(model, x, merge=AGGREGATE, policy=policy, hooks=RegionHooks(observe=observe))
+    mean = (len(REGIONS) - 1) / 2
+    assert {gains["all"] for gains in policy.gains} == {mean, mean + 10}
+    assert all(gains[f"only {i}"] == 1.0 for gains in policy.gains for i in range(len(REGIONS)))
+
+
 def test_two_halves_of_a_grid_are_the_whole_grid():
     network, x = TileNetwork(), canvas(1, 4, *SIZE) * 9
     whole = run(network, x, merge=AGGREGATE).samples

@@ -1,0 +1,303 @@
+"""The GAIN socket: which gains decide about a region's steps, and a fresh policy and estimator for every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ..metrics.gain_measures import HALF_RANGE, Measure, latent_measures, linear_rgb, picture_measures, rgb_measures
+from ..metrics.named import named_metrics
+from ..sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
+from ..sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
+from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains
+from ..sampling.adaptive.regions import RegionResult
+from .images import split_image
+
+TOP_TIMESTEP = 999.0
+"""Timesteps are on the scale of a chain of 1000, whatever the model's own."""
+
+ENLARGE = 4
+"""Linear pictures have a pixel per latent cell; pyiqa's metrics see them this much larger."""
+
+LETTERS = {
+    CallClass.WARMUP: "W",
+    CallClass.GROWING: "G",
+    CallClass.STABLE: "S",
+    CallClass.HOLD: "H",
+    CallClass.SATURATED: "X",
+}
+"""Classes of calls in a report."""
+
+
+class GainBackEnd(str, Enum):
+    """What gains are measured on. LATENT: predictions as they are. RGB_LINEAR: the host's linear picture of them.
+
+    PROXIES: no metrics, distances and sharpness of predictions. VAE: decoded pictures, at every call.
+    """
+
+    LATENT = "latent"
+    RGB_LINEAR = "rgb_linear"
+    PROXIES = "proxies"
+    VAE = "vae"
+
+
+PAPER_TAU = 5e-3
+
+TAU_FACTOR = {
+    GainBackEnd.LATENT: 0.1,
+    GainBackEnd.RGB_LINEAR: 0.25,
+    GainBackEnd.PROXIES: 0.6,
+    GainBackEnd.VAE: 0.1,
+}
+"""The gains of a back end against those that AdaDiffSR's tau of 5e-3 is for: its median rate over the regions of one photo.
+
+Ours, and rough: measured on a small checkpoint whose weights are made by hand (20 steps, denoise 0.35), VAE on the embedded
+teacher (15 steps); rates of single regions are 0.3 to 3 times as large, and no published checkpoint was at hand.
+"""
+
+NEVER = 10**9
+"""Patience of regions that do not end early."""
+
+STILL = 2e-3
+"""Change per grid step below which a region is stable whatever the proxies say, at the paper's tau (ours)."""
+
+
+@dataclass(frozen=True)
+class GainLimits:
+    """The expert numbers of the node; shares are of the run's steps."""
+
+    intervals: str = "1, 2, 3, 4"
+    warmup: int = 2
+    patience: int = 2
+    t_half: float = 500.0
+    t_sat_max: float = 0.0
+    min_share: float = 0.1
+    max_share: float = 1.0
+    tail_guard: float = 0.0
+
+
+@dataclass(frozen=True)
+class GainPlan:
+    """What MMLE Gain Estimator gives: choices only; whatever a run remembers is made by `start`.
+
+    latent is in the VAE's scale, picture (M, 3, H, W) in [0, 1]; measures are those of pyiqa.
+    """
+
+    back_end: GainBackEnd
+    settings: DynamicSettings
+    metrics: tuple[GainMetric, ...] = ()
+    latent: Tensor | None = None
+    picture: Tensor | None = None
+    vae: Any = None
+    measures: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
+    left_out: tuple[str, ...] = ()
+
+    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor) -> GainRun:
+        """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
+        plan has none. Raises ValueError for references of another size and models that the back end cannot look at.
+        """
+        model = guider.inner_model
+        times = timesteps(model.model_sampling, sigmas)
+        settings = self.settings.on_grid(len(times))
+        reference = self._reference(model, latent_image)
+        if self.back_end is GainBackEnd.PROXIES:
+            observe = ProxyGains(reference, times, settings.t_half)
+        else:
+            observe = MetricGains(self._seen(guider, reference), self.metrics, times, settings.t_half)
+        return GainRun(self, DynamicTimesteps(settings, times), observe)
+
+    def _reference(self, model: Any, canvas: Tensor) -> Tensor:
+        """The input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
+        if self.latent is not None:
+            if self.latent.shape[1:] != canvas.shape[1:]:
+                raise ValueError(
+                    f"The reference of GAIN is a latent of {_size(self.latent)}, the sampled one has {_size(canvas)}: expected equal "
+                    "ones; connect the latent that is sampled, or the picture enlarged to the size of the result."
+                )
+            return model.process_latent_in(self.latent.to(canvas))
+        if not canvas.any():
+            raise ValueError(
+                "GAIN has no reference and the sampled latent is empty: expected the input picture to compare with; connect its "
+                "latent to 'reference' of MMLE Gain Estimator."
+            )
+        return canvas
+
+    def _seen(self, guider: Any, reference: Tensor) -> BackEnd:
+        latents = guider.inner_model.latent_format
+        if self.back_end is GainBackEnd.LATENT:
+            return BackEnd(reference, latent_measures(getattr(latents, "half_range", HALF_RANGE)))
+        if self.back_end is GainBackEnd.VAE:
+            return self._decoded(guider, reference)
+        if latents.latent_rgb_factors is None or getattr(latents, "latent_rgb_factors_reshape", None) is not None:
+            raise ValueError(
+                f"ComfyUI has no linear picture of this model's latents ({type(latents).__name__}), which back end 'rgb_linear' "
+                "looks at; use 'latent'."
+            )
+        bias = getattr(latents, "latent_rgb_factors_bias", None)
+        view = partial(linear_rgb, factors=latents.latent_rgb_factors, bias=bias)
+        return BackEnd(view(reference), {**rgb_measures(), **self.measures}, view)
+
+    def _decoded(self, guider: Any, reference: Tensor) -> BackEnd:
+        """Pictures by the VAE; the host may move the model away for it, so it is called back each time."""
+        model = guider.inner_model
+
+        def view(x: Tensor) -> Tensor:
+            pixels = self.vae.decode(model.process_latent_out(x))
+            mm.load_models_gpu([guider.model_patcher])
+            return pixels.movedim(-1, 1)[:, :3].to(x.device, torch.float32)
+
+        picture = view(reference) if self.picture is None else self.picture.to(reference.device)
+        factor = model.latent_format.spacial_downscale_ratio
+        expected = tuple(side * factor for side in reference.shape[2:])
+        if tuple(picture.shape[2:]) != expected:
+            raise ValueError(
+                f"The reference picture of GAIN has {picture.shape[3]}x{picture.shape[2]} pixels, the result will have "
+                f"{expected[1]}x{expected[0]}: expected equal ones and the model's own VAE; enlarge the picture first."
+            )
+        return BackEnd(picture, {**rgb_measures(), **self.measures}, view, factor)
+
+
+@dataclass(frozen=True)
+class GainRun:
+    """One run of a plan."""
+
+    plan: GainPlan
+    policy: DynamicTimesteps
+    observe: MetricGains | ProxyGains
+
+    def finished(self) -> list[tuple[int, int]]:
+        """(image, region) of the regions that have ended."""
+        return [key for key, state in self.policy.states.items() if state.status != "active"]
+
+    def report(self, result: RegionResult, fixed: int) -> dict[str, Any]:
+        """What the gains did, region by region; fixed are the region calls of a run without them."""
+        keys = [[(i, r) for r in range(len(image))] for i, image in enumerate(result.calls_per_region)]
+        states, latest = self.policy.states, self.observe.latest
+        return {
+            "gain_back_end": self.plan.back_end.value,
+            "gain_metrics": [metric.name for metric in self.plan.metrics],
+            "gain_left_out": list(self.plan.left_out),
+            "gain_tau": round(self.policy.settings.tau, 6),
+            "fixed_region_calls": fixed,
+            "classes": [["".join(LETTERS[c] for c in states[key].classes) for key in image] for image in keys],
+            "exits_per_region": result.exit_reasons,
+            "gains": [[{k: round(v, 5) for k, v in latest[key].items()} for key in image] for image in keys],
+        }
+
+
+def timesteps(model_sampling: Any, sigmas: Tensor) -> list[float]:
+    """Timesteps of all sigmas but the last, on a scale whose top is 999: indices of short chains and flow times as well."""
+    ends = torch.stack([model_sampling.sigma_max, model_sampling.sigma_min]).to(sigmas)
+    top, bottom = model_sampling.timestep(ends).float().tolist()
+    low = min(0.0, bottom)  # EDM's times are logarithms
+    times = model_sampling.timestep(sigmas[:-1]).float()
+    return [(t - low) * TOP_TIMESTEP / (top - low) for t in times.tolist()]
+
+
+def make_plan(
+    back_end: str,
+    tau: float,
+    mode: str,
+    metrics: str,
+    limits: GainLimits,
+    reference: Mapping[str, Any] | None = None,
+    image: Tensor | None = None,
+    vae: Any = None,
+) -> GainPlan:
+    """The plan of the node's inputs. Raises ValueError for what does not go together."""
+    kind = GainBackEnd(back_end)
+    still = STILL * tau / PAPER_TAU if kind is GainBackEnd.PROXIES else 0.0
+    settings = _settings(limits, tau * TAU_FACTOR[kind], JumpRule(mode), still)
+    if kind is GainBackEnd.VAE and vae is None:
+        raise ValueError("Back end 'vae' decodes every prediction and got no VAE: connect the model's VAE.")
+    picture = None if image is None else split_image(image)[0]
+    latent = None if reference is None else reference["samples"]
+    if latent is None and picture is not None:
+        if vae is None:
+            raise ValueError(
+                "Got an image as reference and no VAE to encode it: connect the model's VAE, or connect the encoded picture to "
+                "'reference'."
+            )
+        latent = vae.encode(picture.movedim(1, -1))
+    if kind is GainBackEnd.PROXIES:
+        return GainPlan(kind, settings, latent=latent)
+    wanted, measures, left_out = _metrics(kind, metrics)
+    shown = picture if kind is GainBackEnd.VAE else None
+    return GainPlan(kind, settings, wanted, latent, shown, vae if kind is GainBackEnd.VAE else None, measures, left_out)
+
+
+def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> DynamicSettings:
+    parts = [part.strip() for part in limits.intervals.split(",")]
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(
+            f"Got the intervals '{limits.intervals}': expected four whole numbers that do not fall, such as 1, 2, 3, 4."
+        )
+    if limits.min_share > limits.max_share:
+        raise ValueError(
+            f"Got min_share {limits.min_share:g} above max_share {limits.max_share:g}: expected at most as much; lower min_share."
+        )
+    base = DynamicSettings()
+    low, high, guard = (round(s * base.max_calls) for s in (limits.min_share, limits.max_share, limits.tail_guard))
+    return DynamicSettings(
+        jumps=(int(parts[0]), int(parts[1]), int(parts[2]), int(parts[3])),
+        tau=tau,
+        t_half=limits.t_half,
+        t_sat_max=limits.t_sat_max,
+        patience=limits.patience if limits.t_sat_max > 0 else NEVER,  # the last call is at timestep 0
+        warmup=limits.warmup,
+        min_calls=low,
+        max_calls=max(1, high),
+        tail_guard=guard,
+        rule=rule,
+        still=still,
+    )
+
+
+def _metrics(kind: GainBackEnd, text: str) -> tuple[tuple[GainMetric, ...], Mapping[str, Measure], tuple[str, ...]]:
+    """The metrics of a list of names, those of them that are pyiqa's, and the names whose weights could not be had."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if names == ["paper"]:
+        names = [metric.name for metric in PAPER_METRICS]
+    on_latents = kind is GainBackEnd.LATENT
+    own: Mapping[str, Callable[..., Tensor]] = latent_measures() if on_latents else rgb_measures()
+    wanted = chosen(LATENT_METRICS if on_latents else PICTURE_METRICS, names)
+    made = named_metrics([metric.name for metric in wanted if metric.name not in own], mm.get_torch_device())
+    left = [metric.name for metric in wanted if metric.name not in made.left_out]
+    if not left:
+        raise ValueError(
+            f"The weights of {', '.join(made.left_out)} could not be had (no network?): expected metrics that can be computed; psnr, "
+            "ssim, nlpd and sharpness need no weights."
+        )
+    without = [metric.name for metric in wanted if not metric.full_reference]
+    measures = picture_measures(made.found, without, 1 if kind is GainBackEnd.VAE else ENLARGE)
+    return chosen(wanted, left), measures, made.left_out
+
+
+def plan_text(plan: GainPlan) -> str:
+    """A line about the plan for the node."""
+    names = ", ".join(metric.name for metric in plan.metrics) or "no metrics"
+    line = f"{plan.back_end.value}: {names}; tau {plan.settings.tau:.3g} on 200 steps"
+    return line + (f"; without {', '.join(plan.left_out)}: weights could not be had" if plan.left_out else "")
+
+
+def outlined(x0: Tensor, keys: Sequence[tuple[int, int]], regions: Sequence[Any]) -> Tensor:
+    """A copy of the canvas (B, C, h, w) for a preview: finished regions, (image, region), have a frame of negated cells."""
+    shown = x0.clone()
+    for image, region_id in keys:
+        r = regions[region_id]
+        for part in ((r.y, slice(r.x, r.x + r.width)), (r.y + r.height - 1, slice(r.x, r.x + r.width))):
+            shown[(image, slice(None), *part)] = -x0[(image, slice(None), *part)]
+        for x in (r.x, r.x + r.width - 1):
+            shown[image, :, r.y : r.y + r.height, x] = -x0[image, :, r.y : r.y + r.height, x]
+    return shown
+
+
+def _size(latent: Tensor) -> str:
+    return f"{latent.shape[1]} channels and {latent.shape[3]}x{latent.shape[2]} cells"

@@ -1,0 +1,13 @@
+"""How much fine detail a picture or a latent has."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sharpness(x: Tensor) -> Tensor:
+    """Mean absolute four-neighbour Laplacian of each row (N, C, h, w) -> (N,); beyond the border its cells repeat."""
+    p = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    around = p[..., 1:-1, :-2] + p[..., 1:-1, 2:] + p[..., :-2, 1:-1] + p[..., 2:, 1:-1]
+    return (around - 4 * x).abs().flatten(1).mean(1)

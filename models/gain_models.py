@@ -1,0 +1,169 @@
+"""The gain regressor and the injection network as one file: tensors under `mmle.` and `pfj.`, meaning in the metadata.
+
+Either part may be missing. The metadata entry says which metrics the gains are of, with their ranges, weights and scales, and
+which base network the parts were trained on; they are refused for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from .mmle import Mmle, MmleConfig
+from .pfj import Pfj, PfjConfig
+from .state_dict import StateDict, UnsupportedModelError
+
+METADATA_KEY = "adaptivesr_gain_models"
+FORMAT = 1
+PARTS = ("mmle.", "pfj.")
+
+
+@dataclass(frozen=True)
+class GainModelsConfig:
+    """Sizes of both parts; None where a file has none."""
+
+    mmle: MmleConfig | None
+    pfj: PfjConfig | None
+
+    def __post_init__(self) -> None:
+        sizes = {(part.latent_channels, part.metrics) for part in (self.mmle, self.pfj) if part is not None}
+        if len(sizes) != 1:
+            raise UnsupportedModelError(
+                "Expected a gain regressor, an injection network, or both for the same latents and metrics, got "
+                f"(channels, metrics) of {sorted(sizes) or 'neither'}."
+            )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that the parts take."""
+        return cast("MmleConfig | PfjConfig", self.mmle or self.pfj).latent_channels
+
+    @property
+    def metrics(self) -> int:
+        """Gains that the parts give or take."""
+        return cast("MmleConfig | PfjConfig", self.mmle or self.pfj).metrics
+
+    @property
+    def label(self) -> str:
+        """What the file holds, for users."""
+        names = [name for name, part in (("MMLE", self.mmle), ("PFJ", self.pfj)) if part is not None]
+        return f"{' + '.join(names)} for latents of {self.latent_channels} channels, {self.metrics} metrics"
+
+    @classmethod
+    def from_state_dict(cls, sd: StateDict) -> GainModelsConfig:
+        """From a canonical state dict with the keys of at least one part."""
+        mmle, pfj = (_below(sd, prefix) for prefix in PARTS)
+        return cls(
+            MmleConfig.from_state_dict(mmle) if mmle else None,
+            PfjConfig.from_state_dict(pfj) if pfj else None,
+        )
+
+
+def _below(sd: StateDict, prefix: str) -> StateDict:
+    return {key.removeprefix(prefix): value for key, value in sd.items() if key.startswith(prefix)}
+
+
+class GainModels(nn.Module):
+    """Both networks; a part that the file lacks is None."""
+
+    def __init__(
+        self,
+        config: GainModelsConfig,
+        operations: Any = torch.nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.mmle = None if config.mmle is None else Mmle(config.mmle, operations, device, dtype)
+        self.pfj = None if config.pfj is None else Pfj(config.pfj, operations, device, dtype)
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """One of the gains' metrics: raw values low and high are 0 and 1, weight is omega in its group, scale the target's deviation."""
+
+    name: str
+    low: float
+    high: float
+    lower_better: bool
+    full_reference: bool
+    weight: float
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class GainModelsInfo:
+    """What the metadata of a file says: the base's identity and name, the timestep below which quality counts, the metrics."""
+
+    base: str
+    base_label: str
+    metrics: tuple[MetricInfo, ...]
+    t_half: float = 500.0
+
+    def to_metadata(self) -> dict[str, str]:
+        """The metadata entries of a safetensors file."""
+        return {METADATA_KEY: json.dumps({"format": FORMAT, **asdict(self)})}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str] | None) -> GainModelsInfo:
+        """Reads what `to_metadata` wrote. UnsupportedModelError says what is missing or cannot be."""
+        text = (metadata or {}).get(METADATA_KEY)
+        if text is None:
+            raise UnsupportedModelError(
+                f"The file has no metadata entry '{METADATA_KEY}', so the metrics of its gains and its base are unknown: expected a "
+                ".safetensors file as Train MMLE and Train PFJ write it."
+            )
+        try:
+            content: dict[str, Any] = json.loads(text)
+            version = content.pop("format")
+            metrics = tuple(MetricInfo(**row) for row in content.pop("metrics"))
+            info = cls(metrics=metrics, **content)
+            broken = (
+                not info.base or not metrics or not all(map(_makes_sense, metrics)) or not math.isfinite(info.t_half)
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UnsupportedModelError(
+                f"The metadata entry '{METADATA_KEY}' cannot be read ({str(error)[:100]}): expected JSON as Train MMLE writes it; the "
+                "file is damaged or of a newer version of this pack."
+            ) from error
+        if version != FORMAT or broken:
+            raise UnsupportedModelError(
+                f"The metadata entry '{METADATA_KEY}' is of format {version} with {len(metrics)} metrics: expected format {FORMAT}, a "
+                "base, and metrics with finite rising ranges; the file is damaged or of a newer version of this pack."
+            )
+        return info
+
+    def check_parts(self, config: GainModelsConfig) -> None:
+        """UnsupportedModelError where the networks have another number of gains than the metadata names."""
+        if config.metrics != len(self.metrics):
+            raise UnsupportedModelError(
+                f"The networks have {config.metrics} gains, the metadata names {len(self.metrics)} metrics: expected as many; the file "
+                "is damaged."
+            )
+
+    def check_base(self, base: str, label: str) -> None:
+        """Refuses a base network other than the one that the parts were trained on."""
+        if base != self.base:
+            raise UnsupportedModelError(
+                f"These MMLE and PFJ parts were trained on {self.base_label} ({self.base}), the MODEL is {label} ({base}): expected "
+                "the same network; choose the file for this MODEL, train one with Train MMLE, or use a back end without weights."
+            )
+
+
+def _makes_sense(metric: MetricInfo) -> bool:
+    numbers = (metric.low, metric.high, metric.weight, metric.scale)
+    return all(map(math.isfinite, numbers)) and metric.low < metric.high and metric.weight >= 0 and metric.scale > 0
+
+
+def base_identity(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Identity of a network by the names and shapes of its tensors: the same for every storage type and every fine-tune of it."""
+    lines = [f"{key}:{'x'.join(map(str, shape))}" for key, shape in sorted(shapes.items())]
+    return hashlib.blake2b("\n".join(lines).encode("utf-8"), digest_size=8).hexdigest()

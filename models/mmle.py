@@ -1,0 +1,103 @@
+"""The gain regressor: what a diffusion step gained by several quality metrics, told from latents (AdaDiffSR, section 3.2).
+
+The paper gives its kind (convolutions, global average pooling) and its size, 2.19 M parameters; the layers are ours. Any size
+of region works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import Factory, group_norm, timestep_embedding
+from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
+
+STRIDES = (1, 2, 2, 2, 1, 1, 1)
+POOLED = (2, 3, 6)
+"""Convolutions whose maps are averaged into the features."""
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class MmleConfig:
+    """Sizes of a gain regressor, all readable from its state dict."""
+
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (64, 96, 128, 192, 256, 256, 256)
+    time_channels: int = 64
+    hidden: int = 256
+    metrics: int = 6
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(STRIDES) or any(width < 1 or width % GROUPS for width in self.widths):
+            raise UnsupportedModelError(
+                f"A gain regressor has {len(STRIDES)} convolutions with widths that are multiples of {GROUPS}, got {self.widths}."
+            )
+        if self.time_channels < 4 or self.time_channels % 4:
+            raise UnsupportedModelError(
+                f"A gain regressor's time vector has a multiple of 4 channels, got {self.time_channels}."
+            )
+
+    @property
+    def features(self) -> int:
+        """Length of the vector behind the convolutions, without the time."""
+        return sum(self.widths[i] for i in POOLED)
+
+    @classmethod
+    def from_state_dict(cls, sd: StateDict) -> MmleConfig:
+        """From the shapes of a canonical state dict. UnsupportedModelError names the first thing that does not fit."""
+        count = sequence_length(sd, "convs.{}.weight")
+        widths = tuple(int(require(sd, f"convs.{i}.weight").shape[0]) for i in range(max(1, count)))
+        inputs = int(require(sd, "convs.0.weight").shape[1])
+        if inputs % 3 or len(widths) != len(STRIDES):
+            raise UnsupportedModelError(
+                f"A gain regressor takes three latents through {len(STRIDES)} convolutions; the file has {len(widths)}, the first "
+                f"with {inputs} channels."
+            )
+        hidden, features = require(sd, "fc1.weight").shape
+        pooled = sum(widths[i] for i in POOLED)
+        return cls(inputs // 3, widths, int(features) - pooled, int(hidden), int(require(sd, "fc2.weight").shape[0]))
+
+
+class Mmle(nn.Module):
+    """(x0, last x0, reference, t, last t) -> gains in (-1, 1) of every metric."""
+
+    def __init__(
+        self,
+        config: MmleConfig,
+        operations: Any = torch.nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        make = Factory(operations, device, dtype)
+        channels = (3 * config.latent_channels, *config.widths)
+        self.convs = nn.ModuleList([make.conv3(a, b, s) for (a, b), s in zip(pairwise(channels), STRIDES)])
+        self.norms = nn.ModuleList([make.norm(width, groups=GROUPS) for width in config.widths])
+        self.fc1 = make.linear(config.features + config.time_channels, config.hidden)
+        self.fc2 = make.linear(config.hidden, config.metrics)
+
+    def forward(self, x0: Tensor, x0_prev: Tensor, reference: Tensor, t: Tensor, t_prev: Tensor) -> Tensor:
+        """Gains (N, metrics) float32 of latents (N, C, h, w) at timesteps (N,) of 1000; t_prev is the greater one."""
+        h = torch.cat([x0, x0_prev, reference], dim=1)  # (N, 3 C, h, w)
+        pooled: list[Tensor] = []
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            h = F.silu(group_norm(norm, conv(h)))
+            if i in POOLED:
+                pooled.append(h.float().mean((2, 3)))
+        half = self.config.time_channels // 2
+        time = [timestep_embedding(t, half), timestep_embedding(t_prev.float() - t.float(), half)]
+        features = torch.cat([*pooled, *time], dim=1).to(h.dtype)  # (N, features + time)
+        return torch.tanh(self.fc2(F.silu(self.fc1(features))).float())
+
+
+def activation_bytes(config: MmleConfig, height: int, width: int, dtype_size: int) -> int:
+    """Peak of one region of (height, width) cells: the first map, before and after its float32 norm."""
+    inputs, first = 3 * config.latent_channels, config.widths[0]
+    return (inputs * dtype_size + first * (2 * dtype_size + 8)) * height * width

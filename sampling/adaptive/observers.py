@@ -1,0 +1,198 @@
+"""Estimators of gains for `RegionHooks.observe`: metrics of predictions, proxies without metrics, a regressor.
+
+An instance serves one run and remembers one prediction (or its metrics) per region. What it says of a row depends on that
+row alone. Timesteps are those of `dtss.DynamicTimesteps`; gains in quality exist where both calls lie below t_half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ...imaging.detail import sharpness
+from .dtss import CHANGE, FULL_REFERENCE, NO_REFERENCE
+from .gain import GainMetric, gain_vector, group_gains, metric_gain, normalised
+from .regions import Gains, Row, crop_rows
+
+Key: TypeAlias = tuple[int, int]
+Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(pictures (N, C, h, w), their references) -> raw values (N,); metrics without reference pass over the second."""
+Regressor: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(x0, last x0, reference (N, C, h, w), t, last t (N,)) -> gains (N, metrics)."""
+T_HALF = 500.0
+TINY = 1e-6
+
+
+def key_of(row: Row) -> Key:
+    """What a region's memory is kept under."""
+    return row.image, row.region_id
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True)
+class BackEnd:
+    """What metrics look at: `view` makes pictures of latents, `factor` times as large; `reference` is the whole canvas so.
+
+    Measures are found under the names of the metrics.
+    """
+
+    reference: Tensor  # (B, C, H, W), as `view` gives it
+    measures: Mapping[str, Measure]
+    view: Callable[[Tensor], Tensor] = _same
+    factor: int = 1
+
+
+@dataclass
+class MetricGains:
+    """Gains from metrics of every prediction against the reference."""
+
+    back_end: BackEnd
+    metrics: Sequence[GainMetric]
+    timesteps: Sequence[float]
+    t_half: float = T_HALF
+    latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
+    """What was said of every region last."""
+    _scores: dict[Key, Mapping[str, float]] = field(default_factory=dict[Key, Mapping[str, float]])
+
+    def __post_init__(self) -> None:
+        missing = [metric.name for metric in self.metrics if metric.name not in self.back_end.measures]
+        if missing or not self.metrics:
+            raise ValueError(
+                f"Got the metrics {', '.join(metric.name for metric in self.metrics) or 'none'}: expected some of "
+                f"{', '.join(self.back_end.measures)}, which this back end has."
+            )
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
+        """Gains of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
+        late = [i for i, level in enumerate(levels) if self.timesteps[level] < self.t_half]
+        pictures, references = self.back_end.view(x0), crop_rows(self.back_end.reference, rows, self.back_end.factor)
+        scores: list[dict[str, float]] = [{} for _ in rows]
+        for metric in self.metrics:
+            which = list(range(len(rows))) if metric.full_reference else late
+            if not which:
+                continue
+            values = self.back_end.measures[metric.name](pictures[which], references[which].to(pictures))
+            for i, value in zip(which, values.flatten().tolist()):
+                score = normalised(metric, value)
+                if score is not None:
+                    scores[i][metric.name] = score
+        return [self._gain(key_of(row), score) for row, score in zip(rows, scores)]
+
+    def vector(self, row: Row) -> tuple[float, ...]:
+        """The row's latest gains in the order of the metrics."""
+        return gain_vector(self.metrics, self.latest.get(key_of(row), {}))
+
+    def _gain(self, key: Key, scores: Mapping[str, float]) -> Gains:
+        before = self._scores.get(key, {})
+        self._scores[key] = scores
+        gains = {name: metric_gain(before[name], now) for name, now in scores.items() if name in before}
+        self.latest[key] = {**gains, **group_gains(self.metrics, gains)}
+        return self.latest[key]
+
+
+@dataclass
+class RegressorGains:
+    """Gains that a network tells from two predictions (AdaDiffSR, section 3.2)."""
+
+    regressor: Regressor
+    reference: Tensor  # (B, C, H, W), latents of the input in the model's scale
+    metrics: Sequence[GainMetric]
+    timesteps: Sequence[float]
+    t_half: float = T_HALF
+    latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
+    _last: dict[Key, tuple[Tensor, float]] = field(default_factory=dict[Key, tuple[Tensor, float]])
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
+        """As `MetricGains`. Raises ValueError where the network gives something else than finite gains of all metrics."""
+        times = [float(self.timesteps[level]) for level in levels]
+        keys = [key_of(row) for row in rows]
+        again = [i for i, key in enumerate(keys) if key in self._last]
+        self.latest.update({key: {} for key in keys})
+        if again:
+            before = [self._last[keys[i]] for i in again]
+            found = self.regressor(
+                x0[again],
+                torch.stack([tile for tile, _ in before]),
+                crop_rows(self.reference, [rows[i] for i in again]).to(x0),
+                x0.new_tensor([times[i] for i in again]),
+                x0.new_tensor([t for _, t in before]),
+            )
+            self._check(found, len(again))
+            for i, (_, t_before), values in zip(again, before, found.tolist()):
+                self.latest[keys[i]] = self._gains(values, max(times[i], t_before) < self.t_half)
+        self._last.update((key, (tile.clone(), t)) for key, tile, t in zip(keys, x0, times))
+        return [self.latest[key] for key in keys]
+
+    def vector(self, row: Row) -> tuple[float, ...]:
+        """The row's latest gains in the order of the metrics."""
+        return gain_vector(self.metrics, self.latest.get(key_of(row), {}))
+
+    def _gains(self, values: Sequence[float], late: bool) -> Gains:
+        named = zip(self.metrics, values)
+        gains = {metric.name: value for metric, value in named if metric.full_reference or late}
+        return {**gains, **group_gains(self.metrics, gains)}
+
+    def _check(self, found: Tensor, rows: int) -> None:
+        if tuple(found.shape) != (rows, len(self.metrics)) or not bool(torch.isfinite(found).all()):
+            raise ValueError(
+                f"The regressor gave gains of shape {tuple(found.shape)}, expected finite ones of shape "
+                f"{(rows, len(self.metrics))}; its file is damaged or names other metrics."
+            )
+
+
+@dataclass
+class ProxyGains:
+    """Gains from the predictions themselves, where nothing is trained (ours).
+
+    Against the input: how much of the first call's RMS distance went away. In quality: relative growth of `sharpness`.
+    Change: RMS(x0 - last x0) / RMS(x0), which `DynamicSettings.still` is compared with.
+    """
+
+    reference: Tensor  # (B, C, H, W), latents of the input in the model's scale
+    timesteps: Sequence[float]
+    t_half: float = T_HALF
+    latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
+    _first: dict[Key, float] = field(default_factory=dict[Key, float])
+    _last: dict[Key, tuple[Tensor, float, float, float]] = field(
+        default_factory=dict[Key, tuple[Tensor, float, float, float]]
+    )
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
+        """As `MetricGains`."""
+        keys = [key_of(row) for row in rows]
+        last = torch.stack([self._last[key][0] if key in self._last else tile for key, tile in zip(keys, x0)])
+        distance = rms(x0 - crop_rows(self.reference, rows).to(x0))
+        numbers = torch.stack([distance, sharpness(x0), rms(x0 - last), rms(x0)], dim=1).tolist()  # (N, 4)
+        for key, tile, level, (error, sharp, moved, size) in zip(keys, x0, levels, numbers):
+            t = float(self.timesteps[level])
+            self.latest[key] = self._gains(key, t, error, sharp)
+            if key in self._last:
+                self.latest[key] = {**self.latest[key], CHANGE: moved / max(size, TINY)}
+            self._first.setdefault(key, error)
+            self._last[key] = (tile.clone(), error, sharp, t)
+        return [self.latest[key] for key in keys]
+
+    def _gains(self, key: Key, t: float, error: float, sharp: float) -> Gains:
+        if key not in self._last:
+            return {}
+        _, error_before, sharp_before, t_before = self._last[key]
+        gains = {FULL_REFERENCE: math.tanh((error_before - error) / max(self._first[key], TINY))}
+        if max(t, t_before) < self.t_half:
+            gains[NO_REFERENCE] = math.tanh((sharp - sharp_before) / max(sharp, sharp_before, TINY))
+        return gains
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root of the mean square of each row (N, ...) -> (N,)."""
+    return x.square().flatten(1).mean(1).sqrt()
