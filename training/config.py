@@ -39,6 +39,7 @@ class RecipeConfig:
     teacher: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1200, batch=8, patch=32, lr=2.5e-3))
     student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=650, batch=8, patch=32, lr=1e-3))
     polish: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=700, batch=8, patch=32, lr=2e-3))
+    chain: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=5000, batch=8, patch=32, lr=2e-3))
     weights: StudentWeights = field(default_factory=StudentWeights)
     ema_decay: float = 0.998
     last_level_share: float = 0.3

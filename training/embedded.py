@@ -75,8 +75,8 @@ def objective(recipe: RecipeConfig, state: TrainState, teacher: dict[str, Tensor
         raise ValueError(f"model is {type(model).__name__}, expected PixelDenoiser")
     if state.phase == "regression":
         return regression_loss(model)
-    if state.phase in ("teacher", "polish"):
-        return teacher_loss(model, recipe)
+    if state.phase in ("teacher", "polish", "chain"):
+        return teacher_loss(model, recipe, between=state.phase == "chain")
     if teacher is None:
         raise ValueError("the student phase needs the teacher's state: train the teacher first")
     return student_loss(model, network(recipe, teacher).requires_grad_(False), recipe)
@@ -143,6 +143,7 @@ def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: 
     student = run_phase(recipe, "student", pool, folder, regression, teacher=teacher)
     export(student, files["student"], recipe, "student")
     teacher = run_phase(recipe, "polish", pool, folder, teacher)
+    teacher = run_phase(recipe, "chain", pool, folder, teacher)
     export(teacher, files["teacher"], recipe, "teacher")
 
 

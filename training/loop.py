@@ -20,7 +20,8 @@ log = logging.getLogger("adaptivesr")
 
 # (HR, LR, generator) -> scalar loss and named numbers to report.
 LossFn = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
-PHASES = ("regression", "teacher", "student", "polish")  # polish: more of the teacher's training
+PHASES = ("regression", "teacher", "student", "polish", "chain")
+"""polish is more of the teacher's training; chain goes on between the schedule's entries, for chains of more steps."""
 
 
 def learning_rate(step: int, phase: PhaseConfig) -> float:

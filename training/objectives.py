@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..models.pixel_autoencoder import PixelAutoencoder
 from ..models.pixel_denoiser import PixelDenoiser, precondition, upsampled_latent
-from ..sampling.residual_shift import last_index, prior_sample, q_sample, scale_input
+from ..sampling.residual_shift import last_index, prior_sample, scale_input
 from ..sampling.samplers import Denoise, sample_deterministic
 from ..sampling.schedules import ResidualShiftSchedule, shorten
 from .config import RecipeConfig, StudentWeights
@@ -62,22 +62,36 @@ def regression_loss(model: PixelDenoiser) -> LossFn:
     return loss
 
 
-def teacher_loss(model: PixelDenoiser, recipe: RecipeConfig) -> LossFn:
-    """ResShift's mean squared error (eq. 8) in EDM's weighting 1 / c_out^2; a share of the batch at the last level."""
+def teacher_loss(model: PixelDenoiser, recipe: RecipeConfig, *, between: bool = False) -> LossFn:
+    """ResShift's mean squared error (eq. 8) in EDM's weighting 1 / c_out^2; a share of the batch at the last level.
+
+    `between` draws places between the schedule's entries too, so that chains may have more steps than it has entries.
+    """
 
     def loss(hr: Tensor, lr: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         schedule, x0, y = schedule_of(model), codec.encode(hr), upsampled_latent(lr)
-        t = draw_times(len(hr), schedule.num_steps, generator)
-        t[torch.rand(len(hr), generator=generator) < recipe.last_level_share] = schedule.num_steps - 1
-        x_t = q_sample(x0, y, t, torch.randn(x0.shape, generator=generator), schedule)
-        prediction = model(scale_input(x_t, t, schedule), t, lr)
+        last = schedule.num_steps - 1
+        t = torch.rand(len(hr), generator=generator) * last if between else draw_times(len(hr), last + 1, generator)
+        t[torch.rand(len(hr), generator=generator) < recipe.last_level_share] = last
+        x_t = noisy_latent(model, x0, y, t, torch.randn(x0.shape, generator=generator))
+        prediction = model(x_t / (model.kappa**2 * _eta(model, t) + 1).sqrt(), t, lr)
         c_out = precondition(model.level(t), model.kappa, model.residual_std)[2]
         errors = (prediction - x0).square().mean((1, 2, 3)) / c_out**2
         value = errors.mean()
-        low = errors[t < schedule.num_steps // 2]
-        return value, {"loss": float(value.detach()), "low": float(low.detach().mean())}
+        low = errors[t < schedule.num_steps // 2].detach()
+        return value, {"loss": float(value.detach()), **({"low": float(low.mean())} if len(low) else {})}
 
     return loss
+
+
+def noisy_latent(model: PixelDenoiser, x0: Tensor, y: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """x_t = x0 + eta_t (y - x0) + kappa sqrt(eta_t) n (ResShift, eq. 2) at places t (B,) that may lie between entries."""
+    eta = _eta(model, t)
+    return x0 + eta * (y - x0) + model.kappa * eta.sqrt() * noise
+
+
+def _eta(model: PixelDenoiser, t: Tensor) -> Tensor:
+    return model.level(t).square().view(-1, 1, 1, 1)
 
 
 def student_loss(student: PixelDenoiser, teacher: PixelDenoiser, recipe: RecipeConfig) -> LossFn:

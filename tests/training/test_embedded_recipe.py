@@ -25,6 +25,7 @@ RECIPE = RecipeConfig(
     teacher=PHASE,
     student=PHASE,
     polish=PHASE,
+    chain=PHASE,
     distill_batch=1,
     teacher_chain=2,
 )  # fmt: skip
@@ -94,7 +95,7 @@ def test_gradients_reach_every_parameter_that_the_phase_uses(phase: str, pool: P
     generator = torch.Generator().manual_seed(5)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    losses = {"regression": regression_loss(model), "teacher": teacher_loss(model, RECIPE), "polish": teacher_loss(model, RECIPE), "student": student_loss(model, teacher, RECIPE)}  # fmt: skip
+    losses = {"regression": regression_loss(model), "teacher": teacher_loss(model, RECIPE), "polish": teacher_loss(model, RECIPE), "chain": teacher_loss(model, RECIPE, between=True), "student": student_loss(model, teacher, RECIPE)}  # fmt: skip
     hr, lr = pool.batch(generator, 2, 8)
     losses[phase](hr, lr, generator)[0].backward()
     for name, parameter in model.named_parameters():
