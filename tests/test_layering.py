@@ -62,6 +62,34 @@ def test_imports_follow_the_table(path):
             assert layer in {"host", "nodes"} or target not in HOST_MODULES, f"only host and nodes know {name}"
 
 
+def imported_at_start(path):
+    """(own modules, other packages) that a file imports when it is itself imported."""
+    own, others = set(), set()
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            others.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = ROOT.joinpath(*package[: len(package) + 1 - node.level], *(node.module or "").split("."))
+            for place in (base, *(base / alias.name for alias in node.names)):
+                own |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+    return own, others
+
+
+def test_the_packs_start_waits_for_no_slow_library():
+    """kornia and pyiqa take seconds to import; whoever needs them imports them where they are needed."""
+    waiting, seen = [ROOT / "nodes" / "__init__.py"], set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        own, others = imported_at_start(path)
+        assert not others & {"kornia", "pyiqa"}, f"{path.relative_to(ROOT)} is imported when the pack starts"
+        waiting += own - seen
+    assert ROOT / "training" / "tasr.py" in seen and ROOT / "imaging" / "color.py" in seen
+
+
 def test_every_layer_is_in_the_table():
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     assert folders - {"tests"} <= ALLOWED.keys()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.pixel_autoencoder import PixelAutoencoder
@@ -14,21 +13,14 @@ from ..sampling.schedules import ResidualShiftSchedule, shorten
 from .config import RecipeConfig, StudentWeights
 from .loop import LossFn
 from .losses import distillation_loss, draw_times, high_frequency_score_distillation
+from .sharpness import gradient_energy
 
 codec = PixelAutoencoder()
-LUMA = (0.299, 0.587, 0.114)
 
 
 def charbonnier(prediction: Tensor, target: Tensor, eps: float = 0.01) -> Tensor:
     """mean sqrt(d^2 + eps^2) - eps: absolute error with a smooth foot."""
     return ((prediction - target).square() + eps**2).sqrt().mean() - eps
-
-
-def gradient_energy(image: Tensor, window: int = 8) -> Tensor:
-    """Mean squared luma difference to the next pixel, per window: (B, 3, H, W) in [-1, 1] to (B, 1, H/w, W/w)."""
-    luma = (image * torch.tensor(LUMA, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    dx, dy = luma.diff(dim=-1).square(), luma.diff(dim=-2).square()
-    return F.avg_pool2d(F.pad(dx, (0, 1)) + F.pad(dy, (0, 0, 0, 1)), window)
 
 
 def energy_loss(prediction: Tensor, target: Tensor, floor: float = 1e-3) -> Tensor:

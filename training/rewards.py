@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .objectives import gradient_energy
+from .sharpness import gradient_energy
 
 Reward = Callable[[Tensor, Tensor], Tensor]
 """(picture, target), both (B, 3, H, W) in [0, 1] -> (B,), at best 1; differentiable in the picture."""
