@@ -1,6 +1,7 @@
 """NLPD, the distance of normalised Laplacian pyramids (Laparra et al. 2016): how far apart two pictures are to the eye.
 
-Written out here because importing pyiqa takes seconds, and this is measured after every network call; the numbers are pyiqa's.
+Written out here, and tested against pyiqa's numbers, because gains are measured on the upscaling path, which must not need pyiqa: it
+is licensed for non-commercial use only, and takes seconds to import.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from .tasr_losses import X0Formula
 
@@ -56,7 +56,3 @@ class TasrConfig:
     def text(self, **more: object) -> str:
         """JSON of everything that decides a run, by which a resumed run knows its own file."""
         return json.dumps({**asdict(self), **more}, sort_keys=True)
-
-    def of_stage(self, stage: int) -> TasrConfig:
-        """The same settings for another stage."""
-        return replace(self, stage=stage)

@@ -167,10 +167,6 @@ class DynamicTimesteps:
             return Decision(index + jump, keep=keep)
         return Decision(levels - 1, state.status, keep, restore=state.status == SATURATED)
 
-    def history(self, row: Row) -> tuple[CallClass, ...]:
-        """Classes of all calls of a region so far."""
-        return tuple(self.states[row.image, row.region_id].classes)
-
     def _check(self, levels: int) -> None:
         if levels != len(self.timesteps) + 1:
             raise ValueError(

@@ -161,7 +161,10 @@ def test_work_is_counted_exactly_and_the_plan_shrinks_to_it(merge, observer):
     assert progress[0] == (4, 2 * len(REGIONS) * ENTRIES) and previews[-1][1] == (len(seen), len(seen))
     planned = [total for _, total in progress]
     assert planned == sorted(planned, reverse=True) and all(done <= total for done, total in progress)
-    assert all(len(policy.history(row)) == calls[row.image][row.region_id] for row in rows_of(REGIONS, 2))
+    assert all(
+        len(policy.states[row.image, row.region_id].classes) == calls[row.image][row.region_id]
+        for row in rows_of(REGIONS, 2)
+    )
 
 
 @pytest.mark.parametrize("observer", ["latent", "proxies"])

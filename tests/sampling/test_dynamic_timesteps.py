@@ -177,7 +177,7 @@ def test_regions_and_images_have_states_of_their_own():
     policy.decide(row(1, 0), 0, 201, None)
     policy.decide(row(0, 1), 0, 201, None)
     assert set(policy.states) == {(0, 0), (0, 1), (1, 0)}
-    assert policy.history(row(1, 0)) == (CallClass.WARMUP,)
+    assert policy.states[0, 1].classes == [CallClass.WARMUP]
 
 
 def test_a_short_grid_keeps_the_proportions():

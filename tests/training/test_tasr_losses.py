@@ -1,5 +1,6 @@
 """TASR's losses against the reference values and against what the paper says of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_the_adapters_turns_and_their_timesteps():
     config = TasrConfig(batch=64, adapter_every=5)
     assert [config.trains_adapters(step) for step in range(7)] == [True, False, False, False, False, True, False]
     assert [TasrConfig(adapter_every=2).trains_adapters(step) for step in range(4)] == [True, False, True, False]
-    assert not any(config.of_stage(1).trains_adapters(step) for step in range(7))
+    assert not any(replace(config, stage=1).trains_adapters(step) for step in range(7))
     times = [draw(config, step, (64, 4, 8, 8), 1000, generator_for(0, step)).t for step in range(60)]
     own = torch.cat([t for step, t in enumerate(times) if config.trains_adapters(step)])
     others = torch.cat([t for step, t in enumerate(times) if not config.trains_adapters(step)])
