@@ -28,7 +28,7 @@ sys.modules.setdefault("adaptivesr", pack)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verbs and their options; options of test, bench, train and workflows go to what they start."""
+    """The verbs and their options; options of test, bench, train, workflows and locales go to what they start."""
     top = argparse.ArgumentParser(prog="dev.py", description="Developer commands of ComfyUI-AdaptiveSR.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     demo = verbs.add_parser("demo", help="upscale the bundled photo in a real ComfyUI")
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     train = verbs.add_parser("train", help="run a training recipe (embedded, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("workflows", help="write the example workflows anew", add_help=False)
+    verbs.add_parser("locales", help="write the translations' files anew", add_help=False)
     return top
 
 
@@ -89,8 +90,8 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         result = importlib.import_module("adaptivesr.devtools.golden").run(options.folder)
     elif options.verb in ("bench", "train"):
         result = named_module(options.verb, options.name).main(rest)
-    elif options.verb == "workflows":
-        result = importlib.import_module("adaptivesr.devtools.workflows").main(rest)
+    elif options.verb in ("workflows", "locales"):
+        result = importlib.import_module(f"adaptivesr.devtools.{options.verb}").main(rest)
     elif options.verb == "demo":
         demo = importlib.import_module("adaptivesr.devtools.demo")
         result = demo.main(environment, out=options.out, port=options.port, as_json=options.json)
