@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     train = verbs.add_parser("train", help="run a training recipe (embedded, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("workflows", help="write the example workflows anew", add_help=False)
+    verbs.add_parser("tour", help="take the screenshots of docs/tour.md anew", add_help=False)
     verbs.add_parser("locales", help="write the translations' files anew", add_help=False)
     return top
 
@@ -90,7 +91,7 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         result = importlib.import_module("adaptivesr.devtools.golden").run(options.folder)
     elif options.verb in ("bench", "train"):
         result = named_module(options.verb, options.name).main(rest)
-    elif options.verb in ("workflows", "locales"):
+    elif options.verb in ("workflows", "locales", "tour"):
         result = importlib.import_module(f"adaptivesr.devtools.{options.verb}").main(rest)
     elif options.verb == "demo":
         demo = importlib.import_module("adaptivesr.devtools.demo")
