@@ -1,0 +1,162 @@
+"""Metrics of IMAGEs by pyiqa, as numbers and as a picture of bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management as mm
+from torch import Tensor
+
+from ..metrics.named import named_metrics
+from ..metrics.quality import OFFLINE, Score, names_in, needs_reference, options_for, score
+from .runtime import HostRuntime
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What to measure: names with commas, pixels that are left out at the border, brightness alone, names of the images."""
+
+    metrics: str
+    crop_border: int = 4
+    luma: bool = True
+    labels: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores in the order of the list, why others are missing, and a label for every image."""
+
+    scores: tuple[Score, ...]
+    left_out: dict[str, str]
+    labels: tuple[str, ...]
+
+    @property
+    def first(self) -> Score:
+        """The first metric that gave a number."""
+        return next(entry for entry in self.scores if entry.mean is not None)
+
+
+def measure_images(rgb: Tensor, reference: Tensor | None, choices: Choices) -> tuple[Measured, dict[str, Any]]:
+    """Scores of RGB (B, 3, H, W) in [0, 1], against one reference or one for each, and a report.
+
+    Metrics that cannot be had are left out and named. Raises ValueError if none is left, and for sizes that do not fit.
+    """
+    wanted = _names(choices.metrics)
+    left_out: dict[str, str] = {}
+    if reference is None:
+        left_out |= dict.fromkeys(needs_reference(wanted), "compares with a reference, and none is connected")
+    pairs = _pairs(rgb, reference, choices.crop_border)
+    names = [name for name in wanted if name not in left_out]
+    made = named_metrics(names, mm.get_torch_device(), options_for(names, luma=choices.luma))
+    left_out |= dict.fromkeys(made.left_out, "its weights or packages could not be had (no network?)")
+    compared = needs_reference(names)
+    runtime = HostRuntime(len(made.found))
+    scores: list[Score] = []
+    for name, metric in made.found.items():
+        runtime.step(0)
+        try:
+            scores.append(score(metric, name, pairs if name in compared else [pair[:1] for pair in pairs]))
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            # Every metric has smallest sizes of its own, and says so in its own way.
+            if runtime.is_out_of_memory(error):
+                raise
+            left_out[name] = f"cannot measure this picture ({str(error).splitlines()[0][:120]})"
+        runtime.step(1)
+    measured = Measured(tuple(scores), left_out, _labels(choices.labels, len(rgb)))
+    _check_some(measured)
+    return measured, _report(measured, rgb, reference, choices)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        return names_in(text)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "pyiqa, which computes the metrics, could not be imported: expected it in ComfyUI's environment; run 'pip install "
+            f"pyiqa' there. ({error})"
+        ) from error
+
+
+def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> list[tuple[Tensor, ...]]:
+    """(picture,) or (picture, reference) for every image, without the border, on the device that measures."""
+    height, width = rgb.shape[2:]
+    if 2 * border >= min(height, width):
+        raise ValueError(
+            f"Got crop_border {border} for a picture of {width}x{height}: expected less than half of its shorter side; lower it."
+        )
+    if reference is not None and reference.shape[2:] != rgb.shape[2:]:
+        raise ValueError(
+            f"The picture has {width}x{height} pixels, the reference {reference.shape[3]}x{reference.shape[2]}: expected equal sizes; "
+            "upscale to the reference's width and height, or resize one of them."
+        )
+    if reference is not None and len(reference) not in (1, len(rgb)):
+        raise ValueError(
+            f"Got {len(rgb)} images and {len(reference)} references: expected one reference, or one for each image."
+        )
+    device = mm.get_torch_device()
+
+    def prepared(image: Tensor) -> Tensor:
+        return image[..., border : height - border, border : width - border].clamp(0, 1).to(device)
+
+    if reference is None:
+        return [(prepared(image),) for image in rgb.split(1)]
+    return [
+        (prepared(image), prepared(truth))
+        for image, truth in zip(rgb.split(1), reference.expand(len(rgb), -1, -1, -1).split(1))
+    ]
+
+
+def _labels(text: str, count: int) -> tuple[str, ...]:
+    given = [part.strip() for part in text.split(",") if part.strip()]
+    if given and len(given) != count:
+        raise ValueError(f"Got {len(given)} labels for {count} images: expected one for each, with commas, or none.")
+    return tuple(given or (str(i + 1) for i in range(count)))
+
+
+def _check_some(measured: Measured) -> None:
+    if any(entry.mean is not None for entry in measured.scores):
+        return
+    reasons = [f"{name} {reason}" for name, reason in measured.left_out.items()]
+    reasons += [f"{entry.name} gave no finite number" for entry in measured.scores]
+    raise ValueError(
+        f"No metric could be computed: {'; '.join(reasons)}. Expected at least one; without weights there are {', '.join(OFFLINE)}, "
+        "of which only piqe needs no reference."
+    )
+
+
+def _report(measured: Measured, rgb: Tensor, reference: Tensor | None, choices: Choices) -> dict[str, Any]:
+    values = {
+        entry.name: {
+            "better": "lower" if entry.lower_is_better else "higher",
+            "mean": _short(entry.mean),
+            "values": [_short(value) for value in entry.values],
+        }
+        for entry in measured.scores
+    }
+    return {
+        "size": f"{len(rgb)} x {rgb.shape[3]}x{rgb.shape[2]}",
+        "reference": reference is not None,
+        "crop_border": choices.crop_border,
+        "y_channel": choices.luma,
+        "labels": list(measured.labels),
+        "score": {"metric": measured.first.name, "mean": _short(measured.first.mean)},
+        "metrics": values,
+        "left_out": measured.left_out,
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def describe(measured: Measured) -> str:
+    """Means in a line, and what is missing."""
+    means = ", ".join(f"{entry.name} {number(entry.mean)}" for entry in measured.scores)
+    missing = f"; left out: {', '.join(measured.left_out)}" if measured.left_out else ""
+    return means + missing
+
+
+def number(value: float | None) -> str:
+    """Four digits that count."""
+    return "no number" if value is None else f"{value:.4g}"
