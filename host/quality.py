@@ -25,9 +25,10 @@ class Choices:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores in the order of the list, why others are missing, and a label for every image."""
+    """Scores in the order of the list, those of the other pictures, why metrics are missing, and a label for every picture."""
 
     scores: tuple[Score, ...]
+    others: tuple[Score | None, ...]
     left_out: dict[str, str]
     labels: tuple[str, ...]
 
@@ -37,8 +38,10 @@ class Measured:
         return next(entry for entry in self.scores if entry.mean is not None)
 
 
-def measure_images(rgb: Tensor, reference: Tensor | None, choices: Choices) -> tuple[Measured, dict[str, Any]]:
-    """Scores of RGB (B, 3, H, W) in [0, 1], against one reference or one for each, and a report.
+def measure_images(
+    rgb: Tensor, reference: Tensor | None, other: Tensor | None, choices: Choices
+) -> tuple[Measured, dict[str, Any]]:
+    """Scores of RGB (B, 3, H, W) in [0, 1], and of others of that size, against one reference or one for each; and a report.
 
     Metrics that cannot be had are left out and named. Raises ValueError if none is left, and for sizes that do not fit.
     """
@@ -46,24 +49,31 @@ def measure_images(rgb: Tensor, reference: Tensor | None, choices: Choices) -> t
     left_out: dict[str, str] = {}
     if reference is None:
         left_out |= dict.fromkeys(needs_reference(wanted), "compares with a reference, and none is connected")
-    pairs = _pairs(rgb, reference, choices.crop_border)
+    _check_sizes(rgb, reference, other, choices.crop_border)
+    labels = _labels(choices.labels, len(rgb), 0 if other is None else len(other))
     names = [name for name in wanted if name not in left_out]
     made = named_metrics(names, mm.get_torch_device(), options_for(names, luma=choices.luma))
     left_out |= dict.fromkeys(made.left_out, "its weights or packages could not be had (no network?)")
     compared = needs_reference(names)
     runtime = HostRuntime(len(made.found))
     scores: list[Score] = []
+    others: list[Score | None] = []
     for name, metric in made.found.items():
         runtime.step(0)
+        truth = reference if name in compared else None
+        sets = [None if x is None else _pairs(x, truth, choices.crop_border) for x in (rgb, other)]
         try:
-            scores.append(score(metric, name, pairs if name in compared else [pair[:1] for pair in pairs]))
+            found = [None if pairs is None else score(metric, name, pairs) for pairs in sets]
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
             # Every metric has smallest sizes of its own, and says so in its own way.
             if runtime.is_out_of_memory(error):
                 raise
             left_out[name] = f"cannot measure this picture ({str(error).splitlines()[0][:120]})"
+        else:
+            scores += [entry for entry in found[:1] if entry is not None]
+            others.append(found[1])
         runtime.step(1)
-    measured = Measured(tuple(scores), left_out, _labels(choices.labels, len(rgb)))
+    measured = Measured(tuple(scores), tuple(others), left_out, labels)
     _check_some(measured)
     return measured, _report(measured, rgb, reference, choices)
 
@@ -78,40 +88,47 @@ def _names(text: str) -> tuple[str, ...]:
         ) from error
 
 
-def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> list[tuple[Tensor, ...]]:
-    """(picture,) or (picture, reference) for every image, without the border, on the device that measures."""
+def _check_sizes(rgb: Tensor, reference: Tensor | None, other: Tensor | None, border: int) -> None:
     height, width = rgb.shape[2:]
     if 2 * border >= min(height, width):
         raise ValueError(
             f"Got crop_border {border} for a picture of {width}x{height}: expected less than half of its shorter side; lower it."
         )
-    if reference is not None and reference.shape[2:] != rgb.shape[2:]:
-        raise ValueError(
-            f"The picture has {width}x{height} pixels, the reference {reference.shape[3]}x{reference.shape[2]}: expected equal sizes; "
-            "upscale to the reference's width and height, or resize one of them."
-        )
-    if reference is not None and len(reference) not in (1, len(rgb)):
-        raise ValueError(
-            f"Got {len(rgb)} images and {len(reference)} references: expected one reference, or one for each image."
-        )
+    for name, given in (("reference", reference), ("picture in 'compare'", other)):
+        if given is not None and given.shape[2:] != rgb.shape[2:]:
+            raise ValueError(
+                f"The picture has {width}x{height} pixels, the {name} {given.shape[3]}x{given.shape[2]}: expected equal sizes; "
+                "upscale to the reference's width and height, or resize one of them."
+            )
+    for given in (rgb, other):
+        if reference is not None and given is not None and len(reference) not in (1, len(given)):
+            raise ValueError(
+                f"Got {len(given)} images and {len(reference)} references: expected one reference, or one for each image."
+            )
+
+
+def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> list[tuple[Tensor, ...]]:
+    """(picture,) or (picture, reference) for every image, without the border, on the device that measures."""
+    height, width = rgb.shape[2:]
+    inside = (..., slice(border, height - border), slice(border, width - border))
     device = mm.get_torch_device()
-
-    def prepared(image: Tensor) -> Tensor:
-        return image[..., border : height - border, border : width - border].clamp(0, 1).to(device)
-
-    if reference is None:
-        return [(prepared(image),) for image in rgb.split(1)]
-    return [
-        (prepared(image), prepared(truth))
-        for image, truth in zip(rgb.split(1), reference.expand(len(rgb), -1, -1, -1).split(1))
-    ]
+    sets = [rgb] if reference is None else [rgb, reference.expand(len(rgb), -1, -1, -1)]
+    return list(zip(*(images[inside].clamp(0, 1).to(device).split(1) for images in sets)))
 
 
-def _labels(text: str, count: int) -> tuple[str, ...]:
+def _labels(text: str, images: int, others: int) -> tuple[str, ...]:
     given = [part.strip() for part in text.split(",") if part.strip()]
-    if given and len(given) != count:
-        raise ValueError(f"Got {len(given)} labels for {count} images: expected one for each, with commas, or none.")
-    return tuple(given or (str(i + 1) for i in range(count)))
+    if given and len(given) != images + others:
+        raise ValueError(
+            f"Got {len(given)} labels for {images + others} images: expected one for each, with commas, or none."
+        )
+    if given:
+        return tuple(given)
+    if images == 1 and others:
+        own = ["image"]
+    else:
+        own = [str(i + 1) for i in range(images)]
+    return (*own, *("compare" if others == 1 else f"compare {i + 1}" for i in range(others)))
 
 
 def _check_some(measured: Measured) -> None:
@@ -131,8 +148,9 @@ def _report(measured: Measured, rgb: Tensor, reference: Tensor | None, choices: 
             "better": "lower" if entry.lower_is_better else "higher",
             "mean": _short(entry.mean),
             "values": [_short(value) for value in entry.values],
+            **({} if other is None else {"compared": [_short(value) for value in other.values]}),
         }
-        for entry in measured.scores
+        for entry, other in zip(measured.scores, measured.others)
     }
     return {
         "size": f"{len(rgb)} x {rgb.shape[3]}x{rgb.shape[2]}",
@@ -152,7 +170,10 @@ def _short(value: float | None) -> float | None:
 
 def describe(measured: Measured) -> str:
     """Means in a line, and what is missing."""
-    means = ", ".join(f"{entry.name} {number(entry.mean)}" for entry in measured.scores)
+    means = ", ".join(
+        f"{entry.name} {number(entry.mean)}" + ("" if other is None else f" (compared: {number(other.mean)})")
+        for entry, other in zip(measured.scores, measured.others)
+    )
     missing = f"; left out: {', '.join(measured.left_out)}" if measured.left_out else ""
     return means + missing
 

@@ -22,7 +22,8 @@ MOST_IMAGES = 12
 
 def bars(measured: Measured) -> Tensor:
     """IMAGE (1, H, 768, 3)."""
-    groups = [(entry, _rows(entry, measured.labels)) for entry in measured.scores]
+    all_scores = [entry.beside(other) for entry, other in zip(measured.scores, measured.others)]
+    groups = [(entry, _rows(entry, measured.labels)) for entry in all_scores]
     notes = [f"left out: {name}, {reason}" for name, reason in measured.left_out.items()]
     height = 2 * MARGIN + sum(HEAD + ROW * len(rows) + GAP for _, rows in groups) + ROW * len(notes)
     sheet = Image.new("RGB", (WIDTH, height), PAPER)

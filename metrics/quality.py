@@ -6,7 +6,7 @@ import difflib
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -29,6 +29,10 @@ class Score:
     low: float | None
     high: float | None
     values: tuple[float | None, ...]
+
+    def beside(self, other: Score | None) -> Score:
+        """With another's values behind its own."""
+        return self if other is None else replace(self, values=self.values + other.values)
 
     @property
     def mean(self) -> float | None:

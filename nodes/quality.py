@@ -22,7 +22,7 @@ class ImageQuality(io.ComfyNode):
             node_id="AdaptiveSRImageQuality",
             display_name="Image Quality (pyiqa)",
             category="image/upscaling/AdaptiveSR/analysis",
-            description="Measures pictures by pyiqa's metrics, against a reference or alone: numbers and a picture of bars. Batch pictures of several methods to compare them.",
+            description="Measures pictures by pyiqa's metrics, against a reference or alone: numbers and a picture of bars. Pictures of other methods can stand beside.",
             search_aliases=["psnr", "ssim", "lpips", "musiq", "iqa", "metric", "compare upscalers", "benchmark"],
             inputs=[
                 io.Image.Input("image", tooltip="The pictures to measure. Transparency does not count."),
@@ -47,12 +47,17 @@ class ImageQuality(io.ComfyNode):
                     "labels",
                     default="",
                     advanced=True,
-                    tooltip="Names of the images of a batch for the bars, with commas; empty: 1, 2, 3.",
+                    tooltip="Names for the bars with commas: of the images, then of those in compare. Empty: 1, 2, 3.",
                 ),
                 io.Image.Input(
                     "reference",
                     optional=True,
                     tooltip="The true picture, in the size of image: one, or one for each. Without it metrics that compare are left out.",
+                ),
+                io.Image.Input(
+                    "compare",
+                    optional=True,
+                    tooltip="Other pictures of the same size, such as a plain enlargement: measured beside image, and not in score.",
                 ),
             ],
             outputs=[
@@ -78,9 +83,11 @@ class ImageQuality(io.ComfyNode):
         y_channel: bool,
         labels: str = "",
         reference: io.Image.Type | None = None,
+        compare: io.Image.Type | None = None,
     ) -> io.NodeOutput:
         rgb, _ = split_image(image)
         truth = None if reference is None else split_image(reference, "reference")[0]
-        measured, report = measure_images(rgb, truth, Choices(metrics, crop_border, y_channel, labels))
+        other = None if compare is None else split_image(compare, "compare")[0]
+        measured, report = measure_images(rgb, truth, other, Choices(metrics, crop_border, y_channel, labels))
         show_text(describe(measured), node_id_of(cls))
         return io.NodeOutput(json.dumps(report), measured.first.mean, join_image(bars(measured).movedim(-1, 1)))

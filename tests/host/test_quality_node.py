@@ -12,9 +12,10 @@ BAR = torch.tensor((70, 130, 180)) / 255
 
 @pytest.fixture
 def measure(comfy):
-    def run(image, metrics="psnr, nlpd", reference=None, crop=0, luma=True, labels=""):
+    def run(image, metrics="psnr, nlpd", reference=None, crop=0, luma=True, labels="", compare=None):
         with torch.inference_mode():
-            return comfy.node("AdaptiveSRImageQuality").execute(image, metrics, crop, luma, labels, reference).args
+            node = comfy.node("AdaptiveSRImageQuality")
+            return node.execute(image, metrics, crop, luma, labels, reference, compare).args
 
     return run
 
@@ -47,6 +48,18 @@ def test_a_batch_is_its_images_one_by_one(measure):
     for i in range(3):
         single = json.loads(measure(images[i : i + 1], reference=truth[i : i + 1])[0])["metrics"]
         assert all(batch[name]["values"][i] == single[name]["values"][0] for name in batch)
+
+
+def test_other_pictures_stand_beside_and_do_not_count_in_the_score(measure):
+    images, truth, other = picture(2, 32, 32, 3), picture(1, 32, 32, 3, seed=1), picture(1, 32, 32, 3, seed=2)
+    text, score, sheet = measure(images, reference=truth, compare=other)
+    alone, expected, smaller = measure(images, reference=truth)
+    report, beside = json.loads(text), json.loads(measure(other, reference=truth)[0])
+    assert score == expected and sheet.shape[1] > smaller.shape[1]
+    assert report["labels"] == ["1", "2", "compare"]
+    for name, values in json.loads(alone)["metrics"].items():
+        assert report["metrics"][name] == {**values, "compared": beside["metrics"][name]["values"]}
+    assert json.loads(measure(other, reference=truth, compare=other)[0])["labels"] == ["image", "compare"]
 
 
 def test_without_a_reference_those_that_compare_are_left_out_and_named(measure):
@@ -114,6 +127,7 @@ def test_transparency_and_grey_do_not_matter(measure):
     [
         ({"reference": picture(1, 16, 20, 3)}, "picture has 16x16 pixels, the reference 20x16: expected equal sizes"),
         ({"reference": picture(3, 16, 16, 3)}, "2 images and 3 references"),
+        ({"compare": picture(1, 16, 20, 3)}, "the picture in 'compare' 20x16: expected equal sizes"),
         ({"crop": 8}, "crop_border 8 for a picture of 16x16"),
         ({"labels": "a, b, c", "reference": picture(1, 16, 16, 3)}, "3 labels for 2 images"),
         ({"metrics": "psnr"}, "psnr compares with a reference, and none is connected"),
