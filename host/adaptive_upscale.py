@@ -34,8 +34,8 @@ VAE_TILE_PX, VAE_OVERLAP_PX = 512, 64
 @dataclass(frozen=True)
 class Preset:
     """One-step half: steps of a teacher's chain (0 = all; one-step weights make one), tiles' overlap in pixels of the small
-    picture, orientations that the embedded weights average, colour fix. MODEL half: steps, share of noise, guidance where there
-    are prompts, the gain that counts as change, regions' overlap in pixels of the result.
+    picture, orientations that the embedded weights average, colour fix. MODEL half, which always fixes colours: steps, share of
+    noise, guidance where there are prompts, the gain that counts as change, regions' overlap in pixels of the result.
     """
 
     chain_steps: int
@@ -94,8 +94,9 @@ def adaptive_upscale(rgb: Tensor, size: tuple[int, int], parts: Parts, wishes: W
     if parts.model is not None:
         result, sampled = repaint(result.clamp(0, 1), parts, preset, wishes)
         report = {"way": "regions", **sampled, "sampling_seconds": sampled["seconds"], "enlarged": work}
-    if preset.color is not None:
-        result = match_color(result.clamp(0, 1), rgb.clamp(0, 1), preset.color)
+    color = preset.color if parts.model is None else ColorFix.WAVELET
+    if color is not None:
+        result = match_color(result.clamp(0, 1), rgb.clamp(0, 1), color)
     facts = {"preset": wishes.preset, "input": work["input"], "output": work["output"]}
     return result, {**report, **facts, "seconds": round(perf_counter() - start, 3)}
 
