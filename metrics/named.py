@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NamedMetrics:
-    """What could be made: functions of pictures in [0, 1] (and references); names whose weights could not be had."""
+    """What could be made: functions of pictures in [0, 1] (and references); names whose weights or packages could not."""
 
     found: dict[str, Callable[..., Tensor]] = field(default_factory=dict[str, Callable[..., Tensor]])
     left_out: tuple[str, ...] = ()
@@ -31,6 +31,7 @@ def named_metrics(
     for name in names:
         try:
             found[name] = create(name, device=device, **(options or {}).get(name, {}))
-        except OSError:  # no network and no file: urllib's, huggingface_hub's and requests' errors are OSErrors
+        except (OSError, ImportError):
+            # no network and no file: urllib's, huggingface_hub's and requests' errors are OSErrors; or a package of that metric
             continue
     return NamedMetrics(found, tuple(name for name in names if name not in found))

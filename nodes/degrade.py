@@ -33,7 +33,7 @@ class RealWorldDegradation(io.ComfyNode):
                     "preset",
                     options=list(PRESETS),
                     default="real-esrgan",
-                    tooltip="; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items()) + ".",
+                    tooltip="Whose table. real-esrgan, diffbir, tad_sr, invsr: strong, two rounds of damage. stablesr, adadiffsr: the same, weaker. invsr_test: one light round. tasr: strong blur. mild: light, what the embedded weights know. bicubic: only reduces.",
                 ),
                 io.Int.Input(
                     "scale",
