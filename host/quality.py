@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
+import torch
 from torch import Tensor
 
 from ..metrics.named import named_metrics
@@ -52,7 +53,7 @@ def measure_images(
     _check_sizes(rgb, reference, other, choices.crop_border)
     labels = _labels(choices.labels, len(rgb), 0 if other is None else len(other))
     names = [name for name in wanted if name not in left_out]
-    made = named_metrics(names, mm.get_torch_device(), options_for(names, luma=choices.luma))
+    made = named_metrics(names, _device(), options_for(names, luma=choices.luma))
     left_out |= dict.fromkeys(made.left_out, "its weights or packages could not be had (no network?)")
     compared = needs_reference(names)
     runtime = HostRuntime(len(made.found))
@@ -76,6 +77,12 @@ def measure_images(
     measured = Measured(tuple(scores), tuple(others), left_out, labels)
     _check_some(measured)
     return measured, _report(measured, rgb, reference, choices)
+
+
+def _device() -> torch.device:
+    """Where metrics are computed: many count in float64, which devices other than CUDA's may lack."""
+    device = mm.get_torch_device()
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -111,7 +118,7 @@ def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> list[tuple[Ten
     """(picture,) or (picture, reference) for every image, without the border, on the device that measures."""
     height, width = rgb.shape[2:]
     inside = (..., slice(border, height - border), slice(border, width - border))
-    device = mm.get_torch_device()
+    device = _device()
     sets = [rgb] if reference is None else [rgb, reference.expand(len(rgb), -1, -1, -1)]
     return list(zip(*(images[inside].clamp(0, 1).to(device).split(1) for images in sets)))
 
