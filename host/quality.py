@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,24 +56,24 @@ def measure_images(
     names = [name for name in wanted if name not in left_out]
     made = named_metrics(names, _device(), options_for(names, luma=choices.luma))
     left_out |= dict.fromkeys(made.left_out, "its weights or packages could not be had (no network?)")
-    compared = needs_reference(names)
-    runtime = HostRuntime(len(made.found))
     scores: list[Score] = []
     others: list[Score | None] = []
+    runtime = HostRuntime(len(made.found))
     for name, metric in made.found.items():
         runtime.step(0)
-        truth = reference if name in compared else None
+        truth = reference if needs_reference([name]) else None
         sets = [None if x is None else _pairs(x, truth, choices.crop_border) for x in (rgb, other)]
         try:
-            found = [None if pairs is None else score(metric, name, pairs) for pairs in sets]
+            own, beside = (None if pairs is None else score(metric, name, pairs) for pairs in sets)
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
             # Every metric has smallest sizes of its own, and says so in its own way.
             if runtime.is_out_of_memory(error):
                 raise
-            left_out[name] = f"cannot measure this picture ({str(error).splitlines()[0][:120]})"
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            left_out[name] = f"cannot measure this picture ({reason[:120]})"
         else:
-            scores += [entry for entry in found[:1] if entry is not None]
-            others.append(found[1])
+            scores += [] if own is None else [own]
+            others.append(beside)
         runtime.step(1)
     measured = Measured(tuple(scores), tuple(others), left_out, labels)
     _check_some(measured)
@@ -114,13 +115,14 @@ def _check_sizes(rgb: Tensor, reference: Tensor | None, other: Tensor | None, bo
             )
 
 
-def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> list[tuple[Tensor, ...]]:
-    """(picture,) or (picture, reference) for every image, without the border, on the device that measures."""
+def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> Iterator[tuple[Tensor, ...]]:
+    """(picture,) or (picture, reference) for one image after another, without the border, on the device that measures."""
     height, width = rgb.shape[2:]
     inside = (..., slice(border, height - border), slice(border, width - border))
     device = _device()
     sets = [rgb] if reference is None else [rgb, reference.expand(len(rgb), -1, -1, -1)]
-    return list(zip(*(images[inside].clamp(0, 1).to(device).split(1) for images in sets)))
+    for images in zip(*(part.split(1) for part in sets)):
+        yield tuple(image[inside].clamp(0, 1).to(device) for image in images)
 
 
 def _labels(text: str, images: int, others: int) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -92,7 +92,7 @@ def limits(text: str | None) -> tuple[float | None, float | None]:
     return (end(ends[0]), end(ends[1])) if len(ends) == 2 else (None, None)
 
 
-def score(metric: Callable[..., Tensor], name: str, pairs: Sequence[tuple[Tensor, ...]]) -> Score:
+def score(metric: Callable[..., Tensor], name: str, pairs: Iterable[tuple[Tensor, ...]]) -> Score:
     """A metric's values of pictures (1, 3, H, W) in [0, 1], or of pictures with their references, one by one."""
     found = (float(metric(*pair).reshape(-1)[0]) for pair in pairs)
     values = tuple(value if math.isfinite(value) else None for value in found)
