@@ -128,7 +128,7 @@ class AdaptiveUpscale(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image"),
+                io.Image.Output(display_name="image", tooltip="The enlarged pictures, in the size that was asked for."),
                 io.String.Output(
                     display_name="report",
                     tooltip="JSON: calls, sizes, seconds; with a MODEL also steps of every region, for Region Report.",
