@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_base
 import node_helpers
 import torch
 import torch.nn.functional as F
@@ -15,13 +16,16 @@ from .residual_shift import LR_CONDITION
 
 TOKENS = 77
 DEFAULT_WIDTH = 768
+POOLED_SDXL = 1280
+"""SDXL's vector input has sizes and crops beside the pooled output."""
 
 
 def empty_prompt(model: Any) -> list[Any]:
     """Zeros (1, 77, width) and a pooled output of zeros, in the widths that the model's configuration names."""
     config = model.model.model_config.unet_config
     width = config.get("context_dim") or DEFAULT_WIDTH
-    pooled = config.get("adm_in_channels") or width
+    with_sizes = isinstance(model.model, (comfy.model_base.SDXL, comfy.model_base.SDXLRefiner))
+    pooled = POOLED_SDXL if with_sizes else config.get("adm_in_channels") or width
     return [[torch.zeros(1, TOKENS, width), {"pooled_output": torch.zeros(1, pooled)}]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,21 +12,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NamedMetrics:
-    """What could be made: functions of pictures in [0, 1] (and references); names whose weights could not be had."""
+    """What could be made: functions of pictures in [0, 1] (and references); names whose weights or packages could not."""
 
     found: dict[str, Callable[..., Tensor]] = field(default_factory=dict[str, Callable[..., Tensor]])
     left_out: tuple[str, ...] = ()
 
 
-def named_metrics(names: Sequence[str], device: torch.device) -> NamedMetrics:
-    """pyiqa's metrics of these names on a device. pyiqa is imported, and its downloads happen, only if there are names."""
+def named_metrics(
+    names: Sequence[str], device: torch.device, options: Mapping[str, Mapping[str, bool]] | None = None
+) -> NamedMetrics:
+    """pyiqa's metrics of these names on a device, with options by name. pyiqa is imported, and its downloads happen, only if
+    there are names.
+    """
     if not names:
         return NamedMetrics()
     create = importlib.import_module("pyiqa").create_metric
     found: dict[str, Callable[..., Tensor]] = {}
     for name in names:
         try:
-            found[name] = create(name, device=device)
-        except OSError:  # no network and no file: urllib's, huggingface_hub's and requests' errors are OSErrors
+            found[name] = create(name, device=device, **(options or {}).get(name, {}))
+        except (OSError, ImportError):
+            # no network and no file: urllib's, huggingface_hub's and requests' errors are OSErrors; or a package of that metric
             continue
     return NamedMetrics(found, tuple(name for name in names if name not in found))

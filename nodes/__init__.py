@@ -3,12 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.files import register_folders
+from .adaptive_upscale import AdaptiveUpscale
 from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
+from .degrade import RealWorldDegradation
 from .gain import MMLEGainEstimator
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
+from .quality import ImageQuality
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
@@ -39,6 +42,9 @@ NODES: list[type[io.ComfyNode]] = [
     AdapterMap,
     TrainTimeAwareAdapter,
     MMLEGainEstimator,
+    AdaptiveUpscale,
+    RealWorldDegradation,
+    ImageQuality,
 ]
 
 

@@ -1,6 +1,8 @@
 """The example workflows, described once each; `devtools.workflows` makes files of them."""
 
 from .adadiffsr import ADADIFFSR_ANY_MODEL
+from .adaptive_upscale import ADAPTIVE_UPSCALE
+from .image_quality import IMAGE_QUALITY
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
@@ -9,6 +11,7 @@ from .tiled_region import TILED_REGION_UPSCALE
 
 WORKFLOWS = (
     ONE_STEP_SR,
+    ADAPTIVE_UPSCALE,
     TILED_REGION_UPSCALE,
     ADADIFFSR_ANY_MODEL,
     INVSR,
@@ -17,4 +20,5 @@ WORKFLOWS = (
     STABLESR_TURBO,
     TASR,
     TASR_TRAINING_FREE,
+    IMAGE_QUALITY,
 )

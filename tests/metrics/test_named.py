@@ -3,6 +3,7 @@
 import sys
 
 import pyiqa
+import pytest
 import torch
 from adaptivesr.metrics.named import named_metrics
 
@@ -17,9 +18,10 @@ def test_metrics_are_functions_of_pictures():
     assert made.left_out == ()
 
 
-def test_what_cannot_be_fetched_is_left_out(monkeypatch):
+@pytest.mark.parametrize("error", [ConnectionError("no network"), ModuleNotFoundError("no package")])
+def test_what_cannot_be_fetched_is_left_out(monkeypatch, error):
     def create(name, **options):
-        raise ConnectionError("no network")
+        raise error
 
     monkeypatch.setattr(pyiqa, "create_metric", create)
     made = named_metrics(["lpips", "musiq"], CPU)

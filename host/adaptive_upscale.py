@@ -1,0 +1,222 @@
+"""The whole pack in one call: a picture of any size enlarged in one step, or by a diffusion MODEL whose regions decide their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ..imaging.color import ColorFix, match_color
+from ..imaging.resize import pad_to_multiple
+from ..sampling.adaptive.dtss import JumpRule
+from ..sampling.adaptive.regions import NoiseSpace
+from . import upscale
+from .conditioning import empty_prompt
+from .gain import GainBackEnd, GainLimits, make_plan
+from .one_step import EMBEDDED, OneStepSR, load_one_step
+from .region_run import Schedule, sample_latent
+from .region_sampler import RegionOptions, noise_space
+from .residual_shift import ResidualShiftModel
+
+ORIENTATIONS = 8
+"""Flips and quarter turns of a picture."""
+
+UNTILED_VAE_PX = 1024 * 1024
+VAE_TILE_PX, VAE_OVERLAP_PX = 512, 64
+"""Larger pictures go through the VAE in tiles, those of the host's VAE Decode (Tiled)."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One-step half: steps of a teacher's chain (0 = all; one-step weights make one), tiles' overlap in pixels of the small
+    picture, orientations that the embedded weights average, colour fix. MODEL half, which always fixes colours: steps, share of
+    noise, guidance where there are prompts, the gain that counts as change, regions' overlap in pixels of the result.
+    """
+
+    chain_steps: int
+    stochastic: bool
+    overlap: int
+    orientations: int
+    color: ColorFix | None
+    steps: int
+    denoise: float
+    cfg: float
+    tau: float
+    region_overlap: int
+
+
+PRESETS: Mapping[str, Preset] = {
+    "Fast": Preset(1, False, 16, 1, None, 10, 0.2, 3.0, 0.01, 64),
+    "Balanced": Preset(4, False, 32, 1, ColorFix.WAVELET, 20, 0.3, 5.0, 0.005, 96),
+    "Best": Preset(0, True, 64, ORIENTATIONS, ColorFix.WAVELET, 30, 0.35, 6.0, 0.0025, 128),
+}
+"""Ours. Eight orientations on the held-out photos: +0.1 dB PSNR-Y, 2 to 3 % less NLPD, a tenth less gradient energy or more."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is connected."""
+
+    one_step: OneStepSR | None = None
+    model: Any = None
+    vae: Any = None
+    positive: Any = None
+    negative: Any = None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Choices of a run; denoise, cfg and tile_px 0 = by preset and model."""
+
+    preset: str = "Balanced"
+    seed: int = 0
+    denoise: float = 0.0
+    cfg: float = 0.0
+    tile_px: int = 0
+
+
+def adaptive_upscale(rgb: Tensor, size: tuple[int, int], parts: Parts, wishes: Wishes) -> tuple[Tensor, dict[str, Any]]:
+    """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), and a report.
+
+    Without anything connected by the embedded one-step weights. A MODEL repaints what they, or ONE_STEP_SR, have enlarged.
+    """
+    _check(parts)
+    start = perf_counter()
+    preset = PRESETS[wishes.preset]
+    one_step = parts.one_step or load_one_step(next(iter(EMBEDDED)))
+    result, work = enlarge(one_step, rgb, size, preset, wishes.seed)
+    report: dict[str, Any] = {"way": "one step", **work}
+    if parts.model is not None:
+        result, sampled = repaint(result.clamp(0, 1), parts, preset, wishes)
+        report = {"way": "regions", **sampled, "sampling_seconds": sampled["seconds"], "enlarged": work}
+    color = preset.color if parts.model is None else ColorFix.WAVELET
+    if color is not None:
+        result = match_color(result.clamp(0, 1), rgb.clamp(0, 1), color)
+    facts = {"preset": wishes.preset, "input": work["input"], "output": work["output"]}
+    return result, {**report, **facts, "seconds": round(perf_counter() - start, 3)}
+
+
+def _check(parts: Parts) -> None:
+    if parts.model is None:
+        given = {"vae": parts.vae, "positive": parts.positive, "negative": parts.negative}
+        alone = [name for name, value in given.items() if value is not None]
+        if alone:
+            raise ValueError(
+                f"Got {' and '.join(alone)} without a MODEL: expected them together; connect model, or disconnect the others to upscale "
+                "in one step."
+            )
+        return
+    if parts.vae is None:
+        raise ValueError(
+            "Got a MODEL without a VAE: expected both; connect the VAE of the same checkpoint, or disconnect model to upscale in one "
+            "step."
+        )
+    if isinstance(parts.model.model, ResidualShiftModel):
+        raise ValueError(
+            "Got the MODEL of Load One-Step SR: expected a diffusion model such as SD 1.5 or SDXL; connect that loader's one_step_sr "
+            "output instead."
+        )
+    if parts.positive is None and "context_dim" not in parts.model.model.model_config.unet_config:
+        raise ValueError(
+            "Got a MODEL whose empty prompt is not known here, and no prompt: expected 'positive' from a text encoder; connect one."
+        )
+
+
+# --- One step ---------------------------------------------------------------------------------------------------------
+
+
+def enlarge(
+    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], preset: Preset, seed: int
+) -> tuple[Tensor, dict[str, Any]]:
+    """The picture by ONE_STEP_SR, not clamped; the embedded one-step weights average as many orientations as the preset has."""
+    steps = 1 if sr.one_step_only else min(preset.chain_steps, sr.schedule.num_steps)
+    settings = upscale.Settings(steps, preset.stochastic, overlap_px=preset.overlap, seed=seed)
+    if not (sr.is_embedded and sr.one_step_only) or preset.orientations == 1:
+        return upscale.upscale_rgb(sr, rgb, size, settings)
+    total, reports = torch.zeros(()), []
+    for index in range(preset.orientations):
+        turned_size = (size[1], size[0]) if index >= ORIENTATIONS // 2 else size
+        result, report = upscale.upscale_rgb(sr, turned(rgb, index), turned_size, settings)
+        total = total + turned_back(result, index)
+        reports.append(report)
+    summed = {name: sum(report[name] for report in reports) for name in ("network_calls", "latent_mpx", "seconds")}
+    return total / preset.orientations, {**reports[0], **summed, "orientations": preset.orientations}
+
+
+def turned(image: Tensor, index: int) -> Tensor:
+    """Flip or turn 0 to 7 of (..., H, W); 0 changes nothing, from 4 on the sides are exchanged."""
+    return _flipped(image.mT if index & 4 else image, index)
+
+
+def turned_back(image: Tensor, index: int) -> Tensor:
+    """Inverse of `turned`."""
+    flipped = _flipped(image, index)
+    return flipped.mT if index & 4 else flipped
+
+
+def _flipped(image: Tensor, index: int) -> Tensor:
+    return image.flip([dim for dim, bit in ((-1, 1), (-2, 2)) if index & bit])
+
+
+# --- Regions ----------------------------------------------------------------------------------------------------------
+
+
+def repaint(large: Tensor, parts: Parts, preset: Preset, wishes: Wishes) -> tuple[Tensor, dict[str, Any]]:
+    """The enlarged picture (B, 3, H, W) in [0, 1] sampled anew by the MODEL, region by region with gains, and their report."""
+    height, width = large.shape[2:]
+    model = parts.model
+    canvas = pad_to_multiple(large, parts.vae.spacial_compression_encode())
+    latent = encode(parts.vae, canvas)
+    empty = empty_prompt(model)
+    prompts = [empty if given is None else given for given in (parts.positive, parts.negative)]
+    cfg = wishes.cfg or (preset.cfg if parts.positive is not None else 1.0)
+    scheduler = "simple" if noise_space(model.get_model_object("model_sampling")) is NoiseSpace.FLOW else "normal"
+    gain = make_plan(GainBackEnd.PROXIES.value, preset.tau, JumpRule.LADDER.value, "", GainLimits())
+    tile = wishes.tile_px or native_tile(model)
+    options = RegionOptions(tile, min(preset.region_overlap, tile // 2), gain=gain)
+    schedule = Schedule(wishes.seed, preset.steps, cfg, scheduler, wishes.denoise or preset.denoise)
+    # Every image gets the noise of the first one, so that a batch gives what its images give alone.
+    start = {"samples": latent, "batch_index": [0] * len(latent)}
+    sampled, report = sample_latent(model, *prompts, start, schedule, options)
+    return decode(parts.vae, sampled["samples"])[..., :height, :width], report
+
+
+def native_tile(model: Any) -> int:
+    """Pixels on which the model was trained: 512 for SD 1.x and 2.x, else 1024."""
+    four_channels = model.get_model_object("latent_format").latent_channels == 4
+    return 512 if four_channels and not model.model.model_config.unet_config.get("adm_in_channels") else 1024
+
+
+def encode(vae: Any, image: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> latents, in tiles where it is large."""
+    mm.throw_exception_if_processing_interrupted()
+    pixels = image.movedim(1, -1)
+    if image.shape[2] * image.shape[3] <= UNTILED_VAE_PX:
+        return vae.encode(pixels)
+    return vae.encode_tiled(pixels, tile_x=VAE_TILE_PX, tile_y=VAE_TILE_PX, overlap=VAE_OVERLAP_PX)
+
+
+def decode(vae: Any, latent: Tensor) -> Tensor:
+    """Latents -> (B, 3, H, W) in [0, 1], in tiles where it is large."""
+    mm.throw_exception_if_processing_interrupted()
+    cell = vae.spacial_compression_decode()
+    if latent.shape[2] * latent.shape[3] * cell**2 <= UNTILED_VAE_PX:
+        pixels = vae.decode(latent)
+    else:
+        tile = VAE_TILE_PX // cell
+        pixels = vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=VAE_OVERLAP_PX // cell)
+    return pixels[..., :3].movedim(-1, 1).float()
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """The report in a line."""
+    if report["way"] == "regions":
+        work = f"{report['region_calls']} region calls in {report['tiles']} regions, {report['skipped']:.0%} saved"
+    else:
+        work = f"{report['network_calls']} network calls"
+    return f"{report['preset']}, {report['way']}: {report['output']}, {work}, {report['seconds']:.1f} s"

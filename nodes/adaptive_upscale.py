@@ -1,0 +1,160 @@
+"""Adaptive Upscale."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.adaptive_upscale import PRESETS, Parts, Wishes, adaptive_upscale, describe
+from ..host.images import join_image, split_image
+from ..host.runtime import show_text
+from ..host.upscale import target_size
+from .region import node_id_of
+from .types import OneStepSR
+
+
+def expert_inputs() -> list[io.Input]:
+    """What the preset decides where it is 0."""
+    return [
+        io.Int.Input(
+            "width",
+            default=0,
+            min=0,
+            max=65536,
+            advanced=True,
+            tooltip="Exact width of the result in pixels; 0 follows scale, or height and the aspect.",
+        ),
+        io.Int.Input(
+            "height",
+            default=0,
+            min=0,
+            max=65536,
+            advanced=True,
+            tooltip="Exact height of the result in pixels; 0 follows scale, or width and the aspect.",
+        ),
+        io.Float.Input(
+            "denoise",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            advanced=True,
+            tooltip="With model: how much it paints anew. 0: by preset, 0.2, 0.3 or 0.35.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            advanced=True,
+            tooltip="With model: guidance by the prompts. 0: by preset, 3, 5 or 6, and 1 without a prompt. Distilled models (Turbo, Flux) want 1.",
+        ),
+        io.Int.Input(
+            "tile_size",
+            default=0,
+            min=0,
+            max=8192,
+            step=8,
+            advanced=True,
+            tooltip="With model: side of a region in pixels. 0: 512 for SD 1.x and 2.x, else 1024.",
+        ),
+    ]
+
+
+class AdaptiveUpscale(io.ComfyNode):
+    """One box for everything."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRAdaptiveUpscale",
+            display_name="Adaptive Upscale",
+            category="image/upscaling/AdaptiveSR",
+            description="Upscales in one box. Alone: one step with the embedded weights. With ONE_STEP_SR: those weights. With a MODEL and its VAE: the enlarged picture is painted anew, region by region, each as long as it gains.",
+            search_aliases=[
+                "upscale",
+                "enlarge",
+                "super resolution",
+                "easy upscale",
+                "ultimate upscale",
+                "4x",
+                "hires fix",
+            ],
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="Pictures of any size. Transparency is enlarged beside them and put back."
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=4.0,
+                    min=0.1,
+                    max=16.0,
+                    step=0.05,
+                    tooltip="Size of the result in multiples of the input. Ignored where width or height is set.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="Balanced",
+                    tooltip="Fast: one step, or 10 steps of a MODEL. Balanced: colours kept, 4 steps of a chain, or 20 of a MODEL. Best: the whole chain, or eight flipped views of the embedded weights averaged (8 times the time, a little softer), or 30 of a MODEL.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="One noise field for the whole picture, the same for every image of a batch.",
+                ),
+                *expert_inputs(),
+                OneStepSR.Input(
+                    "one_step_sr", optional=True, tooltip="From Load One-Step SR, instead of the embedded weights."
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="A diffusion model (SD 1.5, 2.x, SDXL, flow models) that paints the enlarged picture anew. Needs vae.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The VAE of the model."),
+                io.Conditioning.Input(
+                    "positive", optional=True, tooltip="What the picture shows, for model; without it an empty prompt."
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="What it should not show, for model; without it an empty prompt."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The enlarged pictures, in the size that was asked for."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="JSON: calls, sizes, seconds; with a MODEL also steps of every region, for Region Report.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: io.Image.Type,
+        scale: float,
+        preset: str,
+        seed: int,
+        width: int = 0,
+        height: int = 0,
+        denoise: float = 0.0,
+        cfg: float = 0.0,
+        tile_size: int = 0,
+        one_step_sr: object | None = None,
+        **connected: Any,
+    ) -> io.NodeOutput:
+        rgb, alpha = split_image(image)
+        size = target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
+        wishes = Wishes(preset, seed, denoise, cfg, tile_size)
+        result, report = adaptive_upscale(rgb, size, Parts(one_step_sr, **connected), wishes)
+        show_text(describe(report), node_id_of(cls))
+        return io.NodeOutput(join_image(result, alpha), json.dumps(report))
