@@ -90,6 +90,7 @@ INVSR_STEPS = Workflow(
         about(
             "## InvSR in parts: five steps with ComfyUI's sampler\n\n**InvSR Noise** predicts the noise that *Sample* "
             "starts with, from the small picture. The enlarged picture must be *bicubic* x4 of the same one.\n\n"
+            "1. Put the two files in place.\n2. Choose your picture, best below about 512 pixels.\n3. Press **Run**.\n\n"
             "Change first: **steps** of *InvSR Noise*.\n\n"
             "VAE Encode crops to whole latent cells, so odd sides lose 4 pixels of the result; *InvSR Upscale* of the workflow `invsr` keeps "
             "every size.\n\n" + FILES
