@@ -23,9 +23,16 @@ ORIGIN = (40, 40)
 LINE, LETTER = 12.5, 5.0
 """Height of a line of a note, and mean width of a letter."""
 ADDRESS = re.compile(r"\]\([^)]*\)")
-OVERLAY = 150
-"""Room for the live map that our front end extension puts into nodes that sample."""
-WITH_OVERLAY = ("AdaptiveSRTiledRegionSampler", "AdaptiveSROneStepDistilledSR", "AdaptiveSRInvSRUpscale")
+TEXT = 70
+"""Room for the line that nodes of ours show under their widgets when they have run."""
+MAP = 394
+"""Room for the map of a square picture that our front end extension puts into nodes that sample."""
+WITH_MAP = (
+    "AdaptiveSRTiledRegionSampler",
+    "AdaptiveSRRegionSampler",
+    "AdaptiveSROneStepDistilledSR",
+    "AdaptiveSRInvSRUpscale",
+)
 
 Box = tuple[int, int, int, int]
 
@@ -172,8 +179,10 @@ def node_size(node: Node, definitions: Mapping[str, Any]) -> tuple[int, int]:
         else:
             widgets += 1 + len(extra_widgets(settings))
     height = ROW * max(sockets, len(definitions[node.type]["output"])) + 6 + (WIDGET * widgets + 8 if widgets else 0)
-    if node.type in WITH_OVERLAY:
-        height += OVERLAY
+    if node.type.startswith("AdaptiveSR") and "unique_id" in inputs.get("hidden", {}):
+        height += TEXT
+    if node.type in WITH_MAP:
+        height += MAP
     shows = node.type in ("LoadImage", "SaveImage", "PreviewImage", "PreviewAny", "ImageCompare", "CLIPTextEncode")
     return node.size[0], max(height, node.size[1]) if shows else height
 
