@@ -96,8 +96,10 @@ class RegionDisplay:
     def moved(self, row: Row, level: int, reason: str) -> None:
         """A region arrived at a level of the grid of steps; with a reason, it has ended."""
         self._levels[row.image][row.region_id] = level
-        letter = self._class_of(row).lower() if self._class_of else ACTIVE
-        self._states[row.image][row.region_id] = ENDED_EARLY.get(reason, COMPLETED) if reason else letter
+        if reason:
+            self._states[row.image][row.region_id] = ENDED_EARLY.get(reason, COMPLETED)
+        elif self._class_of is not None:
+            self._states[row.image][row.region_id] = self._class_of(row).lower()
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """The run is over: sends the last message, which the node's output keeps as well."""

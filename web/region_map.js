@@ -159,11 +159,12 @@ function paintCell(context, place, count, letter, state, marks) {
   const ink = bright ? DARK : LIGHT;
   const endedEarly = letter === "x" || letter === "b";
   if (endedEarly) hatch(context, place, ink);
+  const done = marks.running && (letter === "c" || endedEarly);
+  if (done) frame(context, place, ink, 1, []);
   if (marks.running && letter === "h") frame(context, place, ink, 1.5, [3, 3]);
   if (marks.fresh) frame(context, place, LIGHT, 2, []);
   if (marks.hover) frame(context, place, ink, 1.5, []);
   if (count && Math.min(width, height) >= SMALLEST_TEXT) label(context, place, count, ink, endedEarly);
-  const done = marks.running && (letter === "c" || endedEarly);
   const corner = done ? "✓" : marks.running && letter === "s" ? "»" : "";
   if (corner && Math.min(width, height) >= 2 * SMALLEST_TEXT) cornerMark(context, place, corner, ink);
 }
@@ -209,11 +210,9 @@ function label(context, { x, y, width, height }, count, ink, plate) {
 }
 
 function cornerMark(context, { x, y, width }, mark, ink) {
-  context.font = "600 9px ui-sans-serif, system-ui, sans-serif";
+  context.font = "700 11px ui-sans-serif, system-ui, sans-serif";
   context.textAlign = "right";
   context.textBaseline = "top";
-  context.globalAlpha = 0.8;
   context.fillStyle = ink;
-  context.fillText(mark, x + width - 3, y + 3);
-  context.globalAlpha = 1;
+  context.fillText(mark, x + width - 4, y + 3);
 }

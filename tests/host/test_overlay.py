@@ -62,13 +62,13 @@ def browser():
 
 @pytest.fixture(scope="module", params=["litegraph", "vue"])
 def page(request, browser, server):
-    """The page in one renderer; `complaints` collects console errors, whoever makes them."""
+    """The page in one renderer; `complaints` collects exceptions and what the console says of our pack."""
     Image.open(PHOTO).convert("RGB").resize((96, 64)).save(server.base / "input" / "overlay.png")
     opened = browser.new_page(viewport={"width": 1500, "height": 1000}, device_scale_factor=2)
     opened.complaints = []
     opened.renderer = request.param
     opened.on("console", lambda message: hear(opened, message))
-    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened.on("pageerror", lambda error: opened.complaints.append(("exception", str(error))))
     visit(opened, server.url)
     opened.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", request.param == "vue")
     opened.wait_for_timeout(1500)
@@ -77,10 +77,10 @@ def page(request, browser, server):
 
 
 def hear(page, message):
-    """Keeps errors and remarks about our pack; the host's own missing files (no user style sheet) are not ours."""
+    """Keeps errors and remarks that name our pack; the host looks for files of its own that are not there."""
     text = f"{message.text} {message.location}"
     if re.search("adaptivesr", text, re.IGNORECASE) and message.type in ("error", "warning", "debug"):
-        page.complaints.append(text)
+        page.complaints.append((message.type, text))
 
 
 def visit(page, url):
@@ -106,14 +106,14 @@ def run(page, seconds=120):
 
 
 def look(page, name, node):
-    """A screenshot of the node and what surrounds it, where the developer wants to look."""
+    """Brings the node into view; a screenshot of it goes to ADAPTIVESR_OUT, if that names a folder."""
     folder = os.environ.get("ADAPTIVESR_OUT")
     page.evaluate(
         """id => { const node = app.graph.getNodeById(id), ds = app.canvas.ds;
             ds.scale = 1; ds.offset = [120 - node.pos[0], 100 - node.pos[1]]; app.canvas.setDirty(true, true); }""",
         node,
     )
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(400)
     if folder:
         page.screenshot(path=Path(folder) / f"overlay_{name}_{page.renderer}.png")
 
@@ -224,7 +224,20 @@ def test_region_sampler_shows_what_the_hosts_node_samples_with_it(page):
     final = page.evaluate("heard.at(-1)")
     assert final["node"] == "8" and page.locator(MAP).count() == 1
     assert words(page, "calls") == f"{final['report']['calls']} calls"
+    page.evaluate("app.loadGraphData(app.graph.serialize())")  # as undo does, and opening a tab again
+    page.wait_for_selector(MAP, timeout=15_000)
+    assert words(page, "calls") == f"{final['report']['calls']} calls"
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("change", ["undefined", "() => { throw new Error('unknown here'); }"])
+def test_a_page_without_such_widgets_works_as_before(page, change):
+    build(page, one_step("overlay.png", STUDENT, seed=8))
+    page.evaluate(f"() => {{ app.graph.getNodeById(5).addDOMWidget = {change}; }}")
+    run(page)
+    assert page.evaluate("heard.at(-1).phase") == "end" and page.locator(MAP).count() == 0
+    assert all(kind == "debug" for kind, _ in page.complaints) and bool(page.complaints) == ("throw" in change)
+    page.complaints.clear()
 
 
 def test_a_cancelled_run_keeps_what_it_reached(page):
