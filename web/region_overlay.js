@@ -51,16 +51,16 @@ export class RegionOverlay {
 
   build() {
     this.root = element("regions");
-    this.root.setAttribute("role", "img");
     this.map = element("map", this.root);
     this.canvas = /** @type {HTMLCanvasElement} */ (element("canvas", this.map, "canvas"));
+    this.canvas.setAttribute("role", "img");
     this.hint = element("hint", this.map);
     this.bar = element("done", element("bar", this.root));
-    const line = element("line", this.root);
-    this.calls = element("calls", line, "span");
-    this.saved = element("saved", line, "span");
-    this.pager = element("pager", line, "button");
-    this.time = element("time", line, "span");
+    this.line = element("line", this.root);
+    this.calls = element("calls", this.line, "span");
+    this.saved = element("saved", this.line, "span");
+    this.pager = element("pager", this.line, "button");
+    this.time = element("time", this.line, "span");
     this.scale = element("line adaptivesr-scale", this.root);
     element("least", this.scale, "span").textContent = "0";
     element("colors", this.scale).style.background = `linear-gradient(to right, ${STOPS.map((c) => `rgb(${c.join(" ")})`).join(", ")})`;
@@ -104,7 +104,7 @@ export class RegionOverlay {
     this.state = { calls: 0, region_calls: 0, passed: 0, saved: null, counts: [none], states: [""], ...message };
     this.cells = cellsOf(this.state);
     this.fresh.clear();
-    this.image = Math.min(this.image, this.state.counts.length - 1);
+    this.image = Math.max(0, Math.min(this.image, this.state.counts.length - 1));
     this.grow();
   }
 
@@ -129,8 +129,8 @@ export class RegionOverlay {
   write() {
     const words = totals(this.state, this.phase);
     this.root.dataset.phase = this.phase;
-    this.root.title = words.explained;
-    this.root.setAttribute("aria-label", [words.calls, words.saved, words.explained].filter(Boolean).join(", "));
+    this.line.title = words.explained;
+    this.canvas.setAttribute("aria-label", [words.calls, words.saved, words.explained].filter(Boolean).join(", "));
     this.bar.style.width = `${this.phase === "done" ? 100 : Math.round(this.state.passed * 100)}%`;
     this.calls.textContent = words.calls;
     this.saved.textContent = words.saved;
