@@ -24,9 +24,9 @@ LINE, LETTER = 12.5, 5.0
 """Height of a line of a note, and mean width of a letter."""
 ADDRESS = re.compile(r"\]\([^)]*\)")
 TEXT = 70
-"""Room for the line that nodes of ours show under their widgets when they have run."""
-MAP = 394
-"""Room for the map of a square picture that our front end extension puts into nodes that sample."""
+"""Room for the line that nodes of ours grow by when they have run."""
+MAP = 300
+"""Room for the map that our front end extension puts into nodes that sample: that of a picture of 3 to 2, nearly."""
 WITH_MAP = (
     "AdaptiveSRTiledRegionSampler",
     "AdaptiveSRRegionSampler",
@@ -151,20 +151,34 @@ def group_of(node: Node) -> str:
 def _block(title: str, nodes: Sequence[Node], definitions: Mapping[str, Any]) -> _Block:
     """Nodes from top to bottom, in as many columns of about equal height as it takes."""
     sizes = {node.key: node_size(node, definitions) for node in nodes}
-    room = TALLEST - HEADING - PADDING
-    steps = {key: TITLE + height + GAP for key, (_, height) in sizes.items()}
-    columns = math.ceil(sum(steps.values()) / room)
-    target = max(sum(steps.values()) / columns, max(steps.values()))
+    steps = {node.key: TITLE + sizes[node.key][1] + _growth(node, definitions) + GAP for node in nodes}
     inside: dict[str, Box] = {}
-    x = y = widest = tallest = 0
+    x = tallest = 0
+    for column in _columns(nodes, steps):
+        y = 0
+        for node in sorted(
+            column, key=lambda node: node.type in WITH_MAP
+        ):  # maps grow with the picture: below them is room
+            inside[node.key] = (x, y + TITLE, *sizes[node.key])
+            y += steps[node.key]
+        x += max(sizes[node.key][0] for node in column) + COLUMN_GAP
+        tallest = max(tallest, y)
+    return _Block(title, inside, x - COLUMN_GAP + 2 * PADDING, HEADING + tallest - GAP + PADDING)
+
+
+def _columns(nodes: Sequence[Node], steps: Mapping[str, int]) -> list[list[Node]]:
+    """Nodes in as many columns of about equal height as it takes."""
+    count = math.ceil(sum(steps.values()) / (TALLEST - HEADING - PADDING))
+    target = max(sum(steps.values()) / count, *steps.values())
+    columns: list[list[Node]] = [[]]
+    height = 0.0
     for node in nodes:
-        width, height = sizes[node.key]
-        if y and y + steps[node.key] / 2 > target and y + steps[node.key] > target:
-            x, y, widest = x + widest + COLUMN_GAP, 0, 0
-        inside[node.key] = (x, y + TITLE, width, height)
-        y += steps[node.key]
-        widest, tallest = max(widest, width), max(tallest, y)
-    return _Block(title, inside, x + widest + 2 * PADDING, HEADING + tallest - GAP + PADDING)
+        if height and height + steps[node.key] / 2 > target:
+            columns.append([])
+            height = 0.0
+        columns[-1].append(node)
+        height += steps[node.key]
+    return columns
 
 
 def node_size(node: Node, definitions: Mapping[str, Any]) -> tuple[int, int]:
@@ -179,12 +193,14 @@ def node_size(node: Node, definitions: Mapping[str, Any]) -> tuple[int, int]:
         else:
             widgets += 1 + len(extra_widgets(settings))
     height = ROW * max(sockets, len(definitions[node.type]["output"])) + 6 + (WIDGET * widgets + 8 if widgets else 0)
-    if node.type.startswith("AdaptiveSR") and "unique_id" in inputs.get("hidden", {}):
-        height += TEXT
-    if node.type in WITH_MAP:
-        height += MAP
     shows = node.type in ("LoadImage", "SaveImage", "PreviewImage", "PreviewAny", "ImageCompare", "CLIPTextEncode")
     return node.size[0], max(height, node.size[1]) if shows else height
+
+
+def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
+    """What a node gets taller by when it runs."""
+    says = node.type.startswith("AdaptiveSR") and "unique_id" in definitions[node.type]["input"].get("hidden", {})
+    return (TEXT if says else 0) + (MAP if node.type in WITH_MAP else 0)
 
 
 def is_socket(kind: Any, settings: Mapping[str, Any]) -> bool:

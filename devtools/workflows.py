@@ -5,12 +5,14 @@ The host's node definitions (`/object_info`) tell the order of sockets and widge
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from . import environment as env
+from . import thumbnails
 from .examples import WORKFLOWS
 from .examples.parts import FRONTEND_NOTE, Link, Node, Workflow
 from .layout import Group, Layout, arrange, extra_widgets, is_socket
@@ -22,10 +24,15 @@ PACK_ID = "adaptivesr"
 
 
 def main(argv: list[str]) -> int:
-    """Starts a host, reads its node definitions and writes every workflow anew."""
-    if argv:
-        raise SystemExit(f"workflows takes no arguments, got {' '.join(argv)}")
-    with running_host(env.host_source(env.ensure_environment())) as server, server.client() as client:
+    """Starts a host, reads its node definitions and writes every workflow anew; or the thumbnails of those there are."""
+    parser = argparse.ArgumentParser(prog="dev.py workflows", description="Writes the example workflows anew.")
+    parser.add_argument("--thumbnails", action="store_true", help="their pictures instead, with the system's Chromium")
+    options = parser.parse_args(argv)
+    source = env.host_source(env.ensure_environment())
+    if options.thumbnails:
+        thumbnails.write(FOLDER, source)
+        return 0
+    with running_host(source) as server, server.client() as client:
         definitions = client.object_info()
     for path, content in render(definitions).items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
@@ -83,3 +84,16 @@ def test_notes_say_what_to_do_what_to_change_and_which_files(graph):
             if isinstance(value, str) and value.endswith((".safetensors", ".ckpt", ".pth")) and node["type"] != NOTE:
                 assert f"`{value}`" in read_me, f"the note does not name {value}"
                 assert "`models/" in read_me
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_every_workflow_has_a_thumbnail_for_a_square_card(file):
+    picture = file.with_suffix(".jpg")
+    assert picture.is_file(), f"{picture.name} is missing: run `python dev.py workflows --thumbnails`"
+    assert picture.stat().st_size < 60_000
+    with Image.open(picture) as opened:
+        assert (opened.format, opened.size) == ("JPEG", (512, 512))
+
+
+def test_no_thumbnail_is_of_a_workflow_that_is_gone():
+    assert {file.stem for file in FOLDER.glob("*.jpg")} <= {file.stem for file in WORKFLOWS}

@@ -7,30 +7,11 @@ from pathlib import Path
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
+frontpage = pytest.importorskip("adaptivesr.devtools.page")
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("ADAPTIVESR_CHROMIUM", "")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"]
-READY = """() => window.app?.vueAppReady && app.graph && app.extensionManager
-    && Object.keys(LiteGraph.registered_node_types).length > 100"""
-DROP = """({name, text}) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([text], name, {type: "application/json"}));
-    const canvas = document.querySelector("#graph-canvas");
-    for (const kind of ["dragenter", "dragover", "drop"])
-        canvas.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true,
-                                                  clientX: 600, clientY: 400}));
-}"""
-RUN = """async (seconds) => {
-    const end = new Promise((resolve) => {
-        for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
-            app.api.addEventListener(kind, (event) => resolve({kind, detail: event.detail}));
-        setTimeout(() => resolve({kind: "timeout"}), seconds * 1000);
-    });
-    await app.queuePrompt(0, 1);
-    return await end;
-}"""
 SHRINK = """(smaller) => {
     const changed = [];
     for (const node of app.graph.nodes)
@@ -58,13 +39,6 @@ BOXES = """() => app.graph.nodes.map((node) => ({
 CLIPPED_NOTES = """() => [...document.querySelectorAll(".comfy-markdown-content")]
     .filter((note) => note.clientHeight > 0 && note.scrollHeight > note.clientHeight + 2)
     .map((note) => `${note.innerText.slice(0, 40)}: ${note.scrollHeight} in ${note.clientHeight}`)"""
-SHOW_ALL = """() => {
-    const boxes = [...app.graph.nodes, ...app.graph.groups].map((item) => item.boundingRect);
-    const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])));
-    const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
-    app.canvas.ds.fitToBounds([left - 20, top - 20, right - left + 40, bottom - top + 40], {zoom: 0.98});
-    app.canvas.setDirty(true, true);
-}"""
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 pytestmark = [
@@ -75,10 +49,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with frontpage.browser(CHROMIUM) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +65,7 @@ def frontend(browser, server):
 
     opened.on("console", hear)
     opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    opened.goto(server.url)
-    opened.wait_for_function(READY, timeout=90_000)
-    opened.wait_for_timeout(2000)
+    frontpage.open_frontend(opened, server.url)
     yield opened
     opened.close()
 
@@ -105,20 +75,20 @@ def page(request, frontend, tmp_path_factory):
     """The page with a shipped workflow dropped on it. Screenshots go to ADAPTIVESR_OUT, if that names a folder."""
     frontend.complaints.clear()
     frontend.workflow = request.param
-    drop(frontend, request.param)
+    frontpage.drop(frontend, request.param)
     yield frontend
     out = os.environ.get("ADAPTIVESR_OUT") or tmp_path_factory.mktemp("screenshots")
     frontend.screenshot(path=Path(out) / f"{request.param.stem}.png")
 
 
-def drop(page, file: Path) -> None:
-    """Drops a workflow file on the canvas and waits until its nodes are there, all in view."""
-    text = file.read_text(encoding="utf-8")
-    page.evaluate(DROP, {"name": file.name, "text": text})
-    arrived = "([name, count]) => app.extensionManager.workflow.activeWorkflow?.filename === name && app.graph.nodes.length === count"
-    page.wait_for_function(arrived, arg=[file.stem, len(json.loads(text)["nodes"])], timeout=20_000)
-    page.evaluate(SHOW_ALL)
-    page.wait_for_timeout(1000)
+def overlapping(nodes):
+    """Names of nodes that touch, titles included."""
+    found = []
+    for one, other in itertools.combinations(nodes, 2):
+        (x, y, width, height), (left, top, wide, high) = one["box"], other["box"]
+        if not (x + width <= left or left + wide <= x or y + height <= top or top + high <= y):
+            found.append(f"{one['name']} and {other['name']} overlap")
+    return found
 
 
 def test_no_node_of_the_workflow_is_missing(page):
@@ -131,10 +101,7 @@ def test_nodes_have_room_and_do_not_overlap(page):
     nodes = page.evaluate(BOXES)
     for node in nodes:
         assert node["size"][1] + 0.5 >= node["least"][1], f"{node['name']} needs a height of {node['least'][1]}"
-    for one, other in itertools.combinations(nodes, 2):
-        (x, y, width, height), (left, top, wide, high) = one["box"], other["box"]
-        apart = x + width <= left or left + wide <= x or y + height <= top or top + high <= y
-        assert apart, f"{one['name']} and {other['name']} overlap"
+    assert overlapping(nodes) == []
     assert page.evaluate(CLIPPED_NOTES) == []
 
 
@@ -146,7 +113,26 @@ def test_the_page_converts_the_workflow_to_the_shipped_prompt(page):
 
 def test_the_workflow_runs_from_the_page(page):
     page.evaluate(SHRINK, SMALLER)
-    end = page.evaluate(RUN, 120)
+    end = frontpage.run(page)
     assert end["kind"] == "execution_success", end
     page.wait_for_timeout(500)
     assert page.complaints == []
+    assert overlapping(page.evaluate(BOXES)) == []  # with the maps, texts and pictures of the run
+
+
+def test_the_template_browser_lists_every_workflow_with_its_picture(browser, server, tmp_path):
+    opened = browser.new_page(viewport={"width": 1600, "height": 1000})
+    broken = []
+    opened.on("response", lambda answer: broken.append(answer.url) if answer.status >= 400 else None)
+    frontpage.open_frontend(opened, server.url)
+    opened.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    opened.get_by_text("Extensions", exact=True).first.click(timeout=20_000)
+    opened.get_by_text("ComfyUI-AdaptiveSR", exact=True).first.click(timeout=20_000)
+    for file in WORKFLOWS:
+        card = opened.locator(f"img[src$='/ComfyUI-AdaptiveSR/{file.stem}.jpg']").first
+        card.scroll_into_view_if_needed(timeout=20_000)
+        opened.wait_for_function("(image) => image.complete && image.naturalWidth === 512", arg=card.element_handle())
+    out = Path(os.environ.get("ADAPTIVESR_OUT") or tmp_path)
+    opened.screenshot(path=out / "template_browser.png")
+    opened.close()
+    assert [url for url in broken if "AdaptiveSR" in url] == []

@@ -123,7 +123,7 @@ def test_pictures_of_help_pages_exist(nodes):
         for words, address in PICTURE.findall(page.read_text(encoding="utf-8")):
             if not words:
                 wrong.append(f"{page.name}: {address} has no words for those who cannot see it")
-            if not address.startswith("http") and not (page.parent / address).is_file():
+            if not address.startswith("http") and not (DOCS / address).is_file():
                 wrong.append(f"{page.name}: there is no {address}")
     assert not wrong, complaints(wrong)
 
