@@ -40,6 +40,10 @@ FIXED_SEEDS = """() => {
     for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])
         if (widget.name === "control_after_generate") widget.value = "fixed";
 }"""
+AS_A_FILE = """async () => {
+    app.graph.arrange(60);
+    await app.loadGraphData({...app.graph.serialize(), id: crypto.randomUUID()});
+}"""
 COLOR = """([x, y]) => {
     const canvas = document.querySelector(".adaptivesr-regions canvas");
     const place = [x * canvas.width, y * canvas.height].map(Math.floor);
@@ -99,7 +103,8 @@ def build(page, prompt):
     page.evaluate("prompt => app.loadApiJson(prompt, 'overlay')", prompt)
     page.wait_for_function("n => app.graph.nodes.length === n", arg=len(prompt))
     page.evaluate(FIXED_SEEDS)
-    page.evaluate("() => { heard.length = 0; app.graph.id = crypto.randomUUID(); app.graph.arrange(60); }")
+    page.evaluate(AS_A_FILE)
+    page.evaluate("heard.length = 0")
     page.wait_for_timeout(800)
 
 
