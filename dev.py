@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser("train", help="run a training recipe (embedded, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
-    verbs.add_parser("workflows", help="write the example workflows anew", add_help=False)
+    verbs.add_parser(
+        "workflows", help="write the example workflows anew, or (--thumbnails) their pictures", add_help=False
+    )
     verbs.add_parser("tour", help="take the screenshots of docs/tour.md anew", add_help=False)
     verbs.add_parser("locales", help="write the translations' files anew", add_help=False)
     return top

@@ -1,20 +1,23 @@
-"""A small checkpoint that a host takes for Stable Diffusion 2: keys and shapes of one, few levels, weights made here.
+"""Small checkpoints that a host takes for Stable Diffusion 2 or 1: keys and shapes of one, few levels, weights made here.
 
 Nothing in it is learned. The VAE is exact arithmetic (means of 8 x 8 pixels, smoothed on the way back) and the network
 predicts as noise what the surroundings of a latent cell do not explain, so pictures stay pictures; random branches make
-it depend on the noise level, on the tile and on the conditioning. About 56 MB, there is no text encoder.
+it depend on the noise level, on the tile and on the conditioning. About 56 MB; a text encoder, for the tests that need
+one, is of full size and all zeros.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from . import text_encoders
 from .client import Prompt
 
 SMALL_SD2 = "small_sd2.safetensors"
@@ -23,10 +26,23 @@ LATENT_SCALE = 0.18215  # of the host's latents of SD 1 and 2 against the VAE's
 Shape = torch.Size
 Shapes = Iterator[tuple[str, Shape]]
 
-WIDTH, LATENTS, TIME, CONTEXT = 320, 4, 1280, 1024  # the detection wants 320 and 1024
+WIDTH, LATENTS, TIME = 320, 4, 1280  # the detection wants 320
 VAE_WIDTH = 64
 RANDOM_SHARE = 0.1
 """Standard deviation of the random branches' part of the predicted noise, about."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """By what the detection tells the generations apart: width of the text, and whether projections are convolutions."""
+
+    context: int
+    convolutions: bool
+    text_encoder: Callable[[], Iterator[tuple[str, tuple[int, ...]]]]
+
+
+SD2 = Kind(1024, False, text_encoders.open_clip_h)
+SD1 = Kind(768, True, text_encoders.clip_l)
 
 
 def put_small_checkpoint(base: Path, name: str = SMALL_SD2, seed: int = 0) -> Path:
@@ -34,6 +50,14 @@ def put_small_checkpoint(base: Path, name: str = SMALL_SD2, seed: int = 0) -> Pa
     path = base / "models" / "checkpoints" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(small_checkpoint(seed), path)
+    return path
+
+
+def put_whole_checkpoint(base: Path, name: str, kind: Kind = SD2, seed: int = 0) -> Path:
+    """The same with a text encoder of zeros, for workflows as they are shipped; returns its path."""
+    path = base / "models" / "checkpoints" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text_encoders.save_with_zeros(small_checkpoint(seed, kind), dict(kind.text_encoder()), path)
     return path
 
 
@@ -49,9 +73,9 @@ def with_small_checkpoint(prompt: Prompt, name: str = SMALL_SD2) -> Prompt:
     return changed
 
 
-def small_checkpoint(seed: int = 0) -> dict[str, Tensor]:
+def small_checkpoint(seed: int = 0, kind: Kind = SD2) -> dict[str, Tensor]:
     """Every tensor of the file in float16; the same for the same seed."""
-    unet, vae = dict(_unet()), dict(_vae())
+    unet, vae = dict(_unet(kind)), dict(_vae())
     generator = torch.Generator().manual_seed(seed)
     network = {key: _initial(key, shape, generator) for key, shape in unet.items()}
     _predict_unexplained_noise(network)
@@ -87,11 +111,12 @@ def _residual_block(name: str, channels: int) -> Shapes:
         yield from _layer(f"{name}.skip_connection", WIDTH, channels, 1, 1)
 
 
-def _transformer(name: str) -> Shapes:
+def _transformer(name: str, kind: Kind) -> Shapes:
+    kernel = (1, 1) if kind.convolutions else ()
     yield from _layer(f"{name}.norm", WIDTH)
-    yield from _layer(f"{name}.proj_in", WIDTH, WIDTH)
+    yield from _layer(f"{name}.proj_in", WIDTH, WIDTH, *kernel)
     block = f"{name}.transformer_blocks.0"
-    for attention, source in (("attn1", WIDTH), ("attn2", CONTEXT)):
+    for attention, source in (("attn1", WIDTH), ("attn2", kind.context)):
         yield from _layer(f"{block}.{attention}.to_q", WIDTH, WIDTH, bias=False)
         yield from _layer(f"{block}.{attention}.to_k", WIDTH, source, bias=False)
         yield from _layer(f"{block}.{attention}.to_v", WIDTH, source, bias=False)
@@ -100,10 +125,10 @@ def _transformer(name: str) -> Shapes:
     yield from _layer(f"{block}.ff.net.2", WIDTH, 4 * WIDTH)
     for number in (1, 2, 3):
         yield from _layer(f"{block}.norm{number}", WIDTH)
-    yield from _layer(f"{name}.proj_out", WIDTH, WIDTH)
+    yield from _layer(f"{name}.proj_out", WIDTH, WIDTH, *kernel)
 
 
-def _unet() -> Shapes:
+def _unet(kind: Kind) -> Shapes:
     """Two levels of one block each, equally wide; one transformer, at half resolution; a middle without attention."""
     yield from _layer("time_embed.0", TIME, WIDTH)
     yield from _layer("time_embed.2", TIME, TIME)
@@ -111,7 +136,7 @@ def _unet() -> Shapes:
     yield from _residual_block("input_blocks.1.0", WIDTH)
     yield from _layer("input_blocks.2.0.op", WIDTH, WIDTH, 3, 3)
     yield from _residual_block("input_blocks.3.0", WIDTH)
-    yield from _transformer("input_blocks.3.1")
+    yield from _transformer("input_blocks.3.1", kind)
     yield from _residual_block("middle_block.0", WIDTH)
     for number in range(4):
         yield from _residual_block(f"output_blocks.{number}.0", 2 * WIDTH)

@@ -1,12 +1,14 @@
-"""Drives ComfyUI's real page in a headless Chromium: open, drop a workflow file, queue, screenshot."""
+"""The real front end in a headless Chromium: workflow files dropped on its canvas, queued there, looked at."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader")
 READY = """() => window.app?.vueAppReady && app.graph && app.extensionManager
@@ -19,6 +21,8 @@ DROP = """({name, text}) => {
         canvas.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true,
                                                   clientX: 600, clientY: 400}));
 }"""
+ARRIVED = """([name, count]) => app.extensionManager.workflow.activeWorkflow?.filename === name
+    && app.graph.nodes.length === count"""
 RUN = """async (seconds) => {
     const end = new Promise((resolve) => {
         for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
@@ -28,38 +32,58 @@ RUN = """async (seconds) => {
     await app.queuePrompt(0, 1);
     return await end;
 }"""
-SETTLE_MS = 2000
-"""The page goes on arranging itself after it says that it is ready."""
+SHOW = """([titles, frame]) => {
+    const groups = app.graph.groups.filter((group) => titles.some((title) => group.title.endsWith(title)));
+    const boxes = (titles.length ? groups : [...app.graph.nodes, ...app.graph.groups]).map((item) => item.boundingRect);
+    const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])));
+    const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
+    const canvas = app.canvas.canvas.getBoundingClientRect();
+    const [x, y, width, height] = frame;
+    const {ds} = app.canvas;
+    ds.scale = Math.min(width / (right - left), height / (bottom - top));
+    ds.offset[0] = (x + width / 2 - canvas.left) / ds.scale - (left + right) / 2;
+    ds.offset[1] = (y + height / 2 - canvas.top) / ds.scale - (top + bottom) / 2;
+    app.canvas.setDirty(true, true);
+}"""
+
+Frame = tuple[int, int, int, int]
 
 
 @contextlib.contextmanager
-def chromium(executable: Path | str) -> Iterator[Any]:
-    """A headless browser (playwright's Browser)."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  only these commands need it
-
+def browser(executable: Path | str) -> Iterator[Browser]:
+    """A headless Chromium, closed at the end of the block."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(executable), args=list(FLAGS))
-        yield browser
-        browser.close()
+        opened = playwright.chromium.launch(executable_path=str(executable), args=list(FLAGS))
+        yield opened
+        opened.close()
 
 
-def open_page(browser: Any, url: str, width: int = 1400, height: int = 900) -> Any:
-    """The host's page, ready to be used."""
-    page = browser.new_page(viewport={"width": width, "height": height})
+def open_frontend(page: Page, url: str) -> None:
+    """Loads the page of a host and waits until it can be used."""
     page.goto(url)
     page.wait_for_function(READY, timeout=90_000)
-    page.wait_for_timeout(SETTLE_MS)
-    return page
+    page.wait_for_timeout(2000)
 
 
-def drop(page: Any, file: Path) -> None:
-    """Drops a workflow file on the canvas and waits until its nodes are there."""
+def drop(page: Page, file: Path) -> None:
+    """Drops a workflow file on the canvas and waits until its nodes are there, all in view."""
     text = file.read_text(encoding="utf-8")
     page.evaluate(DROP, {"name": file.name, "text": text})
-    page.wait_for_function("n => app.graph.nodes.length === n", arg=len(json.loads(text)["nodes"]), timeout=20_000)
-    page.wait_for_timeout(SETTLE_MS // 2)
+    page.wait_for_function(ARRIVED, arg=[file.stem, len(json.loads(text)["nodes"])], timeout=20_000)
+    show(page)
 
 
-def run(page: Any, seconds: float) -> dict[str, Any]:
-    """Queues what is on the canvas; {kind, detail} of the event that ended it."""
+def show(page: Page, groups: Sequence[str] = (), frame: Frame | None = None) -> None:
+    """Moves the canvas so that groups (by the end of their titles; none: everything) fill a part of the page.
+
+    frame: left, top, width and height in pixels of the page; None leaves room for the page's menus.
+    """
+    size = page.viewport_size or {"width": 1280, "height": 720}
+    free = (90, 130, size["width"] - 120, size["height"] - 160)
+    page.evaluate(SHOW, [list(groups), list(frame or free)])
+    page.wait_for_timeout(1000)
+
+
+def run(page: Page, seconds: int = 120) -> dict[str, Any]:
+    """Queues what is on the canvas, as the Run button does; how it ended: kind, and detail as the host tells it."""
     return page.evaluate(RUN, seconds)

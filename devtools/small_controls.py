@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
-from .checkpoints import small_checkpoint
+from .checkpoints import SD2, Kind, small_checkpoint
 from .client import Prompt
 
 SMALL_TASR = "small_tasr.pth"
@@ -68,10 +68,10 @@ def small_latent_controlnet(seed: int = 0) -> dict[str, Tensor]:
     return weights
 
 
-def small_tile_controlnet(seed: int = 0) -> dict[str, Tensor]:
+def small_tile_controlnet(seed: int = 0, kind: Kind = SD2) -> dict[str, Tensor]:
     """Four input channels and a hint encoder, as the host's loader reads it; float16."""
     generator = torch.Generator().manual_seed(seed + 2)
-    weights = _encoder(seed, generator)
+    weights = _encoder(seed, generator, kind)
     for number, (inputs, outputs) in enumerate(HINT_LAYERS):
         weights[f"input_hint_block.{2 * number}.weight"] = _noise((outputs, inputs, 3, 3), generator).half()
         weights[f"input_hint_block.{2 * number}.bias"] = torch.zeros(outputs).half()
@@ -92,10 +92,11 @@ def small_adapters(seed: int = 0, design: Any = "lite") -> dict[str, Tensor]:
     return {key: value.half() for key, value in network.state_dict().items()}
 
 
-def _encoder(seed: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _encoder(seed: int, generator: torch.Generator, kind: Kind = SD2) -> dict[str, Tensor]:
     """The checkpoint's encoder and middle block, with outputs for every skip and the middle block."""
     parts = ("time_embed.", "input_blocks.", "middle_block.")
-    unet = {key.removeprefix(UNET): value for key, value in small_checkpoint(seed).items() if key.startswith(UNET)}
+    checkpoint = small_checkpoint(seed, kind)
+    unet = {key.removeprefix(UNET): value for key, value in checkpoint.items() if key.startswith(UNET)}
     weights = {key: value for key, value in unet.items() if key.startswith(parts)}
     for name in [*(f"zero_convs.{number}.0" for number in range(DECODER_BLOCKS)), "middle_block_out.0"]:
         weights[f"{name}.weight"] = (RESIDUAL * _noise((WIDTH, WIDTH, 1, 1), generator)).half()

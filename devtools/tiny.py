@@ -41,9 +41,15 @@ def put_tiny_models(base: Path) -> None:
 
 
 def put_tiny_noise_predictor(base: Path, name: str = TINY_PREDICTOR, seed: int = 0) -> Path:
-    """A random noise predictor of the published layout, smaller, whose noise is about standard normal; returns its path."""
+    """Writes `tiny_noise_predictor` into a host's base directory; returns its path."""
     path = base / "models" / "adaptivesr" / "noise_predictor" / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tiny_noise_predictor(seed), path)
+    return path
+
+
+def tiny_noise_predictor(seed: int = 0) -> dict[str, torch.Tensor]:
+    """A random noise predictor of the published layout, smaller, whose noise is about standard normal."""
     network = NoisePredictor(PREDICTOR)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -53,8 +59,7 @@ def put_tiny_noise_predictor(base: Path, name: str = TINY_PREDICTOR, seed: int =
             else:
                 parameter.fill_(1.0 if "norm" in key and key.endswith("weight") else 0.0)
         network.encoder.conv_out.weight *= 0.2
-    save_file(network.state_dict(), path)
-    return path
+    return network.state_dict()
 
 
 def default_inputs(info: dict[str, Any], class_type: str) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
+from playwright.sync_api import Page
 
 from . import environment as env
 from .chromium import find
-from .page import chromium, drop, open_page, run
+from .page import browser, drop, open_frontend, run, show
 from .server import running_host
 from .steps import StepError, say
 
@@ -25,7 +25,7 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
 }
-SECONDS = 300.0
+SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,14 @@ def main(argv: list[str]) -> int:
     """Takes every picture anew."""
     if argv:
         raise SystemExit(f"tour takes no arguments, got {' '.join(argv)}")
-    browser = find()
-    if browser is None:
+    program = find()
+    if program is None:
         raise StepError("The tour needs Chromium or Chrome, and none was found; install one.")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with running_host(env.host_source(env.ensure_environment()), prepare=prepare) as server, chromium(browser) as opened:
+    with running_host(env.host_source(env.ensure_environment()), prepare=prepare) as server, browser(program) as opened:
         for stop in STOPS:
-            page = open_page(opened, server.url, *stop.size)
+            page = opened.new_page(viewport={"width": stop.size[0], "height": stop.size[1]})
+            open_frontend(page, server.url)
             drop(page, env.ROOT / "workflows" / f"{stop.workflow}.json")
             end = run(page, SECONDS)
             if end["kind"] != "execution_success":
@@ -68,10 +69,10 @@ def prepare(base: Path) -> None:
     settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
 
 
-def save(page: Any, stop: Stop) -> None:
+def save(page: Page, stop: Stop) -> None:
     """Fits the graph into the window and stores what is seen."""
-    page.keyboard.press(".")  # the page's own "fit view"
-    page.wait_for_timeout(2500)
+    show(page)
+    page.wait_for_timeout(2000)
     path = FOLDER / f"{stop.name}.jpg"
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     shot.resize((WIDTH, round(shot.height * WIDTH / shot.width)), Image.Resampling.LANCZOS).save(path, quality=QUALITY)

@@ -5,40 +5,34 @@ The host's node definitions (`/object_info`) tell the order of sockets and widge
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from . import environment as env
+from . import thumbnails
 from .examples import WORKFLOWS
 from .examples.parts import FRONTEND_NOTE, Link, Node, Workflow
+from .layout import Group, Layout, arrange, extra_widgets, is_socket
 from .server import running_host
 from .steps import say
 
 FOLDER = env.ROOT / "workflows"
-SOCKET_ONLY = (
-    "IMAGE",
-    "MASK",
-    "LATENT",
-    "MODEL",
-    "VAE",
-    "CLIP",
-    "CONDITIONING",
-    "CONTROL_NET",
-    "SAMPLER",
-    "SIGMAS",
-    "NOISE",
-    "GUIDER",
-)
 PACK_ID = "adaptivesr"
 
 
 def main(argv: list[str]) -> int:
-    """Starts a host, reads its node definitions and writes every workflow anew."""
-    if argv:
-        raise SystemExit(f"workflows takes no arguments, got {' '.join(argv)}")
-    with running_host(env.host_source(env.ensure_environment())) as server, server.client() as client:
+    """Starts a host, reads its node definitions and writes every workflow anew; or the thumbnails of those there are."""
+    parser = argparse.ArgumentParser(prog="dev.py workflows", description="Writes the example workflows anew.")
+    parser.add_argument("--thumbnails", action="store_true", help="their pictures instead, with the system's Chromium")
+    options = parser.parse_args(argv)
+    source = env.host_source(env.ensure_environment())
+    if options.thumbnails:
+        thumbnails.write(FOLDER, source)
+        return 0
+    with running_host(source) as server, server.client() as client:
         definitions = client.object_info()
     for path, content in render(definitions).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +94,11 @@ def ui_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, A
     ids = _ids(workflow)
     links: list[list[Any]] = []
     sources = {node.key: definitions[node.type] for node in workflow.nodes if node.type != FRONTEND_NOTE}
-    nodes = [_ui_node(node, order, ids, sources, definitions, links) for order, node in enumerate(workflow.nodes)]
+    layout = arrange(workflow, definitions)
+    nodes = [
+        _ui_node(node, order, ids, sources, definitions, links) | _look(node, layout)
+        for order, node in enumerate(workflow.nodes)
+    ]
     for node, raw in zip(workflow.nodes, nodes):
         for slot, output in enumerate(raw["outputs"]):
             output["links"] = [link[0] for link in links if link[1] == ids[node.key] and link[2] == slot] or None
@@ -111,7 +109,7 @@ def ui_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, A
         "last_link_id": len(links),
         "nodes": nodes,
         "links": links,
-        "groups": [],
+        "groups": [_ui_group(number, group) for number, group in enumerate(layout.groups, start=1)],
         "config": {},
         "extra": {},
         "version": 0.4,
@@ -129,8 +127,6 @@ def _ui_node(
     raw: dict[str, Any] = {
         "id": ids[node.key],
         "type": node.type,
-        "pos": list(node.pos),
-        "size": list(node.size),
         "flags": {},
         "order": order,
         "mode": 0,
@@ -151,10 +147,10 @@ def _ui_node(
             output_type = sources[value.key]["output"][value.slot]
             links.append([len(links) + 1, ids[value.key], value.slot, ids[node.key], len(raw["inputs"]), output_type])
             raw["inputs"].append({"name": name, "type": kind, "link": len(links)})
-        elif _is_socket(kind):
+        elif is_socket(kind, options[0] if options else {}):
             raw["inputs"].append({"name": name, "type": kind, "link": None})
         elif name in node.inputs:
-            raw["widgets_values"] += [value, *_extra_widgets(options[0] if options else {})]
+            raw["widgets_values"] += [value, *extra_widgets(options[0] if options else {})]
     definition = definitions[node.type]
     raw["outputs"] = [
         {"name": name, "type": kind, "links": None, "slot_index": slot}
@@ -163,12 +159,12 @@ def _ui_node(
     return raw
 
 
-def _is_socket(kind: Any) -> bool:
-    return isinstance(kind, str) and (kind in SOCKET_ONLY or kind.startswith("ADAPTIVESR_"))
+def _look(node: Node, layout: Layout) -> dict[str, Any]:
+    x, y, width, height = layout.boxes[node.key]
+    style = layout.styles[node.key]
+    return {"pos": [x, y], "size": [width, height], "color": style.title, "bgcolor": style.body}
 
 
-def _extra_widgets(options: Mapping[str, Any]) -> list[Any]:
-    """Values of widgets that the front end adds behind an input: the seed's control, the upload button."""
-    if options.get("control_after_generate"):
-        return ["fixed"]
-    return ["image"] if options.get("image_upload") else []
+def _ui_group(number: int, group: Group) -> dict[str, Any]:
+    look = {"color": group.style.frame, "font_size": 24, "flags": {}}
+    return {"id": number, "title": group.title, "bounding": list(group.box), **look}

@@ -17,7 +17,7 @@ from ..metrics.named import named_metrics
 from ..sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
 from ..sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
 from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains
-from ..sampling.adaptive.regions import RegionResult
+from ..sampling.adaptive.regions import RegionResult, Row
 from .images import split_image
 
 TOP_TIMESTEP = 999.0
@@ -171,6 +171,10 @@ class GainRun:
     plan: GainPlan
     policy: DynamicTimesteps
     observe: MetricGains | ProxyGains
+
+    def letter(self, row: Row) -> str:
+        """The class of a region's last call."""
+        return LETTERS[self.policy.states[row.image, row.region_id].classes[-1]]
 
     def finished(self) -> list[tuple[int, int]]:
         """(image, region) of the regions that have ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -23,9 +24,11 @@ from ..pipelines.invsr import (
     upscale_chopped,
 )
 from ..pipelines.start_noise import PATCH_MULTIPLE, Patches
+from ..sampling.adaptive.regions import rows_of
 from ..sampling.inversion import indices
 from .invsr import start_sigmas
 from .noise_predictor import HostPredictor, NoisePredictorModel, with_rows
+from .region_events import Layout, RegionDisplay
 from .region_run import sample_canvas
 from .region_sampler import RegionOptions
 from .runtime import HostRuntime
@@ -79,9 +82,17 @@ class HostVAE:
 class _Sampler:
     """A guider's MODEL as `pipelines.protocols.LatentSampler`; counts what it does."""
 
-    def __init__(self, model: Any, conditions: tuple[Any, Any], sigmas: Tensor, settings: Settings, scale: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        conditions: tuple[Any, Any],
+        sigmas: Tensor,
+        settings: Settings,
+        scale: int,
+        display: RegionDisplay,
+    ) -> None:
         self._model, self._conditions, self._sigmas = model, conditions, sigmas
-        self._settings, self._scale = settings, scale
+        self._settings, self._scale, self._display = settings, scale, display
         self.calls, self.cells, self.halvings, self.float32_retries = 0, 0, 0, 0
 
 
@@ -100,6 +111,7 @@ class RegionLatents(_Sampler):
             cfg=self._settings.cfg,
             seed=self._settings.seed,
             options=options,
+            display=self._display,
         )
         self.calls += report["calls"]
         self.cells += round(report["latent_mpx"] * 1e6)
@@ -123,6 +135,20 @@ class PatchLatents(_Sampler):
         return result.float().cpu()
 
 
+class ChopRuntime(HostRuntime):
+    """The host's side of a pixel chop, whose steps are patches that are done, one after another: shows them."""
+
+    def __init__(self, padding: Padding, images: int, settings: Settings, display: RegionDisplay) -> None:
+        regions = chop_regions(padding, settings.patches.size)
+        super().__init__(images * len(regions))
+        self._waiting, self._display, self._steps = iter(rows_of(regions, images)), display, len(settings.taus)
+        display.start(Layout((padding.height, padding.width), regions, images, self._steps, self._steps))
+
+    def step(self, rows: int) -> None:
+        super().step(rows)
+        self._display.called(list(islice(self._waiting, rows)), self._steps)
+
+
 def upscale_rgb(
     model: Any,
     conditions: tuple[Any, Any],
@@ -130,6 +156,7 @@ def upscale_rgb(
     predictor: NoisePredictorModel,
     rgb: Tensor,
     settings: Settings,
+    display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, s H, s W), not clamped, and a report."""
     began = perf_counter()
@@ -137,14 +164,21 @@ def upscale_rgb(
     sigmas = start_sigmas(model, settings.taus)
     padding = padding_of(rgb, settings, predictor)
     _refuse_places(conditions, padding, is_chop)
-    sampler = (PatchLatents if is_chop else RegionLatents)(model, conditions, sigmas, settings, scale)
+    display = display or RegionDisplay(None)
+    sampler = (PatchLatents if is_chop else RegionLatents)(model, conditions, sigmas, settings, scale, display)
     autoencoder = HostVAE(vae)
     patches = with_rows(predictor, settings.patches)
-    runtime = HostRuntime(_rows(padding, len(rgb), settings, predictor))
+    runtime = (
+        ChopRuntime(padding, len(rgb), settings, display)
+        if is_chop
+        else HostRuntime(_rows(padding, len(rgb), settings, predictor))
+    )
     networks = Networks(HostPredictor(predictor), autoencoder, sampler, runtime)
     start = Start(indices(settings.taus)[0], settings.seed, settings.strength)
     image, work = (upscale_chopped if is_chop else upscale_canvas)(rgb, networks, start, patches)
-    return image, _report(rgb, settings, scale, work, sampler, perf_counter() - began)
+    report = _report(rgb, settings, scale, work, sampler, perf_counter() - began)
+    display.finish(report)
+    return image, report
 
 
 def padding_of(rgb: Tensor, settings: Settings, predictor: NoisePredictorModel) -> Padding:
@@ -166,9 +200,7 @@ def _refuse_places(conditions: tuple[Any, Any], padding: Padding, is_chop: bool)
 
 
 def _rows(padding: Padding, images: int, settings: Settings, predictor: NoisePredictorModel) -> int:
-    """Work for the progress bar, without the sampler's own."""
-    if settings.order is Order.PIXEL_CHOP:
-        return images * len(chop_regions(padding, settings.patches.size))
+    """Work of latent regions for the progress bar, without the sampler's own."""
     factor = predictor.config.factor
     cells = padding.height // factor, padding.width // factor
     shape = (images, 3, padding.height, padding.width)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..imaging.tiles import Region
 from ..sampling.adaptive.plan import Forecast, forecast
+from .region_events import RegionDisplay
 from .region_sampler import MOST_ROWS, RegionOptions, RegionSampler, check_latent, noise_space, regions_of, row_bytes
 from .runtime import rows_that_fit
 
@@ -33,7 +34,13 @@ class Schedule:
 
 
 def sample_latent(
-    model: Any, positive: Any, negative: Any, latent: dict[str, Any], schedule: Schedule, options: RegionOptions
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: dict[str, Any],
+    schedule: Schedule,
+    options: RegionOptions,
+    display: RegionDisplay | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The sampled LATENT and a report. Noise is what the host's KSampler draws for the seed."""
     samples = _fitting(model, latent)
@@ -52,6 +59,7 @@ def sample_latent(
         seed=schedule.seed,
         options=options,
         mask=latent.get("noise_mask"),
+        display=display,
     )
     kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
     settings = {
@@ -75,12 +83,13 @@ def sample_canvas(
     seed: int,
     options: RegionOptions,
     mask: Tensor | None = None,
+    display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Latents (B, C, h, w) sampled under the positive and negative conditioning from this noise, and the sampler's report."""
     guider = comfy.samplers.CFGGuider(with_region_memory(model, samples, options))
     guider.set_conds(*conditions)
     guider.set_cfg(cfg)
-    sampler = RegionSampler(options)
+    sampler = RegionSampler(options, display)
     result = guider.sample(
         noise,
         samples,

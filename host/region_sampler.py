@@ -22,6 +22,7 @@ from ..sampling.batching import BatchSize
 from .gain import GainPlan, GainRun, outlined
 from .region_conditions import CanvasConditions
 from .region_denoiser import Outside, RegionDenoiser, check_model_patches
+from .region_events import Layout, RegionDisplay
 from .runtime import HostRuntime, rows_that_fit
 
 MOST_ROWS = 16
@@ -96,10 +97,11 @@ def noise_space(model_sampling: Any) -> NoiseSpace:
 
 
 class RegionSampler(comfy.samplers.Sampler):
-    """Samples a guider's model region by region; `report` describes the last run."""
+    """Samples a guider's model region by region; `report` describes the last run, `display` shows it meanwhile."""
 
-    def __init__(self, options: RegionOptions) -> None:
+    def __init__(self, options: RegionOptions, display: RegionDisplay | None = None) -> None:
         self.options = options
+        self.display = display or RegionDisplay(None)
         self.report: dict[str, Any] = {}
 
     def sample(
@@ -132,6 +134,9 @@ class RegionSampler(comfy.samplers.Sampler):
         rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
         preview = None if callback is None else _Preview(callback, regions, gain)
         _reset_peak(noise.device)
+        steps = len(sigmas) - 1
+        layout = Layout((noise.shape[2], noise.shape[3]), regions, len(noise), steps, steps)
+        self.display.start(layout, None if gain is None else gain.letter)
         x = model.model_sampling.noise_scaling(sigmas[0], noise.clone(), latent, self.max_denoise(model_wrap, sigmas))
         result = sample_regions(
             denoiser,
@@ -143,13 +148,14 @@ class RegionSampler(comfy.samplers.Sampler):
             policy=policy,
             noise=_step_noise(x, extra_args.get("seed"), model.model_sampling),
             rows_per_call=BatchSize(rows),
-            hooks=_hooks(preview, planned, denoiser, gain),
+            hooks=_hooks(preview, planned, denoiser, gain, self.display),
         )
         if preview is not None and float(sigmas[-1]) == 0.0:
             preview.finish(result)
-        self.report = report(options, result, regions, noise, len(sigmas) - 1, perf_counter() - start)
+        self.report = report(options, result, regions, noise, steps, perf_counter() - start)
         if gain is not None:
-            self.report |= gain.report(result, (len(sigmas) - 1) * len(regions) * len(noise))
+            self.report |= gain.report(result, steps * len(regions) * len(noise))
+        self.display.finish(self.report)
         return model.model_sampling.inverse_noise_scaling(sigmas[-1], result.samples)
 
     def _outside(
@@ -171,7 +177,9 @@ def _step_noise(x: Tensor, seed: int | None, model_sampling: Any) -> NoiseField:
     return field if scale == 1.0 else lambda level: field(level) * scale
 
 
-def _hooks(preview: _Preview | None, planned: int, denoiser: RegionDenoiser, gain: GainRun | None) -> RegionHooks:
+def _hooks(
+    preview: _Preview | None, planned: int, denoiser: RegionDenoiser, gain: GainRun | None, display: RegionDisplay
+) -> RegionHooks:
     bar = comfy.utils.ProgressBar(planned)
     return RegionHooks(
         step=lambda done, total: bar.update_absolute(done, total),
@@ -179,6 +187,8 @@ def _hooks(preview: _Preview | None, planned: int, denoiser: RegionDenoiser, gai
         is_out_of_memory=HostRuntime(planned).is_out_of_memory,
         full_precision=denoiser.full_precision(),
         observe=None if gain is None else gain.observe,
+        called=display.called,
+        moved=display.moved,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from comfy_execution.utils import get_executing_context
 
 
 class HostRuntime:
@@ -37,8 +40,26 @@ def rows_that_fit(device: torch.device, bytes_per_row: float, *, most: int = 16)
 
 def show_text(text: str, node_id: str | None) -> None:
     """Shows a line under a node of the graph, where the host has a server."""
-    from server import PromptServer  # noqa: PLC0415  importing the server creates it, and tests run without one
-
-    server = getattr(PromptServer, "instance", None)
+    server = _server()
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id)
+
+
+def has_client() -> bool:
+    """Whether the prompt that runs was queued by a page or program that listens."""
+    return getattr(_server(), "client_id", None) is not None
+
+
+def send_event(name: str, content: dict[str, Any]) -> None:
+    """Sends a message to whoever queued the prompt that runs; `content` goes out as JSON later and must not change."""
+    server, running = _server(), get_executing_context()
+    if server is not None and server.client_id is not None:
+        prompt_id = None if running is None else running.prompt_id
+        server.send_sync(name, {**content, "prompt_id": prompt_id}, server.client_id)
+
+
+def _server() -> Any:
+    """The host's server, None where there is none."""
+    from server import PromptServer  # noqa: PLC0415  importing the server creates it, and tests run without one
+
+    return getattr(PromptServer, "instance", None)

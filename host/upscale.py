@@ -14,6 +14,7 @@ from ..imaging.resize import resize
 from ..pipelines.one_step_sr import Chain, Plan, Tiling, upscale
 from ..sampling.schedules import ResidualShiftSchedule
 from .one_step import OneStepSR
+from .region_events import Layout, RegionDisplay
 from .residual_shift import ResidualShiftVAE
 from .runtime import HostRuntime, rows_that_fit
 
@@ -73,7 +74,9 @@ def target_size(width: int, height: int, scale: float, target_width: int, target
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def upscale_rgb(sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
+def upscale_rgb(
+    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Settings, display: RegionDisplay | None = None
+) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), not clamped, and a report."""
     start = perf_counter()
     width, height = size
@@ -84,6 +87,8 @@ def upscale_rgb(sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Set
     denoiser, autoencoder = HostDenoiser(sr), HostAutoencoder(sr.vae)
     plan = Plan.of(rgb, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
     _load(sr, tiling)
+    display = display or RegionDisplay(None)
+    display.start(Layout(plan.canvas, plan.regions, plan.batch, plan.steps, sr.schedule.num_steps))
     result, work = upscale(
         rgb * 2 - 1,
         denoiser=denoiser,
@@ -93,6 +98,7 @@ def upscale_rgb(sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Set
         seed=settings.seed,
         tiling=tiling,
         runtime=HostRuntime(plan.total_rows),
+        called=display.called,
     )
     result = resize(result.add_(1).div_(2), height, width)
     report = {
@@ -106,6 +112,7 @@ def upscale_rgb(sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Set
         "decoded_per_output": round(work.decoded_px / (plan.batch * plan.height_px * plan.width_px * plan.scale**2), 4),
         "seconds": round(perf_counter() - start, 3),
     }
+    display.finish(report)
     return result, report
 
 

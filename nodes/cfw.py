@@ -102,7 +102,7 @@ class CFWDecode(io.ComfyNode):
                     tooltip="Least overlap of tiles in output pixels.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The decoded picture.")],
             hidden=[io.Hidden.unique_id],
         )
 

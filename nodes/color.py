@@ -39,7 +39,7 @@ class WaveletColorFix(io.ComfyNode):
                     tooltip="Wavelet levels: colours are taken above a size of about 2^levels pixels. Fewer follow the reference closer and may bring its blur along.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The picture in the reference's colours.")],
         )
 
     @classmethod

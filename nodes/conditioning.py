@@ -27,8 +27,10 @@ class ResShiftConditioning(io.ComfyNode):
                 io.Image.Input("image", tooltip="The small image. The result has the model's scale (4 for most)."),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="Carries the image: sample the model with this one."
+                ),
+                io.Conditioning.Output(display_name="negative", tooltip="Carries the image."),
                 io.Latent.Output(
                     display_name="latent",
                     tooltip="Start of the chain; sample it with denoise 1, scheduler simple and the schedule's steps.",
@@ -55,7 +57,7 @@ class EmptyPrompt(io.ComfyNode):
             description="Conditioning of zeros in the shape that the model takes, for models without text and for graphs without a text encoder. It is not the encoding of an empty string.",
             search_aliases=["zero conditioning", "unconditional", "null prompt", "no clip"],
             inputs=[io.Model.Input("model", tooltip="The model that will be sampled.")],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="Zeros in the model's shape.")],
         )
 
     @classmethod

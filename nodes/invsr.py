@@ -14,6 +14,7 @@ from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
 from ..pipelines.start_noise import Patches
 from ..sampling.inversion import LONGEST_START, choose_taus
+from .region import display_of, node_id_of
 from .types import NoisePredictor
 
 CATEGORY = "image/upscaling/AdaptiveSR"
@@ -188,7 +189,7 @@ class InvSRUpscale(io.ComfyNode):
             description="Upscales pictures of any size x4 with SD-Turbo and InvSR's noise predictor, in one step or more.",
             search_aliases=["invsr", "diffusion inversion", "sd turbo upscale", "one step super resolution", "4x"],
             inputs=[
-                io.Model.Input("model", tooltip="SD-Turbo."),
+                io.Model.Input("model", tooltip="SD-Turbo, from Load Checkpoint."),
                 io.Conditioning.Input("positive", tooltip="The published prompt is in the workflow invsr."),
                 io.Conditioning.Input("negative", tooltip="Used where cfg is above 1."),
                 io.Vae.Input("vae", tooltip="The VAE of the SD-Turbo checkpoint."),
@@ -222,13 +223,13 @@ class InvSRUpscale(io.ComfyNode):
                 *patch_inputs(),
             ],
             outputs=[
-                io.Image.Output(display_name="image"),
+                io.Image.Output(display_name="image", tooltip="The picture, four times larger."),
                 io.String.Output(
                     display_name="report",
                     tooltip="JSON: steps, predictor and model calls, latent Mpx, encoded and decoded Mpx, halvings, seconds.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -254,8 +255,9 @@ class InvSRUpscale(io.ComfyNode):
         rgb, alpha = split_image(image)
         patches = Patches(patch_size, overlap, patch_batch)
         settings = Settings(choose_taus(steps, taus), cfg, seed, strength, Order(mode), patches)
-        large, report = invsr_upscale.upscale_rgb(model, (positive, negative), vae, noise_predictor, rgb, settings)
+        display, conditions = display_of(cls), (positive, negative)
+        large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:
             large = match_color(large, rgb, ColorFix(color_fix))
-        show_text(invsr_upscale.describe(report), getattr(cls.hidden, "unique_id", None))
-        return io.NodeOutput(join_image(large, alpha), json.dumps(report))
+        show_text(invsr_upscale.describe(report), node_id_of(cls))
+        return io.NodeOutput(join_image(large, alpha), json.dumps(report), ui=display.ui)

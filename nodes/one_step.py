@@ -12,6 +12,7 @@ from ..host.images import join_image, split_image
 from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
 from ..pipelines.residual_shift_presets import PRESETS
+from .region import display_of
 from .types import OneStepSR
 
 CATEGORY = "image/upscaling/AdaptiveSR"
@@ -165,12 +166,13 @@ class OneStepDistilledSR(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image"),
+                io.Image.Output(display_name="image", tooltip="The large picture."),
                 io.String.Output(
                     display_name="report",
                     tooltip="JSON: network calls, latent Mpx, decoded pixels per output pixel, halvings, seconds.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -192,7 +194,8 @@ class OneStepDistilledSR(io.ComfyNode):
         rgb, alpha = split_image(image)
         size = upscale.target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
         settings = upscale.Settings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)
-        result, report = upscale.upscale_rgb(one_step_sr, rgb, size, settings)
+        display = display_of(cls)
+        result, report = upscale.upscale_rgb(one_step_sr, rgb, size, settings, display)
         if color_fix != NO_COLOR_FIX:
             result = match_color(result.clamp(0, 1), rgb, ColorFix(color_fix))
-        return io.NodeOutput(join_image(result, alpha), json.dumps(report, indent=1))
+        return io.NodeOutput(join_image(result, alpha), json.dumps(report, indent=1), ui=display.ui)

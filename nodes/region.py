@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..host import region_map
 from ..host.gain import GainPlan
 from ..host.images import join_image
+from ..host.region_events import RegionDisplay, workflow_id_of
 from ..host.region_run import Schedule, sample_latent
 from ..host.region_sampler import RegionOptions, RegionSampler
 from ..host.runtime import show_text
@@ -77,6 +78,11 @@ def option_inputs() -> list[io.Input]:
 def node_id_of(node: type[io.ComfyNode]) -> str | None:
     """Where a line of text can be shown; None where the node is called without a graph."""
     return getattr(node.hidden, "unique_id", None)
+
+
+def display_of(node: type[io.ComfyNode]) -> RegionDisplay:
+    """Shows a run on the node, where there is a graph and somebody looks."""
+    return RegionDisplay(node_id_of(node), workflow_id_of(getattr(node.hidden, "extra_pnginfo", None)))
 
 
 def options_of(
@@ -158,14 +164,14 @@ class TiledRegionSampler(io.ComfyNode):
                 *others,
             ],
             outputs=[
-                io.Latent.Output(display_name="latent"),
+                io.Latent.Output(display_name="latent", tooltip="What was sampled, for VAE Decode."),
                 io.Image.Output(display_name="region_map", tooltip="Steps of every region, in colours and numbers."),
                 io.String.Output(
                     display_name="report",
                     tooltip="JSON: calls, latent Mpx, share of calls saved, seconds, peak memory, batch sizes, steps per region; with gain also classes, exits and gains.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -190,9 +196,11 @@ class TiledRegionSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain)
         schedule = Schedule(seed, steps, cfg, scheduler, denoise)
-        sampled, report = sample_latent(model, positive, negative, latent, schedule, options)
+        display = display_of(cls)
+        sampled, report = sample_latent(model, positive, negative, latent, schedule, options, display)
         show_text(describe(report), node_id_of(cls))
-        return io.NodeOutput(sampled, join_image(region_map.region_map(report).movedim(-1, 1)), json.dumps(report))
+        picture = join_image(region_map.region_map(report).movedim(-1, 1))
+        return io.NodeOutput(sampled, picture, json.dumps(report), ui=display.ui)
 
 
 class RegionSamplerNode(io.ComfyNode):
@@ -208,6 +216,7 @@ class RegionSamplerNode(io.ComfyNode):
             search_aliases=["tiled sampler", "custom sampler", "region sampler", "sampler custom advanced"],
             inputs=option_inputs(),
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced.")],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -221,6 +230,5 @@ class RegionSamplerNode(io.ComfyNode):
         budget: torch.Tensor | None = None,
         gain: GainPlan | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            RegionSampler(options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain))
-        )
+        options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain)
+        return io.NodeOutput(RegionSampler(options, display_of(cls)))

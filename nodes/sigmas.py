@@ -36,7 +36,7 @@ class SpacedSigmas(io.ComfyNode):
                     tooltip="1: from the noisiest timestep. Less: the last steps of a longer chain, as in Basic Scheduler, for a result that stays closer to the start.",
                 ),
             ],
-            outputs=[io.Sigmas.Output(display_name="sigmas")],
+            outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod

@@ -84,7 +84,7 @@ class StableSRApply(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model"),
+                io.Model.Output(display_name="model", tooltip="Guided by the LR latent that the conditioning carries."),
                 io.Conditioning.Output(
                     display_name="positive", tooltip="Carries the LR latent: sample the model with this one."
                 ),

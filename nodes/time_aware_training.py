@@ -105,12 +105,14 @@ def main_inputs() -> list[io.Input]:
             max=0.1,
             step=1e-7,
             round=False,
+            advanced=True,
             tooltip="AdamW, constant. The paper: 0.00001; the public code: 0.000005 in stage II.",
         ),
         io.Combo.Input(
             "adapter_size",
             options=list(DESIGNS),
             default=SETTINGS.design,
+            advanced=True,
             tooltip="lite: 10 M parameters (ours). full: 757 M, as in TASR's file. paper: as its text words it, gates up to 1. Not used with a connected adapter.",
         ),
         io.Int.Input(
@@ -118,6 +120,7 @@ def main_inputs() -> list[io.Input]:
             default=DEFAULTS.adapter_every,
             min=1,
             max=1000,
+            advanced=True,
             tooltip="Every n-th step trains the adapters, the others the ControlNet. 5: the public code. 2: turns, as the paper says. 1: adapters only.",
         ),
         io.Combo.Input(

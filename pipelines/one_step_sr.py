@@ -8,8 +8,8 @@ every network call - decode each pixel about once - crop. With one tile it is th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..imaging.resize import bicubic_upsample, reflect_to
 from ..imaging.tiles import Core, Merger, Region, feather, gaussian_window, grid, partition
+from ..sampling.adaptive.regions import Row, crop_rows, rows_of
 from ..sampling.batching import BatchSize, run_batches
 from ..sampling.noise import gaussian_field
 from ..sampling.samplers import sample_ancestral, sample_deterministic, sample_one_step
@@ -137,14 +138,13 @@ class _Run:
     work: Work
     denoise_size: BatchSize
     autoencode_size: BatchSize
+    called: Callable[[Sequence[Row]], None]
+    first_image: int = 0
+    """Of the group that is upscaled; rows count the images of a group from 0."""
     window: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.window = gaussian_window(self.plan.regions[0].height, self.plan.regions[0].width)
-
-    def rows(self, images: int) -> list[tuple[Region, int]]:
-        """(region, image) of every row, an image's regions one after another."""
-        return [(region, image) for image in range(images) for region in self.plan.regions]
 
     def merger(self, images: int) -> Merger:
         """An empty latent canvas."""
@@ -153,36 +153,37 @@ class _Run:
     def encode(self, lq: Tensor) -> Tensor:
         """Latent (B, C, h, w) of the enlarged LR images (B, 3, H, W)."""
         merger = self.merger(lq.shape[0])
-        rows = self.rows(lq.shape[0])
+        rows = rows_of(self.plan.regions, lq.shape[0])
+        factor, scale = self.plan.lq_factor, self.plan.scale
 
-        def call(chunk: Sequence[tuple[Region, int]]) -> Tensor:
-            tiles = [enlarged_tile(lq[i : i + 1], r.scaled(self.plan.lq_factor), self.plan.scale) for r, i in chunk]
+        def call(chunk: Sequence[Row]) -> Tensor:
+            tiles = [enlarged_tile(lq[r.image : r.image + 1], r.region.scaled(factor), scale) for r in chunk]
             return self.autoencoder.encode(torch.cat(tiles))
 
         for chunk, latents in run_batches(rows, self.autoencode_size, call, self.runtime.is_out_of_memory):
             self._merge(merger, chunk, latents)
-            self.work.encoded_px += sum(region.scaled(self.plan.downscale).area for region, _ in chunk)
+            self.work.encoded_px += sum(row.region.scaled(self.plan.downscale).area for row in chunk)
         return merger.result()
 
     def denoise(self, lq: Tensor, x: Tensor, timesteps: Tensor) -> Tensor:
         """x0 (B, C, h, w) of the whole canvas, for scaled latents x and time indices (B,)."""
         merger = self.merger(lq.shape[0])
-        rows = self.rows(lq.shape[0])
+        rows = rows_of(self.plan.regions, lq.shape[0])
 
-        def call(chunk: Sequence[tuple[Region, int]]) -> Tensor:
-            tiles = torch.stack([x[(i, slice(None), *r.slices)] for r, i in chunk])  # (N, C, s, s)
-            conditions = torch.stack([lq[(i, slice(None), *r.scaled(self.plan.lq_factor).slices)] for r, i in chunk])
-            times = torch.stack([timesteps[i] for _, i in chunk])  # (N,)
+        def call(chunk: Sequence[Row]) -> Tensor:
+            tiles, conditions = crop_rows(x, chunk), crop_rows(lq, chunk, self.plan.lq_factor)  # (N, C, s, s) each
+            times = torch.stack([timesteps[row.image] for row in chunk])  # (N,)
             return self._finite(chunk, tiles, times, conditions)
 
         for chunk, x0 in run_batches(rows, self.denoise_size, call, self.runtime.is_out_of_memory):
             self._merge(merger, chunk, x0)
             self.work.network_calls += 1
             self.work.network_rows += len(chunk)
-            self.work.latent_cells += sum(region.area for region, _ in chunk)
+            self.work.latent_cells += sum(row.region.area for row in chunk)
+            self.called([replace(row, image=self.first_image + row.image) for row in chunk])
         return merger.result()
 
-    def _finite(self, chunk: Sequence[tuple[Region, int]], x: Tensor, times: Tensor, lq: Tensor) -> Tensor:
+    def _finite(self, chunk: Sequence[Row], x: Tensor, times: Tensor, lq: Tensor) -> Tensor:
         """Prediction of the rows; those that overflow are computed once more in float32."""
         x0 = self.denoiser(x, times, lq)
         bad = ~torch.isfinite(x0).flatten(1).all(1)  # (N,)
@@ -191,7 +192,7 @@ class _Run:
             keep = bad.to(x.device)
             x0 = x0.float()
             x0[bad] = self.denoiser(x[keep], times[keep], lq[keep], full_precision=True).to(x0)
-            self._refuse_nonfinite(chunk, x0)
+            self._refuse_nonfinite([(row.region, row.image) for row in chunk], x0)
         return x0
 
     def _refuse_nonfinite(self, chunk: Sequence[tuple[Region, int]], rows: Tensor) -> None:
@@ -204,9 +205,9 @@ class _Run:
                     "check the image for extreme values and the model file for damage."
                 )
 
-    def _merge(self, merger: Merger, chunk: Sequence[tuple[Region, int]], rows: Tensor) -> None:
-        for (region, image), row in zip(chunk, rows):
-            merger.add(row, region, image)
+    def _merge(self, merger: Merger, chunk: Sequence[Row], tiles: Tensor) -> None:
+        for row, tile in zip(chunk, tiles):
+            merger.add(tile, row.region, row.image)
         self.runtime.step(len(chunk))
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -237,6 +238,10 @@ class _Run:
         return image
 
 
+def _ignore(rows: Sequence[Row]) -> None:
+    pass
+
+
 def enlarged_tile(lq: Tensor, region: Region, scale: int) -> Tensor:
     """The part of the bicubically enlarged image that belongs to an LR region, without enlarging the rest."""
     height, width = lq.shape[-2:]
@@ -259,19 +264,21 @@ def upscale(
     seed: int,
     tiling: Tiling,
     runtime: Runtime,
+    called: Callable[[Sequence[Row]], None] | None = None,
 ) -> tuple[Tensor, Work]:
     """LR images (B, 3, H, W) in [-1, 1] -> images (B, 3, s * H, s * W), not clamped, and what it took.
 
     `schedule` has the steps of the chain already (for one step its last entry counts). The result for an image depends
-    neither on the rest of the batch nor on how many rows enter a call. Raises ValueError for a tile size that the network
-    cannot take and for predictions that stay non-finite in float32.
+    neither on the rest of the batch nor on how many rows enter a call. `called` hears of the rows of every call of the
+    denoiser, whose regions are those of `Plan`. Raises ValueError for a tile size that the network cannot take and for
+    predictions that stay non-finite in float32.
     """
     plan = Plan.of(lq, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
     sizes = BatchSize(tiling.denoise_rows), BatchSize(tiling.autoencode_rows)
-    run = _Run(plan, denoiser, autoencoder, runtime, Work(regions=len(plan.regions)), *sizes)
+    run = _Run(plan, denoiser, autoencoder, runtime, Work(regions=len(plan.regions)), *sizes, called or _ignore)
     result = torch.empty(plan.batch, 3, plan.height_px * plan.scale, plan.width_px * plan.scale)
     for start in range(0, plan.batch, plan.images_per_group):
-        images = slice(start, start + plan.images_per_group)
+        images, run.first_image = slice(start, start + plan.images_per_group), start
         decoded = _upscale_group(run, lq[images], schedule, chain, seed)
         result[images] = decoded[..., : result.shape[-2], : result.shape[-1]]
     run.work.halvings += sum(size.halvings for size in sizes)

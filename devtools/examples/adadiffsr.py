@@ -1,69 +1,51 @@
 """Dynamic timesteps with a checkpoint of the user's: no trained parts."""
 
-from .parts import Link, Node, Workflow, note
+from .parts import (
+    SD15,
+    UPSCALE,
+    Link,
+    Node,
+    Workflow,
+    about,
+    checkpoint,
+    color_fix,
+    compare,
+    decode,
+    encode,
+    enlarge_to,
+    files_list,
+    picture,
+    prompt,
+    region_report,
+    save,
+    settings,
+)
 
 ADADIFFSR_ANY_MODEL = Workflow(
     "adadiffsr_any_model",
     (
-        note(
-            "about",
-            (40, 40),
-            (380, 430),
-            "Read me",
+        about(
             "## Steps where the detail is\n\n1. Choose an SD 1.5 or SDXL checkpoint in **Load Checkpoint**.\n"
-            "2. Choose your picture in **Load Image** and its new width in **Resize** (height 0 keeps the aspect).\n"
+            "2. Choose your picture, and its new width in **Resize** (height 0 keeps the aspect).\n"
             "3. Say in **What it shows** what is there; press **Run**.\n\n"
             "Tiled Region Sampler works as in *tiled_region_upscale*, but **MMLE Gain Estimator** looks at every prediction: regions that "
             "stop changing take larger jumps. **Steps per region** shows where the steps went.\n\n"
+            "Change first: **tau**, then **denoise**. For SDXL set **tile_size** to 1024.\n\n"
             "Gains are measured; the trained regressor and the feature injection of AdaDiffSR are not in this version.\n\n"
-            "For SDXL set **tile_size** to 1024.",
+            + files_list(SD15)
+            + " Any other image checkpoint does too."
         ),
-        Node(
-            "checkpoint",
-            "CheckpointLoaderSimple",
-            (460, 40),
-            (340, 100),
-            {"ckpt_name": "v1-5-pruned-emaonly-fp16.safetensors"},
-            title="Load Checkpoint",
-        ),
-        Node("load_image", "LoadImage", (460, 200), (340, 340), {"image": "example.png"}, title="Your picture"),
-        Node(
-            "resize",
-            "ImageScale",
-            (460, 600),
-            (340, 140),
-            {
-                "image": Link("load_image"),
-                "upscale_method": "lanczos",
-                "width": 2048,
-                "height": 0,
-                "crop": "disabled",
-            },
-            title="Resize",
-        ),
-        Node(
-            "positive",
-            "CLIPTextEncode",
-            (860, 40),
-            (340, 130),
-            {"clip": Link("checkpoint", 1), "text": "a sharp, detailed photograph"},
-            title="What it shows",
-        ),
-        Node(
-            "negative",
-            "CLIPTextEncode",
-            (860, 230),
-            (340, 130),
-            {"clip": Link("checkpoint", 1), "text": "blurry, noise, jpeg artifacts"},
-            title="What it does not",
-        ),
-        Node("encode", "VAEEncode", (860, 420), (340, 60), {"pixels": Link("resize"), "vae": Link("checkpoint", 2)}),
+        checkpoint(SD15),
+        picture(),
+        enlarge_to(2048),
+        prompt("positive", "a sharp, detailed photograph", "What it shows"),
+        prompt("negative", "blurry, noise, jpeg artifacts", "What it does not"),
+        encode("resize"),
         Node(
             "gain",
             "AdaptiveSRMMLEGainEstimator",
-            (860, 540),
-            (340, 220),
-            {
+            group=UPSCALE,
+            inputs={
                 "reference": Link("encode"),
                 "back_end": "latent",
                 "tau": 0.005,
@@ -82,9 +64,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
         Node(
             "sample",
             "AdaptiveSRTiledRegionSampler",
-            (1260, 40),
-            (340, 480),
-            {
+            inputs={
                 "model": Link("checkpoint"),
                 "positive": Link("positive"),
                 "negative": Link("negative"),
@@ -102,55 +82,18 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "region_batch": 0,
             },
         ),
-        Node("decode", "VAEDecode", (1260, 580), (340, 60), {"samples": Link("sample"), "vae": Link("checkpoint", 2)}),
-        Node(
-            "color",
-            "AdaptiveSRWaveletColorFix",
-            (1260, 700),
-            (340, 120),
-            {"image": Link("decode"), "reference": Link("resize"), "mode": "wavelet", "levels": 5},
-        ),
-        Node(
-            "save",
-            "SaveImage",
-            (1660, 40),
-            (340, 340),
-            {"images": Link("color"), "filename_prefix": "AdaptiveSR_adadiffsr"},
-        ),
-        Node(
-            "compare",
-            "ImageCompare",
-            (2060, 40),
-            (480, 580),
-            {"compare_view": ["", ""], "image_a": Link("resize"), "image_b": Link("color")},
-            title="Before | after",
-        ),
-        Node(
-            "report",
-            "AdaptiveSRRegionReport",
-            (1660, 440),
-            (340, 100),
-            {"report": Link("sample", 2), "image": Link("color"), "opacity": 0.45},
-        ),
-        Node(
-            "map",
-            "PreviewImage",
-            (1660, 600),
-            (340, 340),
-            {"images": Link("report")},
-            title="Steps per region",
-        ),
-        note(
-            "settings",
-            (2060, 680),
-            (480, 260),
-            "What the settings do",
+        decode(Link("sample")),
+        color_fix("decode", "resize"),
+        save("color", "AdaptiveSR_adadiffsr"),
+        compare("resize", "color"),
+        *region_report("sample", "color"),
+        settings(
             "* **tau** is the change that counts as one: larger means fewer steps. Its default was set on small models; adjust it to "
             "yours with *Steps per region*.\n"
             "* **t_sat_max** 0: regions never end early, they only jump. With a true quality metric (*vae*, musiq) try 300.\n"
             "* **back_end** *latent* costs next to nothing; *vae* decodes every prediction.\n"
             "* **W** warmup, **G** growing, **S** stable, **H** falling, **X** ended: a letter for every call of a region.\n"
-            "* *Upscale Plan* counts every step, so it is the most that a run with gains costs.",
+            "* *Upscale Plan* counts every step, so it is the most that a run with gains costs."
         ),
     ),
 )

@@ -2,9 +2,31 @@
 
 from dataclasses import dataclass
 
-from .parts import Link, Node, Workflow, note
+from .parts import (
+    SD21_BASE,
+    SD_TURBO,
+    File,
+    Link,
+    Node,
+    Workflow,
+    about,
+    checkpoint,
+    color_fix,
+    compare,
+    encode,
+    enlarge_four_times,
+    files_list,
+    picture,
+    prompt,
+    sample_custom,
+    save,
+    settings,
+)
 
-COLUMN, WIDTH = 400, 340
+PUBLISHED = "Iceclear/StableSR", "https://huggingface.co/Iceclear/StableSR"
+PARTS = File("Load StableSR", "stablesr_000117.ckpt", *PUBLISHED, "adaptivesr/stablesr")
+TURBO_PARTS = File("Load StableSR", "stablesr_turbo.ckpt", *PUBLISHED, "adaptivesr/stablesr")
+CFW = File("Load CFW", "vqgan_cfw_00011.ckpt", *PUBLISHED, "adaptivesr/cfw")
 LICENCE = "StableSR's files are S-Lab 1.0: **not for commercial use**."
 # Brackets are escaped: the scripts of the paper give the text encoder the literal characters, ComfyUI would read weights.
 POSITIVE = r"\(masterpiece:2\), \(best quality:2\), \(realistic:2\), \(very clear:2\)"
@@ -16,8 +38,8 @@ class Form:
     """What the two workflows do not share."""
 
     name: str
-    checkpoint: str
-    stablesr: str
+    checkpoint: File
+    stablesr: File
     steps: int
     about: str
     settings: str
@@ -25,44 +47,18 @@ class Form:
     negative: Link
 
 
-def _at(column: int, y: int) -> tuple[int, int]:
-    return 60 + COLUMN * column, y
-
-
 def _workflow(form: Form) -> Workflow:
-    return Workflow(form.name, (*_inputs(form), *form.prompts, *_sampling(form), *_output(form)))
+    return Workflow(form.name, (about(form.about), *_inputs(form), *form.prompts, *_sampling(form), *_output(form)))
 
 
 def _inputs(form: Form) -> tuple[Node, ...]:
     return (
-        note("about", (20, 40), (380, 520), "Read me", form.about),
-        Node(
-            "checkpoint",
-            "CheckpointLoaderSimple",
-            _at(1, 40),
-            (WIDTH, 100),
-            {"ckpt_name": form.checkpoint},
-            title="Load Checkpoint",
-        ),
-        Node("load_stablesr", "AdaptiveSRLoadStableSR", _at(1, 200), (WIDTH, 90), {"model_name": form.stablesr}),
-        Node("load_cfw", "AdaptiveSRLoadCFW", _at(1, 350), (WIDTH, 110), {"cfw_name": "vqgan_cfw_00011.ckpt"}),
-        Node("load_image", "LoadImage", _at(1, 520), (WIDTH, 340), {"image": "example.png"}, title="Your picture"),
-        Node(
-            "enlarge",
-            "ImageScaleBy",
-            _at(2, 520),
-            (WIDTH, 90),
-            {"image": Link("load_image"), "upscale_method": "bicubic", "scale_by": 4.0},
-            title="Enlarge four times",
-        ),
-        Node(
-            "encode",
-            "VAEEncode",
-            _at(2, 670),
-            (WIDTH, 60),
-            {"pixels": Link("enlarge"), "vae": Link("checkpoint", 2)},
-            title="LR latent",
-        ),
+        checkpoint(form.checkpoint),
+        Node("load_stablesr", "AdaptiveSRLoadStableSR", inputs={"model_name": form.stablesr.name}),
+        Node("load_cfw", "AdaptiveSRLoadCFW", inputs={"cfw_name": CFW.name}),
+        picture(),
+        enlarge_four_times(),
+        encode("enlarge", "LR latent"),
     )
 
 
@@ -71,9 +67,7 @@ def _sampling(form: Form) -> tuple[Node, ...]:
         Node(
             "apply",
             "AdaptiveSRStableSRApply",
-            _at(3, 40),
-            (WIDTH, 170),
-            {
+            inputs={
                 "model": Link("checkpoint"),
                 "positive": Link("positive"),
                 "negative": form.negative,
@@ -85,16 +79,12 @@ def _sampling(form: Form) -> tuple[Node, ...]:
         Node(
             "guider",
             "CFGGuider",
-            _at(3, 270),
-            (WIDTH, 110),
-            {"model": Link("apply"), "positive": Link("apply", 1), "negative": Link("apply", 2), "cfg": 1.0},
+            inputs={"model": Link("apply"), "positive": Link("apply", 1), "negative": Link("apply", 2), "cfg": 1.0},
         ),
         Node(
             "sampler",
             "AdaptiveSRRegionSampler",
-            _at(3, 440),
-            (WIDTH, 180),
-            {
+            inputs={
                 "sampler_name": "ddpm",
                 "tile_size": 512,
                 "overlap": 256,
@@ -105,25 +95,10 @@ def _sampling(form: Form) -> tuple[Node, ...]:
         Node(
             "sigmas",
             "AdaptiveSRSpacedSigmas",
-            _at(3, 680),
-            (WIDTH, 110),
-            {"model": Link("checkpoint"), "steps": form.steps, "denoise": 1.0},
+            inputs={"model": Link("checkpoint"), "steps": form.steps, "denoise": 1.0},
         ),
-        Node("noise", "RandomNoise", _at(4, 40), (WIDTH, 90), {"noise_seed": 42}, title="Noise"),
-        Node(
-            "sample",
-            "SamplerCustomAdvanced",
-            _at(4, 190),
-            (WIDTH, 130),
-            {
-                "noise": Link("noise"),
-                "guider": Link("guider"),
-                "sampler": Link("sampler"),
-                "sigmas": Link("sigmas"),
-                "latent_image": Link("encode"),
-            },
-            title="Sample",
-        ),
+        Node("noise", "RandomNoise", inputs={"noise_seed": 42}, title="Noise"),
+        sample_custom(Link("noise"), Link("sampler"), Link("sigmas"), Link("encode")),
     )
 
 
@@ -132,9 +107,7 @@ def _output(form: Form) -> tuple[Node, ...]:
         Node(
             "decode",
             "AdaptiveSRCFWDecode",
-            _at(4, 380),
-            (WIDTH, 180),
-            {
+            inputs={
                 "vae": Link("load_cfw", 1),
                 "cfw": Link("load_cfw"),
                 "latent": Link("sample"),
@@ -144,50 +117,25 @@ def _output(form: Form) -> tuple[Node, ...]:
                 "overlap": 64,
             },
         ),
-        Node(
-            "color",
-            "AdaptiveSRWaveletColorFix",
-            _at(4, 620),
-            (WIDTH, 120),
-            {"image": Link("decode"), "reference": Link("enlarge"), "mode": "wavelet", "levels": 5},
-        ),
-        Node(
-            "save",
-            "SaveImage",
-            _at(5, 40),
-            (WIDTH, 340),
-            {"images": Link("color"), "filename_prefix": f"AdaptiveSR_{form.name}"},
-        ),
-        note("settings", _at(5, 440), (WIDTH, 420), "What the settings do", form.settings),
-        Node(
-            "compare",
-            "ImageCompare",
-            _at(6, 40),
-            (480, 580),
-            {"compare_view": ["", ""], "image_a": Link("enlarge"), "image_b": Link("color")},
-            title="Before | after",
-        ),
-    )
-
-
-def _prompt(key: str, y: int, text: str, title: str) -> Node:
-    return Node(
-        key, "CLIPTextEncode", _at(2, y), (WIDTH, 170), {"clip": Link("checkpoint", 1), "text": text}, title=title
+        color_fix("decode", "enlarge"),
+        save("color", f"AdaptiveSR_{form.name}"),
+        compare("enlarge", "color"),
+        settings(form.settings),
     )
 
 
 FILES = """## StableSR{form}
 
-| node | file | folder |
-|---|---|---|
-| Load Checkpoint | {base} | `checkpoints` |
-| Load StableSR | {file} | `adaptivesr/stablesr` |
-| Load CFW | `vqgan_cfw_00011` | `adaptivesr/cfw` |
-
-Folders are below `ComfyUI/models`; press **R** after putting files there, choose your picture, press **Run**. {licence}
+1. Put the three files in place.
+2. Choose your picture.
+3. Press **Run**.
 
 The picture is enlarged first and encoded; that latent, with the noise of timestep 999 on it, is where sampling starts, and StableSR \
-looks at the clean one at every step. {more}"""
+looks at the clean one at every step. {more}
+
+{files}
+
+{licence}"""
 
 TILES = (
     "* **Region Sampler**: *aggregate* with tiles of 512 and an overlap of 256 pixels is the paper's aggregation 64 / 32 of latents. Tiles of "
@@ -202,15 +150,15 @@ DECODING = (
 STABLESR = _workflow(
     Form(
         name="stablesr",
-        checkpoint="v2-1_512-ema-pruned.safetensors",
-        stablesr="stablesr_000117.ckpt",
+        checkpoint=SD21_BASE,
+        stablesr=PARTS,
         steps=200,
         about=FILES.format(
             form="",
-            base="SD 2.1 base, `v2-1_512-ema-pruned`",
-            file="`stablesr_000117` or its small *webui* file",
+            files=files_list(SD21_BASE, PARTS, CFW),
             licence=LICENCE,
-            more="The 768v file goes with SD 2.1 768, `v2-1_768-ema-pruned`.\n\n200 steps are the paper's; 20 take a tenth of the time.",
+            more="Its small *webui* file works as well; the 768v file goes with SD 2.1 768, `v2-1_768-ema-pruned`.\n\nChange first: **steps** of "
+            "*Spaced Sigmas*. 200 are the paper's; 20 take a tenth of the time.",
         ),
         settings="* **Spaced Sigmas** *steps*: 200 as in the paper, 20 for a quick look.\n"
         "* **Guidance** is off, as in the paper's tables: *cfg* 1, empty prompt. The authors' scripts also have *cfg* 7 with the negative prompt "
@@ -218,8 +166,8 @@ STABLESR = _workflow(
         + TILES
         + DECODING,
         prompts=(
-            _prompt("positive", 40, "", "Prompt (empty, as trained)"),
-            _prompt("negative", 270, NEGATIVE, "Negative prompt (from cfg above 1)"),
+            prompt("positive", "", "Prompt (empty, as trained)"),
+            prompt("negative", NEGATIVE, "Negative prompt (from cfg above 1)"),
         ),
         negative=Link("negative"),
     )
@@ -228,19 +176,18 @@ STABLESR = _workflow(
 STABLESR_TURBO = _workflow(
     Form(
         name="stablesr_turbo",
-        checkpoint="sd_turbo.safetensors",
-        stablesr="stablesr_turbo.ckpt",
+        checkpoint=SD_TURBO,
+        stablesr=TURBO_PARTS,
         steps=4,
         about=FILES.format(
             form=" turbo",
-            base="SD Turbo, `sd_turbo`",
-            file="`stablesr_turbo`",
+            files=files_list(SD_TURBO, TURBO_PARTS, CFW),
             licence=f"{LICENCE} SD Turbo has a licence of its own, Stability AI's.",
-            more="Four steps, an empty prompt and no guidance, as the authors run it.",
+            more="Four steps, an empty prompt and no guidance, as the authors run it.\n\nChange first: **w** of *CFW Decode*.",
         ),
         settings="* **Spaced Sigmas** *steps*: 4. More get blurrier, fewer leave artifacts.\n"
         "* **CFGGuider** *cfg* stays at 1: the authors run turbo without guidance.\n" + TILES + DECODING,
-        prompts=(_prompt("positive", 40, "", "Prompt (empty, as trained)"),),
+        prompts=(prompt("positive", "", "Prompt (empty, as trained)"),),
         negative=Link("positive"),
     )
 )

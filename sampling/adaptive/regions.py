@@ -65,6 +65,14 @@ def _never(error: Exception) -> bool:
     return False
 
 
+def _ignore_rows(rows: Sequence[Row]) -> None:
+    pass
+
+
+def _ignore_move(row: Row, level: int, reason: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class RegionHooks:
     """What the caller hears and decides while regions are sampled. Whatever a hook raises (a cancel) ends the run.
@@ -75,6 +83,8 @@ class RegionHooks:
     full_precision: asked once for rows whose prediction was not finite; None makes those an error at once.
     observe(rows, their raw x0 (N, C, h, w), their grid indices) -> gains of each row, given to the policy; regions that go
     in step (AGGREGATE) get the mean of theirs.
+    called(rows): after every network call, its rows. moved(row, level, reason): a row arrived at a level of the grid; the
+    reason is empty unless it has ended.
     """
 
     step: Callable[[int, int], None] = _ignore_step
@@ -82,6 +92,8 @@ class RegionHooks:
     is_out_of_memory: Callable[[Exception], bool] = _never
     full_precision: RegionModel | None = None
     observe: Callable[[Sequence[Row], Tensor, Sequence[int]], Sequence[Gains]] | None = None
+    called: Callable[[Sequence[Row]], None] = _ignore_rows
+    moved: Callable[[Row, int, str], None] = _ignore_move
 
 
 @dataclass

@@ -105,6 +105,7 @@ class _Run:
         self.work.add_call(rows)
         for row in rows:
             self.calls[row.image][row.region_id] += 1
+        self.hooks.called(rows)
         if self.hooks.observe is not None:
             self.gains.update(zip(rows, self.hooks.observe(rows, x0, [self.level[u] for u, _ in chunk])))
 
@@ -186,7 +187,10 @@ class _Run:
         if decision.keep:
             self.best[u] = self._x0([u], slice(None))[0].clone()
         self.last_level[u], self.level[u] = self.level[u], decision.index
-        if decision.index < self.last:
+        ended = decision.index == self.last
+        for row in self.tracks[u].rows:
+            self.hooks.moved(row, decision.index, decision.reason if ended else "")
+        if not ended:
             return
         self.reasons[u] = decision.reason
         best = self.best.pop(u, None)

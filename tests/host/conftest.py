@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 import os
 import sys
 import types
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from adaptivesr.devtools import server as devserver
+from adaptivesr.devtools.stand_ins import put_stand_ins
 from adaptivesr.devtools.tiny import put_tiny_models
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
+API_WORKFLOWS = sorted((HERE.parents[1] / "workflows" / "api").glob("*.json"))
 HOST = os.environ.get("ADAPTIVESR_HOST", "")
 ODD_NAME = "ComfyUI-AdaptiveSR.v2"  # a dash and a dot: neither is allowed in a package name
 
@@ -30,10 +33,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def server():
-    """A running host of the pinned version with the pack and the tiny models."""
+    """A running host of the pinned version with the pack, the tiny models, and all files that shipped workflows name."""
 
     def prepare(base: Path) -> None:
         put_tiny_models(base)
+        put_stand_ins((json.loads(file.read_text(encoding="utf-8")) for file in API_WORKFLOWS), base)
         Image.new("RGB", (48, 32), (200, 120, 40)).save(base / "input" / "example.png")  # what shipped workflows load
         settings = base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)

@@ -1,36 +1,44 @@
-"""The shipped workflow in the real page: dropped on the canvas, converted, queued."""
+"""The shipped workflows in the real page: dropped on the canvas, looked at, converted, queued from there."""
 
+import itertools
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
+frontpage = pytest.importorskip("adaptivesr.devtools.page")
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("ADAPTIVESR_CHROMIUM", "")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"]
-READY = """() => window.app?.vueAppReady && app.graph && app.extensionManager
-    && Object.keys(LiteGraph.registered_node_types).length > 100"""
-DROP = """({name, text}) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([text], name, {type: "application/json"}));
-    const canvas = document.querySelector("#graph-canvas");
-    for (const kind of ["dragenter", "dragover", "drop"])
-        canvas.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true,
-                                                  clientX: 600, clientY: 400}));
+SHRINK = """(smaller) => {
+    const changed = [];
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? []) {
+            const most = smaller[`${node.type}.${widget.name}`] ?? smaller[widget.name];
+            if (most === undefined || typeof widget.value !== "number" || widget.value <= most) continue;
+            widget.value = most;
+            widget.callback?.(most);
+            changed.push(`${node.type}.${widget.name}`);
+        }
+    return changed;
 }"""
-RUN = """async (seconds) => {
-    const end = new Promise((resolve) => {
-        for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
-            app.api.addEventListener(kind, (event) => resolve({kind, detail: event.detail}));
-        setTimeout(() => resolve({kind: "timeout"}), seconds * 1000);
-    });
-    await app.queuePrompt(0, 1);
-    return await end;
-}"""
+SMALLER = {
+    "steps": 2,
+    "tile_size": 64,
+    "overlap": 16,
+    "patch_size": 64,
+    "ImageScale.width": 96,
+    "ImageScaleBy.scale_by": 4,
+}
+"""What a CPU does in seconds: the page's widgets are set to at most these before a workflow is queued; its graph stays."""
+BOXES = """() => app.graph.nodes.map((node) => ({
+    name: node.title, box: [...node.boundingRect], size: [...node.size], least: [...node.computeSize()],
+}))"""
+CLIPPED_NOTES = """() => [...document.querySelectorAll(".comfy-markdown-content")]
+    .filter((note) => note.clientHeight > 0 && note.scrollHeight > note.clientHeight + 2)
+    .map((note) => `${note.innerText.slice(0, 40)}: ${note.scrollHeight} in ${note.clientHeight}`)"""
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 pytestmark = [
@@ -41,48 +49,60 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with frontpage.browser(CHROMIUM) as opened:
         yield opened
-        opened.close()
 
 
-@pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda file: file.stem)
-def page(request, browser, server, tmp_path_factory):
-    """The frontend with a shipped workflow dropped on it; `complaints` collects console errors that name our pack."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 900})
+@pytest.fixture(scope="module")
+def frontend(browser, server):
+    """The page of the front end; `complaints` collects console errors and exceptions."""
+    opened = browser.new_page(viewport={"width": 1900, "height": 1000})
     opened.complaints = []
-    opened.workflow = request.param
 
-    def hear(text: str) -> None:
-        if re.search("adaptivesr", text, re.IGNORECASE):
-            opened.complaints.append(text)
+    def hear(message):
+        if message.type == "error":
+            opened.complaints.append(f"{message.text} {message.location}")
 
-    opened.on(
-        "console", lambda message: hear(f"{message.text} {message.location}") if message.type == "error" else None
-    )
-    opened.on("pageerror", lambda error: hear(str(error)))
-    opened.goto(server.url)
-    opened.wait_for_function(READY, timeout=90_000)
-    opened.wait_for_timeout(2000)
-    drop(opened, request.param)
+    opened.on("console", hear)
+    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    frontpage.open_frontend(opened, server.url)
     yield opened
-    opened.screenshot(path=tmp_path_factory.mktemp("screenshots") / f"{request.param.stem}.png")
     opened.close()
 
 
-def drop(page, file: Path) -> None:
-    """Drops a workflow file on the canvas and waits until its nodes are there."""
-    text = file.read_text(encoding="utf-8")
-    page.evaluate(DROP, {"name": file.name, "text": text})
-    page.wait_for_function("n => app.graph.nodes.length === n", arg=len(json.loads(text)["nodes"]), timeout=20_000)
-    page.wait_for_timeout(1000)
+@pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda file: file.stem)
+def page(request, frontend, tmp_path_factory):
+    """The page with a shipped workflow dropped on it. Screenshots go to ADAPTIVESR_OUT, if that names a folder."""
+    frontend.complaints.clear()
+    frontend.workflow = request.param
+    frontpage.drop(frontend, request.param)
+    yield frontend
+    out = os.environ.get("ADAPTIVESR_OUT") or tmp_path_factory.mktemp("screenshots")
+    frontend.screenshot(path=Path(out) / f"{request.param.stem}.png")
+
+
+def overlapping(nodes):
+    """Names of nodes that touch, titles included."""
+    found = []
+    for one, other in itertools.combinations(nodes, 2):
+        (x, y, width, height), (left, top, wide, high) = one["box"], other["box"]
+        if not (x + width <= left or left + wide <= x or y + height <= top or top + high <= y):
+            found.append(f"{one['name']} and {other['name']} overlap")
+    return found
 
 
 def test_no_node_of_the_workflow_is_missing(page):
     missing = page.evaluate("app.graph.nodes.map((n) => n.type).filter((t) => !LiteGraph.registered_node_types[t])")
     assert missing == []
     assert page.complaints == []
+
+
+def test_nodes_have_room_and_do_not_overlap(page):
+    nodes = page.evaluate(BOXES)
+    for node in nodes:
+        assert node["size"][1] + 0.5 >= node["least"][1], f"{node['name']} needs a height of {node['least'][1]}"
+    assert overlapping(nodes) == []
+    assert page.evaluate(CLIPPED_NOTES) == []
 
 
 def test_the_page_converts_the_workflow_to_the_shipped_prompt(page):
@@ -92,8 +112,27 @@ def test_the_page_converts_the_workflow_to_the_shipped_prompt(page):
 
 
 def test_the_workflow_runs_from_the_page(page):
-    if "CheckpointLoaderSimple" in page.workflow.read_text(encoding="utf-8"):
-        pytest.skip("needs a checkpoint with a text encoder; the tests of the API run it with a small one")
-    end = page.evaluate(RUN, 120)
+    page.evaluate(SHRINK, SMALLER)
+    end = frontpage.run(page)
     assert end["kind"] == "execution_success", end
+    page.wait_for_timeout(500)
     assert page.complaints == []
+    assert overlapping(page.evaluate(BOXES)) == []  # with the maps, texts and pictures of the run
+
+
+def test_the_template_browser_lists_every_workflow_with_its_picture(browser, server, tmp_path):
+    opened = browser.new_page(viewport={"width": 1600, "height": 1000})
+    broken = []
+    opened.on("response", lambda answer: broken.append(answer.url) if answer.status >= 400 else None)
+    frontpage.open_frontend(opened, server.url)
+    opened.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    opened.get_by_text("Extensions", exact=True).first.click(timeout=20_000)
+    opened.get_by_text("ComfyUI-AdaptiveSR", exact=True).first.click(timeout=20_000)
+    for file in WORKFLOWS:
+        card = opened.locator(f"img[src$='/ComfyUI-AdaptiveSR/{file.stem}.jpg']").first
+        card.scroll_into_view_if_needed(timeout=20_000)
+        opened.wait_for_function("(image) => image.complete && image.naturalWidth === 512", arg=card.element_handle())
+    out = Path(os.environ.get("ADAPTIVESR_OUT") or tmp_path)
+    opened.screenshot(path=out / "template_browser.png")
+    opened.close()
+    assert [url for url in broken if "AdaptiveSR" in url] == []

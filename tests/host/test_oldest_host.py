@@ -23,6 +23,9 @@ def test_a_picture_is_upscaled_on_the_oldest_host_from_a_folder_with_a_dash_and_
         assert client.system_stats()["system"]["comfyui_version"] == env.OLDEST_HOST.version
         run = client.run(one_step_prompt(client, client.upload_image(photo(24, 16))))
         assert run.succeeded, run.error
+        told = [event.data for event in run.events if event.kind == "adaptivesr.regions"]
+        assert [told[0]["phase"], told[-1]["phase"]] == ["start", "end"]
+        assert "adaptivesr_regions" in run.outputs["upscale"]
         assert fetch_pixels(client, run.outputs["save"]["images"][0]).shape == (64, 96, 3)
 
 

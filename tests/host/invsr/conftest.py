@@ -35,14 +35,16 @@ def prompt():
 
 @pytest.fixture
 def upscale(comfy, checkpoint, predictor, prompt):
-    """InvSR Upscale with small patches but for what is given: (IMAGE, report)."""
+    """InvSR Upscale with small patches but for what is given: (IMAGE, report); `run.ui` is what it said to the page last."""
     import json
 
     def run(image, *, model=None, vae=None, positive=None, **inputs):
         node = comfy.node("AdaptiveSRInvSRUpscale")
         first = (model or checkpoint[0], positive or prompt, prompt, vae or checkpoint[1], predictor, image)
         with torch.inference_mode():
-            result, report = node.execute(*first, **{**DEFAULTS, **inputs}).args
+            output = node.execute(*first, **{**DEFAULTS, **inputs})
+        result, report = output.args
+        run.ui = output.ui
         return result, json.loads(report)
 
     return run

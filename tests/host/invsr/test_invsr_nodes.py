@@ -34,6 +34,17 @@ def test_seeds_decide_and_batches_do_not(upscale, mode):
     assert float((other - both).abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("mode", ORDERS)
+def test_the_map_of_the_page_is_the_report(upscale, mode):
+    import json
+
+    _, report = upscale(picture(2, 48, 80, 3), mode=mode, steps=2, patch_batch=2)
+    told = json.loads(upscale.ui["adaptivesr_regions"][0])
+    assert told["counts"] == [[2] * report["regions"]] * 2 and told["states"] == ["c" * report["regions"]] * 2
+    assert (told["passed"], told["saved"], told["steps"]) == (1, 0, 2)
+    assert told["report"]["model_calls"] == report["model_calls"] == told["calls"]
+
+
 def test_both_orders_are_one_with_one_patch(upscale):
     image = picture(1, 32, 32, 3)
     regions, _ = upscale(image, steps=3, cfg=2.0)

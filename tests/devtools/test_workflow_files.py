@@ -1,0 +1,99 @@
+"""The shipped workflow files as pictures: boxes that do not overlap, groups around their nodes, notes."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.json"))
+TITLE = 30
+NOTE = "MarkdownNote"
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda file: file.stem)
+def graph(request):
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def box(node):
+    """Left, top, right, bottom, the title included."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE, x + width, y + height
+
+
+def frame(group):
+    x, y, width, height = group["bounding"]
+    return x, y, x + width, y + height
+
+
+def apart(one, other):
+    return one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def name(node):
+    return node.get("title", node["type"])
+
+
+def inside(inner, outer):
+    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+
+
+def test_nodes_do_not_overlap(graph):
+    for one, other in itertools.combinations(graph["nodes"], 2):
+        assert apart(box(one), box(other)), f"{name(one)} and {name(other)} overlap"
+
+
+def test_every_node_stands_in_one_group_and_groups_are_apart(graph):
+    frames = {group["title"]: frame(group) for group in graph["groups"]}
+    for (one, its), (other, others) in itertools.combinations(frames.items(), 2):
+        assert apart(its, others), f"the groups {one} and {other} overlap"
+    for node in graph["nodes"]:
+        around = [title for title, its in frames.items() if not apart(box(node), its)]
+        if node["type"] == NOTE:
+            assert around == [], f"the note {name(node)} lies in {around}"
+        else:
+            assert len(around) == 1 and inside(box(node), frames[around[0]]), f"{name(node)} stands in {around}"
+
+
+def test_groups_and_nodes_have_colours_and_titles(graph):
+    assert [group["title"][0] for group in graph["groups"]] == [str(n + 1) for n in range(len(graph["groups"]))]
+    assert all(group["color"].startswith("#") and len(group["title"]) > 3 for group in graph["groups"])
+    for group in graph["groups"]:
+        members = [node for node in graph["nodes"] if inside(box(node), frame(group))]
+        assert len({(node["color"], node["bgcolor"]) for node in members}) == 1, f"mixed colours in {group['title']}"
+
+
+def test_data_flows_from_left_to_right(graph):
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    for _, source, _, target, *_ in graph["links"]:
+        assert nodes[source]["pos"][0] <= nodes[target]["pos"][0], (
+            f"{name(nodes[source])} stands to the right of {name(nodes[target])}"
+        )
+
+
+def test_notes_say_what_to_do_what_to_change_and_which_files(graph):
+    notes = [node for node in graph["nodes"] if node["type"] == NOTE]
+    read_me = notes[0]["widgets_values"][0]
+    assert name(notes[0]) == "Read me" and read_me.startswith("## ")
+    assert "**Run**" in read_me and ("Change first: " in read_me or len(notes) > 1)
+    for node in graph["nodes"]:
+        for value in node.get("widgets_values", []):
+            if isinstance(value, str) and value.endswith((".safetensors", ".ckpt", ".pth")) and node["type"] != NOTE:
+                assert f"`{value}`" in read_me, f"the note does not name {value}"
+                assert "`models/" in read_me
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_every_workflow_has_a_thumbnail_for_a_square_card(file):
+    picture = file.with_suffix(".jpg")
+    assert picture.is_file(), f"{picture.name} is missing: run `python dev.py workflows --thumbnails`"
+    assert picture.stat().st_size < 60_000
+    with Image.open(picture) as opened:
+        assert (opened.format, opened.size) == ("JPEG", (512, 512))
+
+
+def test_no_thumbnail_is_of_a_workflow_that_is_gone():
+    assert {file.stem for file in FOLDER.glob("*.jpg")} <= {file.stem for file in WORKFLOWS}

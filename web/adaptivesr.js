@@ -1,0 +1,171 @@
+/**
+ * The pack's part of the page: a live map of regions on the nodes that sample them.
+ *
+ * Messages of the server go to the node that they name; the end of a run comes with the node's executed output as well, from
+ * which the map is restored. Nothing here may disturb the page: on a frontend that lacks something, there is no map.
+ */
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { RegionOverlay } from "./region_overlay.js";
+
+const EVENT = "adaptivesr.regions";
+const OUTPUT = "adaptivesr_regions";
+const NODES = new Set([
+  "AdaptiveSRTiledRegionSampler",
+  "AdaptiveSRRegionSampler",
+  "AdaptiveSROneStepDistilledSR",
+  "AdaptiveSRInvSRUpscale",
+]);
+const NO_ID = "00000000-0000-0000-0000-000000000000";
+const REMEMBERED = 64;
+const LOOKED_THROUGH = 4; // last runs of the server, when a page is opened
+
+/** @type {WeakMap<object, RegionOverlay>} */
+const overlays = new WeakMap();
+/** The last message that draws a map, by workflow and node: graphs are made anew on undo and when a tab is opened. */
+const remembered = new Map();
+
+/**
+ * Runs work that the page can do without.
+ * @template {any[]} A
+ * @param {(...args: A) => void} work
+ * @returns {(...args: A) => void}
+ */
+function harmless(work) {
+  return (...args) => {
+    try {
+      work(...args);
+    } catch (error) {
+      console.debug("AdaptiveSR: no region map here.", error);
+    }
+  };
+}
+
+/** The graph that is open, subgraphs entered or not. */
+function rootGraph() {
+  return app.rootGraph ?? app.graph;
+}
+
+/**
+ * The node of an execution id, "4" or in subgraphs "4:2", if it is one of ours.
+ * @param {string} id
+ */
+function nodeOf(id) {
+  const path = String(id).split(":");
+  const last = path.pop();
+  let graph = rootGraph();
+  for (const part of path) graph = graph?.subgraphs?.get(part) ?? graph?.getNodeById(Number(part))?.subgraph;
+  const node = graph?.getNodeById(Number(last)) ?? graph?.getNodeById(last);
+  return node && NODES.has(node.comfyClass) ? node : null;
+}
+
+/**
+ * @param {string | null | undefined} id of a workflow, zeros where the page has not given one
+ */
+function known(id) {
+  return Boolean(id) && id !== NO_ID;
+}
+
+/** @param {string | null | undefined} workflow a message without a known one is for the open graph */
+function isOpen(workflow) {
+  const id = rootGraph()?.id;
+  return !known(workflow) || !known(id) || workflow === id;
+}
+
+/** @param {any} node */
+function overlayOf(node) {
+  if (!overlays.has(node) && typeof node.addDOMWidget === "function") overlays.set(node, new RegionOverlay(node));
+  return overlays.get(node);
+}
+
+/** @param {any} message */
+function remember(message) {
+  const key = `${message.workflow ?? rootGraph()?.id}/${message.node}`;
+  remembered.delete(key);
+  remembered.set(key, message);
+  if (remembered.size > REMEMBERED) remembered.delete(remembered.keys().next().value);
+}
+
+/**
+ * The map of a node's executed output.
+ * @param {any} node
+ * @param {any} output
+ */
+function showOutput(node, output) {
+  const text = output?.[OUTPUT]?.[0];
+  if (node && text) overlayOf(node)?.show({ phase: "end", ...JSON.parse(text) });
+}
+
+const onMessage = harmless((event) => {
+  const message = event.detail;
+  if (message.phase !== "step") remember(message);
+  const node = isOpen(message.workflow) ? nodeOf(message.node) : null;
+  if (node) overlayOf(node)?.show(message);
+});
+
+const onStop = harmless(() => {
+  for (const [key, message] of [...remembered]) if (message.phase === "start") remembered.delete(key);
+  for (const node of ownNodes(rootGraph())) overlays.get(node)?.stop();
+});
+
+/**
+ * Our nodes of a graph, in its subgraphs as well.
+ * @param {any} graph
+ * @returns {any[]}
+ */
+function ownNodes(graph) {
+  const nodes = [...(graph?.nodes ?? []), ...[...(graph?.subgraphs?.values() ?? [])].flatMap((inner) => inner.nodes)];
+  return nodes.filter((node) => NODES.has(node.comfyClass));
+}
+
+/** Maps that this page or the server's history remembers, on a graph that was just opened. */
+async function restore() {
+  const missing = () => ownNodes(rootGraph()).filter((node) => !overlays.has(node));
+  if (!missing().length) return;
+  for (const message of [...remembered.values()]) if (isOpen(message.workflow)) onMessage({ detail: message });
+  if (!missing().length) return;
+  const answer = await api.fetchApi(`/history?max_items=${LOOKED_THROUGH}`);
+  const runs = answer.ok ? Object.values(await answer.json()) : [];
+  for (const run of runs.reverse()) {
+    const workflow = run.prompt?.[3]?.extra_pnginfo?.workflow?.id;
+    if (!known(workflow) || workflow !== rootGraph()?.id) continue;
+    for (const [id, output] of Object.entries(run.outputs ?? {})) {
+      const node = nodeOf(id);
+      if (node && !overlays.has(node)) showOutput(node, output);
+    }
+  }
+}
+
+api.addEventListener(EVENT, onMessage);
+api.addEventListener("execution_error", onStop);
+api.addEventListener("execution_interrupted", onStop);
+
+app.registerExtension({
+  name: "AdaptiveSR.RegionMap",
+
+  setup: harmless(() => {
+    const style = document.createElement("link");
+    style.rel = "stylesheet";
+    style.href = new URL("./adaptivesr.css", import.meta.url).href;
+    document.head.append(style);
+  }),
+
+  nodeCreated: harmless((node) => {
+    if (!NODES.has(node.comfyClass)) return;
+    const before = node.onExecuted;
+    const show = harmless((output) => showOutput(node, output));
+    node.onExecuted = function (output, ...rest) {
+      before?.call(this, output, ...rest);
+      show(output);
+    };
+  }),
+
+  onNodeOutputsUpdated: harmless((outputs) => {
+    for (const [id, output] of Object.entries(outputs ?? {})) showOutput(nodeOf(id), output);
+  }),
+
+  afterConfigureGraph() {
+    restore().catch((error) => console.debug("AdaptiveSR: no earlier region map.", error));
+  },
+});
