@@ -66,14 +66,19 @@ class VQLatents:
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
-        return self._autoencoder.encode(picture.to(self._dtype)).float()
+        return self._full(self._autoencoder.encode(picture.to(self._dtype)))
 
     def start(self, lr: Tensor, scale: int) -> Tensor:
         return self.encode(lr if scale == 1 else bicubic_upsample(lr, scale))
 
     def decode(self, z: Tensor) -> Tensor:
         """Through the codebook, with straight-through gradients."""
-        return self._autoencoder.decode(z.to(self._dtype)).float()
+        return self._full(self._autoencoder.decode(z.to(self._dtype)))
+
+    @staticmethod
+    def _full(tensor: Tensor) -> Tensor:
+        """Losses are computed in float32 whatever the autoencoder runs in."""
+        return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
     @property
     def _dtype(self) -> torch.dtype:
