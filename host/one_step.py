@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import torch
@@ -72,15 +72,37 @@ def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> One
     """
     path = model_path(name)
     weights = files.load_file(path)
+    identified = _denoiser(weights, name)
+    facts = _training_facts(name, identified, preset, weights)
+    vae = _autoencoder(autoencoder, cast("Any", identified.config).latent_channels, identified.kind)
+    return _assembled(path, weights, identified, facts, vae)
+
+
+def one_step_from_file(path: str, name: str, vae: ResidualShiftVAE) -> OneStepSR:
+    """A checkpoint anywhere on disk, with an autoencoder that is loaded already; what keys cannot tell follows from the name."""
+    weights = files.load_file(path)
+    identified = _denoiser(weights, name)
+    return _assembled(path, weights, identified, _training_facts(name, identified, AUTO, weights), vae)
+
+
+def _denoiser(weights: StateDict, name: str) -> registry.Identified:
     identified = identify_file(weights, name, DENOISERS)
-    config: Any = identified.config
-    if config.has_mask:
+    if cast("Any", identified.config).has_mask:
         raise UnsupportedModelError(
             f"'{name}' is an inpainting checkpoint ({identified.label}): expected a super-resolution one, since this node "
             "has no mask; choose a realsr, bicsr, face, SinSR or TAD-SR file."
         )
-    schedule, one_step_only, summary = _training_facts(name, identified, preset, weights)
-    vae = _autoencoder(autoencoder, config.latent_channels, identified.kind)
+    return identified
+
+
+def _assembled(
+    path: str,
+    weights: StateDict,
+    identified: registry.Identified,
+    facts: tuple[ResidualShiftSchedule, bool, str],
+    vae: ResidualShiftVAE,
+) -> OneStepSR:
+    schedule, one_step_only, summary = facts
     patcher = _denoiser_patcher(path, schedule, vae.downscale_ratio, weights=weights)
     return OneStepSR(
         patcher, vae, schedule, one_step_only, f"{identified.label}. {summary}", identified.kind == "pixel_denoiser"

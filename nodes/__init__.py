@@ -6,6 +6,7 @@ from ..host.files import register_folders
 from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
+from .distill import DistillOneStepSR
 from .gain import MMLEGainEstimator
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
@@ -39,6 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     AdapterMap,
     TrainTimeAwareAdapter,
     MMLEGainEstimator,
+    DistillOneStepSR,
 ]
 
 

@@ -15,7 +15,7 @@ A run in four lines, for networks of either family:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,7 +240,7 @@ def _student_step(state: DistillState, forwards: Iterator[_Forward]) -> dict[str
 
 
 @contextmanager
-def _closed(discriminator: nn.Module | None) -> Iterator[None]:
+def _closed(discriminator: nn.Module | None) -> Generator[None, None, None]:
     """Keeps gradients out of the discriminator's own parameters while the student's pass through it."""
     if discriminator is not None:
         discriminator.requires_grad_(False)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..imaging.real_world import RealWorldPreset, degrade
 from .image_folder import crops, read_image
-from .pool import Pool
 
 ATTEMPTS = 4
 """Tries to get a degraded batch that is finite; the public code drops samples that are not."""
@@ -66,15 +65,3 @@ class DegradedPairs:
             square = crops([picture], [0], side, generator)
             squares.append(F.interpolate(square, size=(self.side, self.side), mode="area"))
         return torch.cat(squares)
-
-
-@dataclass(frozen=True)
-class PoolPairs:
-    """Crops of the recipe's generated pairs; a `PairSource`."""
-
-    pool: Pool
-    patch: int = 32
-    """Side of the LR crops."""
-
-    def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-        return self.pool.batch(generator, size, self.patch)

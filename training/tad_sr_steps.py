@@ -24,7 +24,7 @@ from .losses import (
     sinsr_losses,
     teacher_score,
 )
-from .objectives import charbonnier, energy_loss
+from .picture_losses import charbonnier, energy_loss
 from .tad_sr_base import LatentModel, bound
 from .tad_sr_config import SDS, TRUTH, DistillSettings
 
@@ -61,10 +61,10 @@ class Batch:
 
     def part(self, some: slice) -> Batch:
         """Some of the images."""
-        cut = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "draw"}
-        tensors = {name: None if value is None else value[some] for name, value in cut.items()}
+        hr, lr, x0, y, x = (tensor[some] for tensor in (self.hr, self.lr, self.x0, self.y, self.x))
+        target = None if self.target is None else self.target[some]
         drawn = {field.name: getattr(self.draw, field.name)[some] for field in fields(self.draw)}
-        return Batch(**tensors, draw=Draw(**drawn))
+        return Batch(hr, lr, x0, y, x, target, Draw(**drawn))
 
 
 ExtraLoss = Callable[[Tensor, Batch], Tensor]
