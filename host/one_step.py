@@ -85,6 +85,20 @@ def one_step_from_file(path: str, name: str, vae: ResidualShiftVAE) -> OneStepSR
     return _assembled(path, weights, identified, _training_facts(name, identified, AUTO, weights), vae)
 
 
+def one_step_at(path: str, autoencoder: str | None) -> OneStepSR:
+    """A checkpoint and its autoencoder anywhere on disk; the embedded family needs none."""
+    if autoencoder is None:
+        if registry.identify(files.load_file(path)).kind != "pixel_denoiser":
+            raise ValueError(
+                f"'{os.path.basename(path)}' works on an autoencoder's latents: expected one; give its file too."
+            )
+        return one_step_from_file(path, os.path.basename(path), ResidualShiftVAE(PixelAutoencoder(), {}))
+    weights = files.load_file(autoencoder)
+    identify_file(weights, os.path.basename(autoencoder), {"vq_autoencoder": "a VQ autoencoder"})
+    vae = ResidualShiftVAE(*build_network(weights, mm.vae_offload_device(), lambda _: None))
+    return one_step_from_file(path, os.path.basename(path), vae)
+
+
 def _denoiser(weights: StateDict, name: str) -> registry.Identified:
     identified = identify_file(weights, name, DENOISERS)
     if cast("Any", identified.config).has_mask:

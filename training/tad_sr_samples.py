@@ -20,7 +20,8 @@ from .tad_sr import DistillState
 OFFLINE = ("psnr", "ssim", "nlpd", "gmsd")
 """pyiqa's metrics that need no weights and compare with the truth."""
 NO_REFERENCE = ("piqe", "niqe", "brisque", "clipiqa", "clipiqa+", "musiq", "maniqa", "topiq_nr", "nima", "liqe")
-GAP, HEADER = 4, 16
+GAP, HEADER, COLUMN = 4, 16, 160
+"""Pixels between pictures, of the words above them, and at least of a column."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,11 @@ def measure(trial: Trial, metrics: NamedMetrics) -> dict[str, dict[str, float]]:
 
 
 def sheet(trial: Trial) -> Tensor:
-    """One row per picture: LR (nearest pixels), what was made, the truth; (1, 3, H, W) in [0, 1]."""
-    height, width = trial.truth.shape[-2:]
-    columns = {"LR": F.interpolate(trial.lr, size=(height, width), mode="nearest"), **trial.made, "truth": trial.truth}
+    """One row per picture: LR, what was made, the truth, small ones with larger pixels; (1, 3, H, W) in [0, 1]."""
+    factor = -(-COLUMN // trial.truth.shape[-1])
+    height, width = (factor * side for side in trial.truth.shape[-2:])
+    seen = {"LR": trial.lr, **trial.made, "truth": trial.truth}
+    columns = {name: F.interpolate(pictures, size=(height, width), mode="nearest") for name, pictures in seen.items()}
     canvas = Image.new("RGB", (len(columns) * (width + GAP) - GAP, HEADER + len(trial.lr) * (height + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, (name, pictures) in enumerate(columns.items()):

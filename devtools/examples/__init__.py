@@ -1,6 +1,7 @@
 """The example workflows, described once each; `devtools.workflows` makes files of them."""
 
 from .adadiffsr import ADADIFFSR_ANY_MODEL
+from .distill import DISTILL_ONE_STEP
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
@@ -9,6 +10,7 @@ from .tiled_region import TILED_REGION_UPSCALE
 
 WORKFLOWS = (
     ONE_STEP_SR,
+    DISTILL_ONE_STEP,
     TILED_REGION_UPSCALE,
     ADADIFFSR_ANY_MODEL,
     INVSR,
