@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..imaging.real_world import PRESETS
-from ..metrics.named import named_metrics
+from ..metrics.named import NamedMetrics, check_names, named_metrics
 from ..models.residual_unet_config import ResidualUNetConfig
 from ..pipelines.residual_shift_presets import guess_preset
 from ..sampling.noise import generator_for
@@ -112,9 +112,10 @@ def distill(
             preset = PRESETS[run_settings.degradation]
             data = DegradedPairs(pictures, run_settings.crop, preset, teacher.scale, run_settings.reduced)
             pair = trial_pair(source.test_images, data, settings.seed)
+            metrics = named_metrics(run_settings.metrics.split(), torch.device("cpu"))
         with torch.enable_grad():
             run, words = _new_run(teacher, start, data, settings, run_settings)
-            return _finished(run, words, teacher, pair, run_settings)
+            return _finished(run, words, teacher, (pair, metrics), run_settings)
 
 
 def _check(teacher: OneStepSR, start: OneStepSR | None, settings: DistillSettings, run_settings: RunSettings) -> None:
@@ -134,6 +135,7 @@ def _check(teacher: OneStepSR, start: OneStepSR | None, settings: DistillSetting
             "published networks are trained on 256 (x4) or 512 (faces)."
         )
     _file_name(teacher, settings, run_settings.name)
+    check_names(run_settings.metrics.split())
 
 
 def _file_name(teacher: OneStepSR, settings: DistillSettings, name: str) -> str:
@@ -181,10 +183,14 @@ def _new_run(
 
 
 def _finished(
-    run: DistillRun, words: str, teacher: OneStepSR, pair: tuple[Tensor, Tensor], run_settings: RunSettings
+    run: DistillRun,
+    words: str,
+    teacher: OneStepSR,
+    test: tuple[tuple[Tensor, Tensor], NamedMetrics],
+    run_settings: RunSettings,
 ) -> Distilled:
     """Trains to the end, tries the student out and saves it; a cancel or an error saves the state only."""
-    name, settings = free_name(run_settings.name), run.state.settings
+    name, settings, (pair, metrics) = free_name(run_settings.name), run.state.settings, test
     first, started = run.step, time.perf_counter()
     _train(run, pair, run_settings, name)
     seconds = time.perf_counter() - started
@@ -194,7 +200,6 @@ def _finished(
     weights = student_weights(teacher, averaged(run.state), one_step=one_step)
     recipe = {"recipe": settings.text(about=run.state.about), "steps": str(run.step), "teacher": teacher.summary}
     file = save_weights(path, weights, recipe)
-    metrics = named_metrics(run_settings.metrics.split(), torch.device("cpu"))
     plan = memory_plan(
         run.state.student, settings, run_settings.crop // teacher.vae.downscale_ratio, autoencoder_bytes(teacher)
     )

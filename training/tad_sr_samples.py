@@ -17,9 +17,6 @@ from ..metrics.named import NamedMetrics
 from ..sampling.samplers import sample_deterministic, sample_one_step
 from .tad_sr import DistillState
 
-OFFLINE = ("psnr", "ssim", "nlpd", "gmsd")
-"""pyiqa's metrics that need no weights and compare with the truth."""
-NO_REFERENCE = ("piqe", "niqe", "brisque", "clipiqa", "clipiqa+", "musiq", "maniqa", "topiq_nr", "nima", "liqe")
 GAP, HEADER, COLUMN = 4, 16, 160
 """Pixels between pictures, of the words above them, and at least of a column."""
 
@@ -72,13 +69,13 @@ def _picture(x: Tensor) -> Tensor:
 
 
 def measure(trial: Trial, metrics: NamedMetrics) -> dict[str, dict[str, float]]:
-    """Mean of every metric, by what was made and by name; those in NO_REFERENCE see the picture alone."""
+    """Mean of every metric, by what was made and by name; pyiqa's no-reference metrics do not look at the truth."""
     found: dict[str, dict[str, float]] = {}
     for name, pictures in trial.made.items():
         found[name] = {}
         for metric, function in metrics.found.items():
             pairs = zip(pictures.split(1), trial.truth.split(1))
-            values = [float(function(a)) if metric in NO_REFERENCE else float(function(a, b)) for a, b in pairs]
+            values = [float(function(a, b)) for a, b in pairs]
             found[name][metric] = round(sum(values) / len(values), 4)
     return found
 

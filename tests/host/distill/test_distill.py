@@ -176,6 +176,7 @@ def test_numbers_that_need_weights_are_left_out_by_name(train, monkeypatch, comf
         ({"family": "unet", "student": "pixel"}, "another network than the teacher's"),
         ({"family": "unet", "method": "ResShift teacher", "name": "tad"}, "without 'tad' and 'sinsr'"),
         ({"teacher": object()}, "teacher is a object: expected ONE_STEP_SR"),
+        ({"metrics": "psnr beauty"}, "metrics beauty: expected names of pyiqa"),
         ({"teacher_steps": 1}, "chain of 2 steps or more"),
         ({"distill_weight": 0.0, "method": "distillation"}, "not all 0"),
     ],
