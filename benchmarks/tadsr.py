@@ -24,7 +24,7 @@ from ..training.pool import CHUNK, Pool, build_pool
 from . import restorers
 from .embedded import as_tensor
 from .heldout import DEGRADATIONS, SETS, low_resolution, picture
-from .report import RESULTS, write_report
+from .report import write_report
 from .tadsr_runs import VARIANTS, Ablation, Rows, Trainings, file_digest, kept_rows, kept_run, slug
 from .tadsr_tables import Result, ablation_table, paired_table
 from .texture import measure_texture, metrics_at_hand
@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--metrics", nargs="*", default=[], help="more of pyiqa's, e.g. lpips clipiqa musiq: it downloads them"
     )
-    options.add_argument("--picture", type=Path, default=RESULTS / "tadsr.png", help="where the crops go")
+    options.add_argument("--picture", type=Path, default=ROOT / "docs" / "tad_sr.jpg", help="where the crops go")
     return options
 
 
@@ -150,7 +150,8 @@ def main(argv: list[str]) -> int:
     low, _ = held_out("astronaut.png", "mild")
     times = {name: seconds_of(restore[name], low) for name in restore if name != "bicubic"}
     columns = {**restore, **students, "truth": None}
-    sheet({name: columns[name] for name in SHOWN if name in columns}).save(options.picture)
+    options.picture.parent.mkdir(parents=True, exist_ok=True)
+    sheet({name: columns[name] for name in SHOWN if name in columns}).save(options.picture, quality=92, subsampling=0)
     write_report("tadsr", report(ablation, results, times), page(ablation, results, times, options))
     return 0
 

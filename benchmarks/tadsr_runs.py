@@ -53,7 +53,7 @@ def default_distillation() -> DistillSettings:
         discriminator_lr=5e-4,
         warmup=20,
         ema_decay=0.99,
-        batch=8,
+        batch=4,
         discriminator_width=16,
     )
 
@@ -63,7 +63,7 @@ class Ablation:
     """What all variants share."""
 
     distillation: DistillSettings = field(default_factory=default_distillation)
-    steps: int = 120
+    steps: int = 100
     patch: int = 16
     pool_images: int = 2000
     pool_seed: int = 1
