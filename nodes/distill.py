@@ -104,6 +104,7 @@ def main_inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=False,
             tooltip="Of crops, degradations, noise, times and the discriminator's start.",
         ),
     ]
