@@ -221,10 +221,16 @@ def test_time_reaches_only_the_time_aware_discriminator():
     assert not torch.equal(logits["time_aware", 0], logits["time_aware", 3])
 
 
-@pytest.mark.parametrize("family", TEACHERS)
-@pytest.mark.parametrize("changes", [{}, {"microbatch": 1}, {"optimizer": "muon", "clip_norm": 1.0, "cosine_steps": 4}])
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("unet", {"microbatch": 1}),
+        ("pixel", {"fidelity": 0.3, "energy": 0.01}),
+        ("pixel", {"optimizer": "muon", "clip_norm": 1.0, "cosine_steps": 4}),
+    ],
+)
 def test_two_steps_and_two_more_equal_four_bit_for_bit(family, changes, tmp_path):
-    settings = replace(FAST, fidelity=0.3, energy=0.01, **changes)
+    settings = replace(FAST, teacher_steps=2, **changes)
 
     def run():
         return tad_sr_run.DistillRun(state_of(family, settings), OnePair())
@@ -386,12 +392,14 @@ def measured(state, judge):
 
 def test_it_overfits_a_batch_with_all_losses_falling():
     # Weights for latents of this deviation; TAD-SR's are for latents of deviation 1.
-    settings = replace(FAST, lr=3e-3, distill=10.0, score_weight=0.02, adversarial_weight=0.01)
+    settings = replace(
+        FAST, lr=3e-3, distill=10.0, score_weight=0.02, adversarial_weight=0.01, taps=(0, 3), teacher_steps=2
+    )
     run = tad_sr_run.DistillRun(state_of("pixel", settings), OnePair())
-    tad_sr_run.train(run, 20)
+    tad_sr_run.train(run, 15)
     judge = copy.deepcopy(run.state.discriminator).eval()
     before = measured(state_of("pixel", settings), judge)
-    tad_sr_run.train(run, 70)
+    tad_sr_run.train(run, 60)
     after = measured(run.state, judge)
     assert after["distill"] < 0.5 * before["distill"], (before, after)
     assert after["score_gradient"] < 0.7 * before["score_gradient"], (before, after)
