@@ -30,6 +30,9 @@ FOLDERS = {
 }
 """Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
 
+TRAINED = (CONTROLNET, ONE_STEP)
+"""Kinds that training nodes write."""
+
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -41,12 +44,13 @@ def register_folders() -> None:
         )
         paths, extensions = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (paths, set(extensions) | folder_paths.supported_pt_extensions)
-    folder_paths.add_model_folder_path(CONTROLNET, str(trained_folder()))
+    for name in TRAINED:
+        folder_paths.add_model_folder_path(name, str(trained_folder(name)))
 
 
-def trained_folder() -> Path:
-    """Where Train Time-Aware Adapter puts its weights; offered by the loader beside the models folder, as the host does with LoRAs."""
-    return Path(folder_paths.get_output_directory()) / "adaptivesr" / "controlnet"
+def trained_folder(name: str = CONTROLNET) -> Path:
+    """Where training nodes put weights of a kind; offered by the loader beside the models folder, as the host does with LoRAs."""
+    return Path(folder_paths.get_output_directory()) / "adaptivesr" / FOLDERS[name]
 
 
 def list_files(folder: str) -> list[str]:

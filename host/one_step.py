@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import torch
@@ -72,15 +72,51 @@ def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> One
     """
     path = model_path(name)
     weights = files.load_file(path)
+    identified = _denoiser(weights, name)
+    facts = _training_facts(name, identified, preset, weights)
+    vae = _autoencoder(autoencoder, cast("Any", identified.config).latent_channels, identified.kind)
+    return _assembled(path, weights, identified, facts, vae)
+
+
+def one_step_from_file(path: str, name: str, vae: ResidualShiftVAE) -> OneStepSR:
+    """A checkpoint anywhere on disk, with an autoencoder that is loaded already; what keys cannot tell follows from the name."""
+    weights = files.load_file(path)
+    identified = _denoiser(weights, name)
+    return _assembled(path, weights, identified, _training_facts(name, identified, AUTO, weights), vae)
+
+
+def one_step_at(path: str, autoencoder: str | None) -> OneStepSR:
+    """A checkpoint and its autoencoder anywhere on disk; the embedded family needs none."""
+    if autoencoder is None:
+        if registry.identify(files.load_file(path)).kind != "pixel_denoiser":
+            raise ValueError(
+                f"'{os.path.basename(path)}' works on an autoencoder's latents: expected one; give its file too."
+            )
+        return one_step_from_file(path, os.path.basename(path), ResidualShiftVAE(PixelAutoencoder(), {}))
+    weights = files.load_file(autoencoder)
+    identify_file(weights, os.path.basename(autoencoder), {"vq_autoencoder": "a VQ autoencoder"})
+    vae = ResidualShiftVAE(*build_network(weights, mm.vae_offload_device(), lambda _: None))
+    return one_step_from_file(path, os.path.basename(path), vae)
+
+
+def _denoiser(weights: StateDict, name: str) -> registry.Identified:
     identified = identify_file(weights, name, DENOISERS)
-    config: Any = identified.config
-    if config.has_mask:
+    if cast("Any", identified.config).has_mask:
         raise UnsupportedModelError(
             f"'{name}' is an inpainting checkpoint ({identified.label}): expected a super-resolution one, since this node "
             "has no mask; choose a realsr, bicsr, face, SinSR or TAD-SR file."
         )
-    schedule, one_step_only, summary = _training_facts(name, identified, preset, weights)
-    vae = _autoencoder(autoencoder, config.latent_channels, identified.kind)
+    return identified
+
+
+def _assembled(
+    path: str,
+    weights: StateDict,
+    identified: registry.Identified,
+    facts: tuple[ResidualShiftSchedule, bool, str],
+    vae: ResidualShiftVAE,
+) -> OneStepSR:
+    schedule, one_step_only, summary = facts
     patcher = _denoiser_patcher(path, schedule, vae.downscale_ratio, weights=weights)
     return OneStepSR(
         patcher, vae, schedule, one_step_only, f"{identified.label}. {summary}", identified.kind == "pixel_denoiser"

@@ -35,3 +35,15 @@ def named_metrics(
             # no network and no file: urllib's, huggingface_hub's and requests' errors are OSErrors; or a package of that metric
             continue
     return NamedMetrics(found, tuple(name for name in names if name not in found))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """ValueError for names that pyiqa has no metric of."""
+    if not names:
+        return
+    known = set(importlib.import_module("pyiqa").list_models())
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Got the metrics {', '.join(unknown)}: expected names of pyiqa, separated by spaces, such as psnr ssim nlpd gmsd lpips."
+        )

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 SCALE = 4
 LATENT_CHANNELS = 3 * SCALE**2
 HALF_CHANNELS = LATENT_CHANNELS // 4  # the latent at twice the LR size
+FEATURE_TAPS = 4  # maps that a discriminator sees unless it is told which
 DEFAULT_KAPPA = 0.2  # 1.7 times the residual's deviation; the papers' 2.0 fits unit-variance latents
 DEFAULT_RESIDUAL_STD = 0.12
 
@@ -52,6 +53,15 @@ class PixelDenoiserConfig:
     def receptive_field(self) -> int:
         """LR pixels on each side that can influence an output cell: trunk, 2x refinement (3 half pixels), bicubic."""
         return 2 * self.blocks + 2 + 2 + 2
+
+    @property
+    def feature_taps(self) -> tuple[int, ...]:
+        """Blocks behind which `PixelDenoiser.features` looks by default: a quarter, half, three quarters and all of the trunk."""
+        return tuple(sorted({-(-self.blocks * part // FEATURE_TAPS) - 1 for part in range(1, FEATURE_TAPS + 1)}))
+
+    def tap_channels(self, taps: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Widths of the maps of `PixelDenoiser.features`."""
+        return (self.channels,) * len(taps or self.feature_taps)
 
     @classmethod
     def from_state_dict(cls, sd: Mapping[str, object]) -> PixelDenoiserConfig:
@@ -186,6 +196,31 @@ class PixelDenoiser(nn.Module):
         """
         if mask is not None:
             raise ValueError("mask was given, but the pixel denoiser has no mask input: disconnect it")
+        y, shifted, (c_in, c_skip, c_out), sqrt_eta = self._prepared(x, timesteps, lq)
+        residual = self._network(shifted * c_in, sqrt_eta, lq.to(x.dtype))
+        return y + c_skip * shifted + c_out * residual
+
+    def features(
+        self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None = None, *, taps: tuple[int, ...] = ()
+    ) -> list[Tensor]:
+        """Outputs (B, C, h, w) of the trunk's blocks `taps` (rising; default: `config.feature_taps`), for a discriminator.
+
+        Inputs as in `forward`. Nothing behind the last tap is computed.
+        """
+        if mask is not None:
+            raise ValueError("mask was given, but the pixel denoiser has no mask input: disconnect it")
+        wanted = taps or self.config.feature_taps
+        if list(wanted) != sorted(set(wanted)) or not 0 <= wanted[0] <= wanted[-1] < self.config.blocks:
+            raise ValueError(f"Got taps {wanted}: expected rising block numbers from 0 to {self.config.blocks - 1}.")
+        _, shifted, (c_in, _, _), sqrt_eta = self._prepared(x, timesteps, lq)
+        modulation, _ = self._modulation(sqrt_eta, x.dtype)
+        maps = self._trunk(shifted * c_in, lq.to(x.dtype), modulation[: wanted[-1] + 1])
+        return [maps[tap + 1] for tap in wanted]
+
+    def _prepared(
+        self, x: Tensor, timesteps: Tensor, lq: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
+        """y, r_t = x_t - y, the scalings (c_in, c_skip, c_out) as (B, 1, 1, 1), and sqrt(eta) (B,)."""
         if lq.shape[-2:] != x.shape[-2:]:
             raise ValueError(f"lq is {tuple(lq.shape[-2:])} and x {tuple(x.shape[-2:])}: both must be the LR size")
         sqrt_eta = self.level(timesteps)  # (B,)
@@ -194,22 +229,29 @@ class PixelDenoiser(nn.Module):
         c_in, c_skip, c_out = (c.view(column).to(x.dtype) for c in precondition(sqrt_eta, kappa, std))
         input_scale = (kappa**2 * sqrt_eta**2 + 1).sqrt().view(column).to(x.dtype)
         y = upsampled_latent(lq.to(x.dtype))  # (B, 48, h, w)
-        shifted = x * input_scale - y  # r_t
-        residual = self._network(shifted * c_in, sqrt_eta, lq.to(x.dtype))
-        return y + c_skip * shifted + c_out * residual
+        return y, x * input_scale - y, (c_in, c_skip, c_out), sqrt_eta
+
+    def _modulation(self, sqrt_eta: Tensor, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(scale, shift) of every block in one tensor (B, 2 C, 1, 1) each, and the refinement's (B, 2 r, 1, 1)."""
+        c, r = self.config.channels, self.config.refine_channels
+        features = noise_level_features(sqrt_eta, self.config.time_channels).to(dtype)
+        modulation = self.film(F.silu(self.time_embed(features)))[:, :, None, None]  # (B, 2 (blocks C + r), 1, 1)
+        *pairs, last = modulation.split([2 * c] * self.config.blocks + [2 * r], dim=1)
+        return tuple(pairs), last
+
+    def _trunk(self, latent: Tensor, lq: Tensor, pairs: tuple[Tensor, ...]) -> list[Tensor]:
+        """The embedding and the output of one block for every pair, (B, C, h, w) each."""
+        maps = [self.embed_lq(lq) + self.embed_latent(latent)]
+        for block, pair in zip(self.blocks, pairs):
+            scale, shift = pair.chunk(2, dim=1)
+            maps.append(block(maps[-1], 1 + scale, shift))
+        return maps
 
     def _network(self, latent: Tensor, sqrt_eta: Tensor, lq: Tensor) -> Tensor:
         """EDM's F: unit-variance residual estimate (B, 48, h, w) from the scaled r_t and the LR image."""
-        c, r = self.config.channels, self.config.refine_channels
-        features = noise_level_features(sqrt_eta, self.config.time_channels).to(latent.dtype)
-        modulation = self.film(F.silu(self.time_embed(features)))[:, :, None, None]  # (B, 2 (blocks C + r), 1, 1)
-        *pairs, last = modulation.split([2 * c] * self.config.blocks + [2 * r], dim=1)
-        first = self.embed_lq(lq) + self.embed_latent(latent)  # (B, C, h, w)
-        h = first
-        for block, pair in zip(self.blocks, pairs):
-            scale, shift = pair.chunk(2, dim=1)
-            h = block(h, 1 + scale, shift)
-        h = h + first
+        pairs, last = self._modulation(sqrt_eta, latent.dtype)
+        maps = self._trunk(latent, lq, pairs)
+        h = maps[-1] + maps[0]
         coarse = self.to_coarse(h)  # (B, 48, h, w)
         detail = F.pixel_shuffle(self.to_features(h), 2)  # (B, f, 2h, 2w)
         detail = self.refine_in(torch.cat([detail, to_half_scale(latent), to_half_scale(coarse)], dim=1))

@@ -133,14 +133,18 @@ class ResidualUNet(nn.Module):
         h = group_norm(self.out[0], h.to(torch.promote_types(h.dtype, torch.float32)))
         return self.out[1:](h).to(x.dtype)  # (B, C, h, w)
 
-    def features(self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+    def features(
+        self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None = None, *, taps: tuple[int, ...] = ()
+    ) -> list[Tensor]:
         """Returns what the time-aware discriminator sees: every downsampling's output, the last level's, the middle's.
 
-        For the published size these are input blocks 3, 6, 9, 11 and the middle block (TAD-SR, eq. 9).
+        For the published size these are input blocks 3, 6, 9, 11 and the middle block (TAD-SR, eq. 9). `taps` chooses among
+        them by place; none: all.
         """
         skips, emb = self._encode(x, timesteps, lq, mask)
-        taps = [h for h, block in zip(skips, self.input_blocks) if isinstance(next(block.children()), Downsample)]
-        return [*taps, skips[-1], self.middle_block(skips[-1], emb)]
+        maps = [h for h, block in zip(skips, self.input_blocks) if isinstance(next(block.children()), Downsample)]
+        maps += [skips[-1], self.middle_block(skips[-1], emb)]
+        return [maps[tap] for tap in taps] if taps else maps
 
     def _encode(self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None) -> tuple[list[Tensor], Tensor]:
         condition = self._condition(x, lq, mask)

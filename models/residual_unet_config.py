@@ -79,6 +79,11 @@ class ResidualUNetConfig:
         table = {(3, 0, False): "x4", (3, 1, False): "x2", (3, 2, True): "inpaint", (8, 3, False): "face"}
         return table.get(facts, "custom")
 
+    def tap_channels(self, taps: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Widths of the maps of `ResidualUNet.features`: every downsampling's, the last level's, the middle's."""
+        widths = (*self.channels, self.channels[-1])
+        return tuple(widths[tap] for tap in taps) if taps else widths
+
     @property
     def label(self) -> str:
         """What a user should read about the network."""

@@ -8,6 +8,7 @@ from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .degrade import RealWorldDegradation
+from .distill import DistillOneStepSR
 from .gain import MMLEGainEstimator
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
@@ -45,6 +46,7 @@ NODES: list[type[io.ComfyNode]] = [
     AdaptiveUpscale,
     RealWorldDegradation,
     ImageQuality,
+    DistillOneStepSR,
 ]
 
 

@@ -12,7 +12,7 @@ from ..host.images import join_image, split_image
 from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
 from ..pipelines.residual_shift_presets import PRESETS
-from .region import display_of
+from .region import display_of, node_id_of
 from .types import OneStepSR
 
 CATEGORY = "image/upscaling/AdaptiveSR"
@@ -70,7 +70,7 @@ class LoadOneStepSR(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, autoencoder: str = one_step.AUTO, preset: str = one_step.AUTO) -> io.NodeOutput:
         sr = one_step.load_one_step(model_name, autoencoder, preset)
-        show_text(sr.summary, cls.hidden.unique_id)
+        show_text(sr.summary, node_id_of(cls))
         return io.NodeOutput(sr, sr.patcher, sr.vae, sr.summary)
 
 

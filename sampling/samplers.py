@@ -56,7 +56,14 @@ def sample_deterministic(
     denoise: Denoise, y: Tensor, schedule: ResidualShiftSchedule, noise: Tensor, callback: Callback | None = None
 ) -> Tensor:
     """The deterministic chain t = T-1..0 from x_T (SinSR, eq. 6; TAD-SR, eq. 3)."""
-    x, t = prior_sample(y, noise, schedule), last_index(y, schedule)
+    return deterministic_chain(denoise, prior_sample(y, noise, schedule), y, schedule, callback)
+
+
+def deterministic_chain(
+    denoise: Denoise, x: Tensor, y: Tensor, schedule: ResidualShiftSchedule, callback: Callback | None = None
+) -> Tensor:
+    """The deterministic chain from a latent x at the schedule's last entry to its end (SinSR, eq. 6)."""
+    t = last_index(y, schedule)
     for i in range(schedule.num_steps):
         x0 = predict_x0(denoise, x, t, schedule)
         x, t = deterministic_step(x0, x, y, t, schedule), t - 1

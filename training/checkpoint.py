@@ -57,7 +57,8 @@ def load_checkpoint(path: Path, state: TrainState, recipe: str) -> None:
     header = json.loads(metadata["state"])
     state.phase, state.step, state.images = header["phase"], header["step"], header["images"]
     state.model.load_state_dict(_part(tensors, "model."))
-    state.ema.values = _part(tensors, "ema.")
+    places = {name: value.device for name, value in state.ema.values.items()}
+    state.ema.values = {name: value.to(places[name]) for name, value in _part(tensors, "ema.").items()}
     for i, optimizer in enumerate(state.optimizers):
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, f"optimizer.{i}.").items():

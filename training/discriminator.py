@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import spectral_norm
 
 from ..models.layers import Factory, group_norm, timestep_embedding, zero_weights
@@ -86,8 +87,30 @@ class TimeAwareDiscriminator(nn.Module):
             self.emb_layers[name] = nn.Sequential(nn.SiLU(), make.linear(config.embed_dim, 2 * channels))
             # Zero-initialised at the end: the discriminator starts blind.
             last = zero_weights(make.conv3(channels, channels))
-            self.out_layers[name] = nn.Sequential(make.norm(channels), nn.SiLU(), nn.Identity(), last)
+            # The published widths are multiples of 32; smaller networks have as many groups as fit.
+            norm = make.norm(channels, groups=math.gcd(32, channels))
+            self.out_layers[name] = nn.Sequential(norm, nn.SiLU(), nn.Identity(), last)
             self.heads[name] = Head(channels, config, make)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """A fresh start that follows from a CPU generator: torch's usual bounds, and blind."""
+        for layer in self.modules():
+            own = dict(layer.named_parameters(recurse=False))
+            kernel = own.get("weight_orig", own.get("weight"))
+            if kernel is None:
+                continue
+            if kernel.ndim == 1:
+                kernel.fill_(1.0)
+                own["bias"].zero_()
+                continue
+            bound = (kernel.numel() // kernel.shape[0]) ** -0.5
+            for value in own.values():
+                value.copy_(bound * (2 * torch.rand(value.shape, generator=generator) - 1))
+            for value in layer.buffers(recurse=False):  # the power iteration's vectors
+                value.copy_(F.normalize(torch.randn(value.shape, generator=generator), dim=0, eps=1e-12))
+        for layers in self.out_layers.values():
+            zero_weights(list(layers.children())[-1])
 
     def forward(self, features: Sequence[Tensor], t: Tensor) -> Tensor:
         """Logits (B, K) of all heads side by side, so that big maps weigh more, as in the released code.
@@ -142,7 +165,7 @@ class Residual(nn.Module):
 def _block(channels: int, kernel_size: int, make: Factory) -> nn.Sequential:
     return nn.Sequential(
         _normalised_conv(channels, channels, kernel_size, make),
-        make.operations.GroupNorm(HEAD_GROUPS, channels, device=make.device, dtype=make.dtype),
+        make.operations.GroupNorm(math.gcd(HEAD_GROUPS, channels), channels, device=make.device, dtype=make.dtype),
         nn.LeakyReLU(LEAK),
     )
 

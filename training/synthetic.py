@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from kornia.filters import gaussian_blur2d
 from PIL import Image, ImageDraw, ImageFont
 
 from .textures import COUNT, FloatArray, texture_window
@@ -26,6 +25,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 def blurred(image: npt.NDArray[np.floating], sigma: float) -> FloatArray:
     """Gaussian blur of a (H, W) or (H, W, 3) array, deviation in pixels."""
+    from kornia.filters import gaussian_blur2d  # noqa: PLC0415  a node imports this module, and kornia takes over a second
+
     planes = image if image.ndim == 3 else image[..., None]
     tensor = torch.from_numpy(planes.transpose(2, 0, 1).copy())[None]
     kernel = 2 * math.ceil(2.5 * sigma) + 1

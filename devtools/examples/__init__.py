@@ -3,6 +3,7 @@
 from .adadiffsr import ADADIFFSR_ANY_MODEL
 from .adaptive_upscale import ADAPTIVE_UPSCALE
 from .image_quality import IMAGE_QUALITY
+from .distill import DISTILL_ONE_STEP
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
@@ -12,6 +13,7 @@ from .tiled_region import TILED_REGION_UPSCALE
 WORKFLOWS = (
     ONE_STEP_SR,
     ADAPTIVE_UPSCALE,
+    DISTILL_ONE_STEP,
     TILED_REGION_UPSCALE,
     ADADIFFSR_ANY_MODEL,
     INVSR,

@@ -29,6 +29,9 @@ SMALLER = {
     "tile_size": 64,
     "overlap": 16,
     "patch_size": 64,
+    "batch_size": 2,
+    "crop_size": 64,
+    "generated_pictures": 4,
     "ImageScale.width": 96,
     "ImageScaleBy.scale_by": 4,
 }
