@@ -7,6 +7,7 @@ from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .gain import MMLEGainEstimator
+from .gain_models import LoadMMLEPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .region import RegionSamplerNode, TiledRegionSampler
@@ -39,6 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     AdapterMap,
     TrainTimeAwareAdapter,
     MMLEGainEstimator,
+    LoadMMLEPFJ,
 ]
 
 
