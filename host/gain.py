@@ -16,8 +16,9 @@ from ..metrics.gain_measures import HALF_RANGE, Measure, latent_measures, linear
 from ..metrics.named import named_metrics
 from ..sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
 from ..sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
-from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains
-from ..sampling.adaptive.regions import RegionResult
+from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains, key_of
+from ..sampling.adaptive.regions import RegionResult, Row
+from .gain_models import LoadedGainModels
 from .images import split_image
 
 TOP_TIMESTEP = 999.0
@@ -40,12 +41,14 @@ class GainBackEnd(str, Enum):
     """What gains are measured on. LATENT: predictions as they are. RGB_LINEAR: the host's linear picture of them.
 
     PROXIES: no metrics, distances and sharpness of predictions. VAE: decoded pictures, at every call.
+    REGRESSOR: a network that was trained to tell the metrics' gains from predictions (MMLE).
     """
 
     LATENT = "latent"
     RGB_LINEAR = "rgb_linear"
     PROXIES = "proxies"
     VAE = "vae"
+    REGRESSOR = "regressor"
 
 
 PAPER_TAU = 5e-3
@@ -55,11 +58,13 @@ TAU_FACTOR = {
     GainBackEnd.RGB_LINEAR: 0.25,
     GainBackEnd.PROXIES: 0.6,
     GainBackEnd.VAE: 0.1,
+    GainBackEnd.REGRESSOR: 1.0,
 }
 """The gains of a back end against those that AdaDiffSR's tau of 5e-3 is for: its median rate over the regions of one photo.
 
 Ours, and rough: measured on a small checkpoint whose weights are made by hand (20 steps, denoise 0.35), VAE on the embedded
-teacher (15 steps); rates of single regions are 0.3 to 3 times as large, and no published checkpoint was at hand.
+teacher (15 steps); rates of single regions are 0.3 to 3 times as large, and no published checkpoint was at hand. A regressor's
+file may name a tau of its own, which then stands in the place of the paper's.
 """
 
 NEVER = 10**9
@@ -87,7 +92,7 @@ class GainLimits:
 class GainPlan:
     """What MMLE Gain Estimator gives: choices only; whatever a run remembers is made by `start`.
 
-    latent is in the VAE's scale, picture (M, 3, H, W) in [0, 1]; measures are those of pyiqa.
+    latent is in the VAE's scale, picture (M, 3, H, W) in [0, 1]; measures are those of pyiqa; models only for REGRESSOR.
     """
 
     back_end: GainBackEnd
@@ -98,6 +103,11 @@ class GainPlan:
     vae: Any = None
     measures: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     left_out: tuple[str, ...] = ()
+    models: LoadedGainModels | None = None
+
+    def patchers(self) -> list[Any]:
+        """Networks that a run needs beside its MODEL."""
+        return [] if self.models is None else [self.models.patcher]
 
     def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor) -> GainRun:
         """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
@@ -107,7 +117,11 @@ class GainPlan:
         times = timesteps(model.model_sampling, sigmas)
         settings = self.settings.on_grid(len(times))
         reference = self._reference(model, latent_image)
-        if self.back_end is GainBackEnd.PROXIES:
+        if self.models is not None:
+            regressor = self.models.regressor(guider.model_patcher, reference)
+            t_half = min(settings.t_half, self.models.info.t_half)
+            observe = RegressorGains(regressor, reference, self.metrics, times, t_half)
+        elif self.back_end is GainBackEnd.PROXIES:
             observe = ProxyGains(reference, times, settings.t_half)
         else:
             observe = MetricGains(self._seen(guider, reference), self.metrics, times, settings.t_half)
@@ -170,7 +184,12 @@ class GainRun:
 
     plan: GainPlan
     policy: DynamicTimesteps
-    observe: MetricGains | ProxyGains
+    observe: MetricGains | ProxyGains | RegressorGains
+
+    def vector(self, rows: Sequence[Row], names: Sequence[str]) -> Tensor:
+        """The rows' latest gains (N, names), float32 on the CPU: 0 before their second call and for metrics that are not measured."""
+        found = [self.observe.latest.get(key_of(row), {}) for row in rows]
+        return torch.tensor([[float(gains.get(name, 0.0)) for name in names] for gains in found])
 
     def finished(self) -> list[tuple[int, int]]:
         """(image, region) of the regions that have ended."""
@@ -210,11 +229,12 @@ def make_plan(
     reference: Mapping[str, Any] | None = None,
     image: Tensor | None = None,
     vae: Any = None,
+    models: LoadedGainModels | None = None,
 ) -> GainPlan:
-    """The plan of the node's inputs. Raises ValueError for what does not go together."""
+    """The plan of the node's inputs; models are only looked at by REGRESSOR. Raises ValueError for what does not go together."""
     kind = GainBackEnd(back_end)
     still = STILL * tau / PAPER_TAU if kind is GainBackEnd.PROXIES else 0.0
-    settings = _settings(limits, tau * TAU_FACTOR[kind], JumpRule(mode), still)
+    settings = _settings(limits, tau * _tau_factor(kind, models), JumpRule(mode), still)
     if kind is GainBackEnd.VAE and vae is None:
         raise ValueError("Back end 'vae' decodes every prediction and got no VAE: connect the model's VAE.")
     picture = None if image is None else split_image(image)[0]
@@ -228,9 +248,31 @@ def make_plan(
         latent = vae.encode(picture.movedim(1, -1))
     if kind is GainBackEnd.PROXIES:
         return GainPlan(kind, settings, latent=latent)
+    if kind is GainBackEnd.REGRESSOR:
+        return GainPlan(kind, settings, told_metrics(models), latent, models=models)
     wanted, measures, left_out = _metrics(kind, metrics)
     shown = picture if kind is GainBackEnd.VAE else None
     return GainPlan(kind, settings, wanted, latent, shown, vae if kind is GainBackEnd.VAE else None, measures, left_out)
+
+
+def _tau_factor(kind: GainBackEnd, models: LoadedGainModels | None) -> float:
+    """What the node's tau is multiplied by."""
+    if kind is GainBackEnd.REGRESSOR and models is not None and models.info.tau is not None:
+        return models.info.tau / PAPER_TAU
+    return TAU_FACTOR[kind]
+
+
+def told_metrics(models: LoadedGainModels | None) -> tuple[GainMetric, ...]:
+    """The metrics of a file's regressor, with its ranges and weights. ValueError where there is no regressor."""
+    if models is None or models.config.mmle is None:
+        got = "no GAIN_MODELS" if models is None else f"GAIN_MODELS without one ({models.config.label})"
+        raise ValueError(
+            f"Back end 'regressor' got {got}: expected a trained MMLE regressor; connect Load MMLE + PFJ with a file for this MODEL, "
+            "train one with Train MMLE, or choose a back end without weights."
+        )
+    return tuple(
+        GainMetric(m.name, m.low, m.high, m.lower_better, m.full_reference, m.weight) for m in models.info.metrics
+    )
 
 
 def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> DynamicSettings:

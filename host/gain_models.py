@@ -7,12 +7,18 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
+from torch import Tensor
 
 from ..models.gain_models import GainModels, GainModelsConfig, GainModelsInfo, base_identity
+from ..models.memory import activation_bytes
 from ..models.state_dict import StateDict, UnsupportedModelError
+from ..sampling.adaptive.observers import Regressor
 from . import files
 from .building import build_network, identify_file, network_patcher
 from .stablesr_patch import PARTS as STABLESR_PARTS
+
+PARTS = "adaptivesr_gain_models"
+"""Key of the networks among the additional models of a MODEL that is sampled with them."""
 
 EMBEDDED = {"embedded: teacher, 15 steps": "embedded_gain.safetensors"}
 """Entries of the loader for weights that ship with the pack, named as the base that they are for."""
@@ -35,6 +41,35 @@ class LoadedGainModels:
     def network(self) -> GainModels:
         """The networks, on whatever device the host has put them."""
         return self.patcher.model
+
+    def check_base(self, model: Any) -> None:
+        """Raises UnsupportedModelError with a sentence for a MODEL other than the parts' own."""
+        self.info.check_base(*base_of(model))
+
+    def regressor(self, model: Any, reference: Tensor) -> Regressor:
+        """The gain regressor for a run of MODEL on latents as the reference (M, C, h, w), loaded beside it.
+
+        The all-in-one sampler hands the networks to the host together with the MODEL; where a SAMPLER runs in another guider they
+        are loaded here, and what the host has loaded for the run is named with them, so that it stays where it is, in parts or
+        whole. Raises UnsupportedModelError for another base, ValueError for latents of other channels.
+        """
+        self.check_base(model)
+        config = self.config.mmle
+        if config is None or config.latent_channels != reference.shape[1]:
+            raise ValueError(
+                f"The MMLE regressor is for latents of {0 if config is None else config.latent_channels} channels, the sampled ones "
+                f"have {reference.shape[1]}: expected equal ones; choose the file for this MODEL."
+            )
+        loaded = [patcher for patcher in mm.loaded_models(only_currently_used=True) if patcher is not None]
+        if not any(patcher.is_clone(self.patcher) for patcher in loaded):
+            rows = activation_bytes(self.network, reference.shape[2], reference.shape[3], 4)
+            mm.load_models_gpu([*loaded, self.patcher], memory_required=rows)
+        network = self.network.mmle
+
+        def gains(x0: Tensor, last: Tensor, original: Tensor, t: Tensor, last_t: Tensor) -> Tensor:
+            return network(x0.float(), last.float(), original.float(), t, last_t)
+
+        return gains
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ..sampling.adaptive.sampler import canvas_noise, sample_regions
 from ..sampling.adaptive.steppers import stepper_for
 from ..sampling.batching import BatchSize
 from .gain import GainPlan, GainRun, outlined
+from .pfj import PfjRun
 from .region_conditions import CanvasConditions
 from .region_denoiser import Outside, RegionDenoiser, check_model_patches
 from .runtime import HostRuntime, rows_that_fit
@@ -125,7 +126,8 @@ class RegionSampler(comfy.samplers.Sampler):
         policy = policy_for(options.budget, regions, (noise.shape[2], noise.shape[3]), len(sigmas) - 1)
         policy = policy if gain is None else gain.policy
         planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
-        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device)
+        injection = PfjRun.start(model_wrap, gain, noise.device)
+        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
         denoiser = RegionDenoiser(
             model_wrap, extra_args, conditions, self._outside(denoise_mask, latent, noise, sigmas, extra_args)
         )

@@ -10,6 +10,7 @@ from .gain import MMLEGainEstimator
 from .gain_models import LoadMMLEPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
+from .pfj import PFJInject
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
@@ -41,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainTimeAwareAdapter,
     MMLEGainEstimator,
     LoadMMLEPFJ,
+    PFJInject,
 ]
 
 

@@ -90,7 +90,7 @@ def test_a_file_of_another_kind_is_named(comfy, host, folder):
     source = comfy.module("host.files").EMBEDDED_WEIGHTS / "embedded_student.safetensors"
     shutil.copy(source, os.path.join(folder, "student.safetensors"))
     folder_paths.filename_list_cache.clear()
-    with pytest.raises(ValueError, match="'student.safetensors' is of another kind .* an MMLE regressor"):
+    with pytest.raises(ValueError, match=r"'student.safetensors' is of another kind .* an MMLE regressor"):
         host.load_gain_models("student.safetensors")
 
 
