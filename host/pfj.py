@@ -180,10 +180,10 @@ class PfjRun:
                 "others."
             )
         if gains is None or any(other.plan is not gains.plan for other in marks):
-            got = "no GAIN" if gains is None else "another GAIN"
+            got = "no GAIN" if gains is None else "another GAIN than PFJ Inject"
             raise ValueError(
-                f"The sampler has {got} than PFJ Inject: expected the same, since its gains decide what is injected; connect one MMLE "
-                "Gain Estimator to both."
+                f"The sampler has {got}: expected that of PFJ Inject, since the gains of a run decide what is injected in it; connect "
+                "one MMLE Gain Estimator to both."
             )
         network = models[0].model.pfj
         entries = [entry for some in guider.conds.values() for entry in some or () if PFJ in entry["model_conds"]]
@@ -239,7 +239,7 @@ def _span(conds: dict[str, Any], route: Route, model: Any, network: Pfj) -> tupl
             first, found = _concat_span(conds.get(CONCAT), model)
     if found != wanted:
         raise ValueError(
-            f"PFJ is for an LR condition of {wanted} channels, and {route.value} has {found}: expected equal ones; choose the file that "
+            f"PFJ is for an LR condition of {wanted} channels and got {found} ({route.value}): expected equal ones; choose the file that "
             "was trained for this MODEL."
         )
     return first, first + found
