@@ -1,6 +1,8 @@
 """The example workflows, described once each; `devtools.workflows` makes files of them."""
 
 from .adadiffsr import ADADIFFSR_ANY_MODEL
+from .adadiffsr_embedded import ADADIFFSR_EMBEDDED
+from .adadiffsr_stablesr import ADADIFFSR
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
@@ -11,6 +13,8 @@ WORKFLOWS = (
     ONE_STEP_SR,
     TILED_REGION_UPSCALE,
     ADADIFFSR_ANY_MODEL,
+    ADADIFFSR,
+    ADADIFFSR_EMBEDDED,
     INVSR,
     INVSR_STEPS,
     STABLESR,
