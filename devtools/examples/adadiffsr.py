@@ -15,7 +15,8 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "3. Say in **What it shows** what is there; press **Run**.\n\n"
             "Tiled Region Sampler works as in *tiled_region_upscale*, but **MMLE Gain Estimator** looks at every prediction: regions that "
             "stop changing take larger jumps. **Steps per region** shows where the steps went.\n\n"
-            "Gains are measured; the trained regressor and the feature injection of AdaDiffSR are not in this version.\n\n"
+            "Gains are measured: AdaDiffSR's trained parts exist for the embedded teacher only (*adadiffsr_embedded*), or for what you train "
+            "them on.\n\n"
             "For SDXL set **tile_size** to 1024.",
         ),
         Node(

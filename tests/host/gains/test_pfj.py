@@ -170,3 +170,53 @@ def test_the_node_says_what_it_does(pack, embedded, chain, estimate):
     )
     assert say(gain, None, 1.0) == "no GAIN_MODELS: everything is passed on unchanged"
     assert say(gain, models, 0.0) == "strength 0: everything is passed on unchanged"
+
+
+class Known:
+    """Gains as a run would have them: greater from region to region."""
+
+    def vector(self, rows, names):
+        return torch.tensor([[0.4 * row.region_id] * len(names) for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("keys", "total", "expected"),
+    [
+        ((), 4, (0, 4)),  # instruct-pix2pix
+        (("mask", "masked_image"), 5, (1, 5)),  # inpainting
+        (("concat_image", "mask_inverted"), 5, (0, 4)),
+        (("concat_image",), 4, (0, 4)),
+    ],
+)
+def test_the_picture_beside_the_latents_is_found(pack, host, put, parts, keys, total, expected):
+    """A model whose own first convolution takes more than latents: o_hat replaces the picture's channels, masks stay."""
+    import comfy.conds
+
+    pfj, regions, tiles = pack("host.pfj"), pack("sampling.adaptive.regions"), pack("imaging.tiles")
+    network = host.load_gain_models(put(("0" * 16, "any"), parts(4, 4))).network.pfj
+    model = type("Model", (), {"concat_keys": keys})()
+    o = torch.randn(1, total, 16, 32, generator=torch.Generator().manual_seed(3))
+    conds = {"c_concat": comfy.conds.CONDNoiseShape(o), "y": comfy.conds.CONDRegular(torch.zeros(1, 8))}
+    span = pfj._span(conds, pfj.Route.CONCAT, model, network)
+    assert span == expected
+    run = pfj.PfjRun(network, ("a", "b", "c"), Known(), 1.0, pfj.Route.CONCAT, slice(*span), torch.device("cpu"))
+    rows = regions.rows_of([tiles.Region(0, 0, 16, 16), tiles.Region(0, 16, 16, 16)], 1)
+    cropper = pack("host.region_conditions").CanvasConditions(
+        {"positive": [{"model_conds": {**conds, pfj.PFJ: None}, "uuid": None}]}, o.shape, o.device, run
+    )
+    with torch.inference_mode():
+        (cut,) = cropper.crop(rows, [1.0, 1.0])["positive"]
+        picture = regions.crop_rows(o, rows)[:, span[0] : span[1]]
+        result = pack("models.pfj").inject(picture, *network(picture, Known().vector(rows, ("a", "b", "c"))))
+    whole = regions.crop_rows(o, rows)
+    whole[:, span[0] : span[1]] = result
+    assert torch.equal(cut["model_conds"]["c_concat"].cond, whole) and set(cut["model_conds"]) == {"c_concat", "y"}
+
+
+def test_pictures_that_cannot_be_told_apart_are_refused(pack):
+    import comfy.conds
+
+    concat = comfy.conds.CONDNoiseShape(torch.zeros(1, 9, 8, 8))
+    model = type("Model", (), {"concat_keys": ("mask", "masked_image", "concat_image")})()
+    with pytest.raises(ValueError, match=r"several pictures beside its latents \(mask, masked_image, concat_image\)"):
+        pack("host.pfj")._concat_span(concat, model)
