@@ -17,6 +17,7 @@ from ..metrics.named import named_metrics
 from ..sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
 from ..sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
 from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains, key_of
+from ..sampling.adaptive.prior import region_priors
 from ..sampling.adaptive.regions import RegionResult, Row
 from .gain_models import LoadedGainModels
 from .images import split_image
@@ -86,6 +87,7 @@ class GainLimits:
     min_share: float = 0.1
     max_share: float = 1.0
     tail_guard: float = 0.0
+    prior: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,16 @@ class GainPlan:
     measures: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     left_out: tuple[str, ...] = ()
     models: LoadedGainModels | None = None
+    prior: float = 0.0
+    """Strength of `sampling.adaptive.prior`."""
 
     def patchers(self) -> list[Any]:
         """Networks that a run needs beside its MODEL."""
         return [] if self.models is None else [self.models.patcher]
 
-    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor) -> GainRun:
+    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
         """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
-        plan has none. Raises ValueError for references of another size and models that the back end cannot look at.
+        plan has none; rows that may take different steps get priors. Raises ValueError for references of another size and models that the back end cannot look at.
         """
         model = guider.inner_model
         times = timesteps(model.model_sampling, sigmas)
@@ -125,7 +129,8 @@ class GainPlan:
             observe = ProxyGains(reference, times, settings.t_half)
         else:
             observe = MetricGains(self._seen(guider, reference), self.metrics, times, settings.t_half)
-        return GainRun(self, DynamicTimesteps(settings, times), observe)
+        priors = region_priors(reference, rows, self.prior)
+        return GainRun(self, DynamicTimesteps(settings, times, priors), observe)
 
     def _reference(self, model: Any, canvas: Tensor) -> Tensor:
         """The input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
@@ -246,13 +251,15 @@ def make_plan(
                 "'reference'."
             )
         latent = vae.encode(picture.movedim(1, -1))
+    prior = limits.prior if tau > 0 else 0.0  # at 0 every change counts, in flat regions too
     if kind is GainBackEnd.PROXIES:
-        return GainPlan(kind, settings, latent=latent)
+        return GainPlan(kind, settings, latent=latent, prior=prior)
     if kind is GainBackEnd.REGRESSOR:
-        return GainPlan(kind, settings, told_metrics(models), latent, models=models)
-    wanted, measures, left_out = _metrics(kind, metrics)
+        return GainPlan(kind, settings, told_metrics(models), latent, models=models, prior=prior)
+    wanted, measures, left_out = metrics_of_names(kind, metrics)
     shown = picture if kind is GainBackEnd.VAE else None
-    return GainPlan(kind, settings, wanted, latent, shown, vae if kind is GainBackEnd.VAE else None, measures, left_out)
+    seen_by = vae if kind is GainBackEnd.VAE else None
+    return GainPlan(kind, settings, wanted, latent, shown, seen_by, measures, left_out, prior=prior)
 
 
 def _tau_factor(kind: GainBackEnd, models: LoadedGainModels | None) -> float:
@@ -302,7 +309,9 @@ def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> D
     )
 
 
-def _metrics(kind: GainBackEnd, text: str) -> tuple[tuple[GainMetric, ...], Mapping[str, Measure], tuple[str, ...]]:
+def metrics_of_names(
+    kind: GainBackEnd, text: str
+) -> tuple[tuple[GainMetric, ...], Mapping[str, Measure], tuple[str, ...]]:
     """The metrics of a list of names, those of them that are pyiqa's, and the names whose weights could not be had."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if names == ["paper"]:

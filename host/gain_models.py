@@ -82,7 +82,11 @@ def load_gain_models(name: str) -> LoadedGainModels:
 
     Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or has no metadata.
     """
-    path = model_path(name)
+    return loaded_from_file(model_path(name), name)
+
+
+def loaded_from_file(path: str, name: str) -> LoadedGainModels:
+    """The parts of the file at path, which users know as name."""
     weights, metadata = files.load_described(path)
     config: Any = identify_file(weights, name, {"gain_models": "an MMLE regressor, a PFJ network or both"}).config
     try:

@@ -8,6 +8,7 @@ from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .gain import MMLEGainEstimator
 from .gain_models import LoadMMLEPFJ
+from .gain_training import TrainMMLE, TrainPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .pfj import PFJInject
@@ -40,6 +41,8 @@ NODES: list[type[io.ComfyNode]] = [
     TimeAwareAdapterNode,
     AdapterMap,
     TrainTimeAwareAdapter,
+    TrainMMLE,
+    TrainPFJ,
     MMLEGainEstimator,
     LoadMMLEPFJ,
     PFJInject,
