@@ -122,7 +122,8 @@ class RegionSampler(comfy.samplers.Sampler):
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
         regions = regions_of(noise.shape[2:], model.latent_format.spacial_downscale_ratio, options)
-        gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent)
+        own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
+        gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
         policy = policy_for(options.budget, regions, (noise.shape[2], noise.shape[3]), len(sigmas) - 1)
         policy = policy if gain is None else gain.policy
         planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))

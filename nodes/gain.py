@@ -87,6 +87,15 @@ def expert_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Share of the run at its end that is always made at the first speed.",
         ),
+        io.Float.Input(
+            "prior",
+            default=LIMITS.prior,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            advanced=True,
+            tooltip="How much the detail of the input counts: tau grows in flat regions and falls in busy ones, and the flattest third starts at the second speed. 0: regions are told apart by their gains only. Not used by aggregate and at tau 0.",
+        ),
     ]
 
 
