@@ -55,17 +55,18 @@ class GainBackEnd(str, Enum):
 PAPER_TAU = 5e-3
 
 TAU_FACTOR = {
-    GainBackEnd.LATENT: 0.1,
+    GainBackEnd.LATENT: 0.125,
     GainBackEnd.RGB_LINEAR: 0.25,
-    GainBackEnd.PROXIES: 0.6,
-    GainBackEnd.VAE: 0.1,
+    GainBackEnd.PROXIES: 0.7,
+    GainBackEnd.VAE: 0.125,
     GainBackEnd.REGRESSOR: 1.0,
 }
-"""The gains of a back end against those that AdaDiffSR's tau of 5e-3 is for: its median rate over the regions of one photo.
+"""The gains of a back end against those that AdaDiffSR's tau of 5e-3 is for.
 
-Ours, and rough: measured on a small checkpoint whose weights are made by hand (20 steps, denoise 0.35), VAE on the embedded
-teacher (15 steps); rates of single regions are 0.3 to 3 times as large, and no published checkpoint was at hand. A regressor's
-file may name a tau of its own, which then stands in the place of the paper's.
+Ours, and rough: chosen so that at 5e-3 the embedded teacher's 40 steps become about half as many on four photos (the median
+rate over regions and steps lies at 0.3 to 0.5 of it); RGB_LINEAR on a small checkpoint whose weights are made by hand, and on
+the teacher a share of that, `linear_rate` of its latents. No published checkpoint was at hand. A regressor's file may name a
+tau of its own, which then stands in the place of the paper's.
 """
 
 NEVER = 10**9
@@ -115,11 +116,14 @@ class GainPlan:
 
     def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
         """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
-        plan has none; rows that may take different steps get priors. Raises ValueError for references of another size and models that the back end cannot look at.
+        plan has none; rows that may take different steps get priors. Raises ValueError for references of another size and models
+        that the back end cannot look at.
         """
         model = guider.inner_model
         times = timesteps(model.model_sampling, sigmas)
         settings = self.settings.on_grid(len(times))
+        if self.back_end is GainBackEnd.RGB_LINEAR:
+            settings = settings.scaled(getattr(model.latent_format, "linear_rate", 1.0))
         reference = self._reference(model, latent_image)
         if self.models is not None:
             regressor = self.models.regressor(guider.model_patcher, reference)
