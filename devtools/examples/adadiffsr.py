@@ -78,6 +78,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "min_share": 0.1,
                 "max_share": 1.0,
                 "tail_guard": 0.0,
+                "prior": 1.0,
             },
         ),
         Node(

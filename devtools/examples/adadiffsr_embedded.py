@@ -74,6 +74,7 @@ ADADIFFSR_EMBEDDED = Workflow(
                 "min_share": 0.1,
                 "max_share": 1.0,
                 "tail_guard": 0.0,
+                "prior": 1.0,
             },
         ),
         Node(

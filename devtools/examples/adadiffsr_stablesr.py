@@ -91,6 +91,7 @@ ADADIFFSR = Workflow(
                 "min_share": 0.1,
                 "max_share": 1.0,
                 "tail_guard": 0.0,
+                "prior": 1.0,
             },
         ),
         Node(
