@@ -90,10 +90,11 @@ def _mmle(model: Any, vae: Any, source: Any, options: argparse.Namespace) -> Tra
 
 
 def _pfj(model: Any, vae: Any, source: Any, options: argparse.Namespace) -> TrainedGain:
-    config = PfjTrainConfig(batch=options.batch, lr=options.lr, seed=options.seed)
+    settings = settings_of(options)
+    config = PfjTrainConfig(batch=options.batch, lr=options.lr, seed=options.seed, sampler=settings.samplers[0])
     file = options.gain_models
     models = load_gain_models(next(iter(EMBEDDED_GAIN))) if file is None else loaded_from_file(str(file), file.name)
-    return train_pfj(model, vae, None, models, source, config, settings_of(options))
+    return train_pfj(model, vae, None, models, source, config, settings)
 
 
 def finish(trained: TrainedGain, options: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ def parser(part: str) -> argparse.ArgumentParser:
     top.add_argument("--crop", type=int, default=128, help="pixels; the size of the tiles that will be sampled")
     top.add_argument("--calls", type=int, default=40, help="of the fixed-step chain")
     top.add_argument("--denoise", type=float, default=1.0, help="share of the schedule")
-    top.add_argument("--sampler", default="ddpm")
+    top.add_argument("--sampler", default="euler, ddpm", help="of the chains; several take turns")
     top.add_argument("--degradation", default="mild")
     top.add_argument("--smooth", type=float, default=0.2, help="share of pictures that are blurred to smooth ones")
     top.add_argument("--seed", type=int, default=0)

@@ -24,7 +24,7 @@ from ..sampling.adaptive.gain import GainMetric
 from ..training import mmle, pfj
 from ..training.gain_pairs import SMOOTH_TAPS, DegradedPairs
 from ..training.mmle_config import MmleTrainConfig, regressor_config
-from ..training.mmle_labels import median_rate, with_ranges
+from ..training.mmle_labels import typical_rate, with_ranges
 from ..training.mmle_scores import Agreement, held_out_agreement
 from ..training.pfj_config import PfjTrainConfig, injector_config
 from ..training.runs import on_cpu, resume_run
@@ -88,9 +88,9 @@ def train_mmle(
             about = _about(settings, f"{len(trajectories)} trajectories, {', '.join(measures)}, {base.digest()}")
             run = mmle.new_run(config, network, trajectories, ranged, base.timesteps, base.device, about)
             name = _trained(run, mmle.train, MMLE_FILES, settings)
-        tau = median_rate(run.labels, run.metrics, run.training)
-        info = GainModelsInfo(*base_of(model), run.metric_infos, config.t_half, tau or None)
-        agreement = held_out_agreement(run, tau * 200 / len(base.timesteps))
+        tau = typical_rate(run.labels, run.metrics, run.training)
+        info = GainModelsInfo(*base_of(model), run.metric_infos, config.t_half, tau)
+        agreement = held_out_agreement(run, (tau or 0.0) * 200 / len(base.timesteps))
         report = {"left_out": list(left_out), "held_out": _words(agreement), "tau": tau}
         return _finished(run, name, MMLE_FILES, _below("mmle.", run.network), info, report)
 
@@ -182,7 +182,7 @@ def _cached(
         "metrics": ", ".join(measures),
         "precision": settings.precision,
     }
-    caching = Caching(settings.trajectories, settings.sampler, config.seed, about)
+    caching = Caching(settings.trajectories, settings.samplers, config.seed, about)
     bar = comfy.utils.ProgressBar(caching.shards)
 
     def after_shard(done: int) -> None:

@@ -38,6 +38,11 @@ class GainTrainSettings:
     metrics: str = OFFLINE
 
     @property
+    def samplers(self) -> tuple[str, ...]:
+        """Those of the trajectories; one, or several with commas."""
+        return tuple(name.strip() for name in self.sampler.split(","))
+
+    @property
     def chain(self) -> ChainSettings:
         """The fixed-step chain of the base."""
         return ChainSettings(self.calls, self.denoise)
@@ -65,7 +70,7 @@ def pfj_settings(steps: int, inputs: Mapping[str, Any]) -> tuple[PfjTrainConfig,
         batch=inputs.get("batch_size", default.batch),
         lr=inputs.get("learning_rate", default.lr),
         seed=inputs.get("seed", default.seed),
-        sampler=settings.sampler,
+        sampler=settings.samplers[0],
     )
     return config, settings
 

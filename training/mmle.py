@@ -76,7 +76,7 @@ def initialise(network: Mmle, generator: torch.Generator) -> None:
         before[0::4], original[0::4] = -now[0::4], 0
         original[1::4], before[1::4] = -now[1::4], 0
         original[2::4], now[2::4] = -before[2::4], 0
-        network.fc2.weight.mul_(0.1)
+        cast("Tensor", network.fc2.weight).mul_(0.1)
 
 
 def new_run(

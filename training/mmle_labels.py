@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..sampling.adaptive.gain import GainMetric
+from ..sampling.adaptive.gain import GAIN_LIMIT, GainMetric
 from .trajectories import Trajectories
 
 JUMPS = (1, 2, 3, 4)
@@ -20,6 +20,7 @@ TAILS = (0.01, 0.99)
 FLAT_SHARE = 0.25
 REACHED = 0.75
 """Of the flat regions, whose last predictions lie within the floor."""
+TYPICAL = 0.75
 LEAST_RANGE = 0.1
 """Of the range by quantiles that a floor must leave."""
 
@@ -117,11 +118,22 @@ class Labels:
         return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
-def median_rate(labels: Labels, metrics: Sequence[GainMetric], trajectory: Tensor, entries: int = 200) -> float:
-    """Median of |I_FR| per step of a chain of `entries` over regions and single steps: a tau that half of them pass."""
-    before = torch.arange(labels.values.shape[1] - 1)
-    rows = trajectory.repeat_interleave(len(before))
-    gains, _ = labels.gains(rows, before.repeat(len(trajectory)), before.repeat(len(trajectory)) + 1)
+def typical_rate(labels: Labels, metrics: Sequence[GainMetric], trajectory: Tensor, entries: int = 200) -> float | None:
+    """A tau for these gains (ours): three quarters of the single steps that change at all gain less than it.
+
+    The rate is |I_FR| per step of a chain of `entries`; None where nothing changes.
+    """
+    before = torch.arange(labels.values.shape[1] - 1).repeat(len(trajectory))
+    rows = trajectory.repeat_interleave(labels.values.shape[1] - 1)
+    gains, _ = labels.gains(rows, before, before + 1)
+    change = against_input(gains, metrics).abs()
+    changing = change[change > 0].sort().values
+    if not len(changing):
+        return None
+    return float(changing[round(TYPICAL * (len(changing) - 1))]) * labels.values.shape[1] / entries
+
+
+def against_input(gains: Tensor, metrics: Sequence[GainMetric]) -> Tensor:
+    """R_i - R_{i-1} of the metrics against the input (B,), of gains (B, M)."""
     weights = gains.new_tensor([metric.weight if metric.full_reference else 0.0 for metric in metrics])
-    change = (torch.atanh(gains.clamp(-0.999, 0.999)) * weights).sum(1).abs()
-    return float(change.median()) * labels.values.shape[1] / entries
+    return (torch.atanh(gains.clamp(-GAIN_LIMIT, GAIN_LIMIT)) * weights).sum(1)

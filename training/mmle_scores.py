@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .mmle import MmleRun, predicted
+from .mmle_labels import against_input
 
 CHUNK = 64
 
@@ -47,11 +48,7 @@ def held_out_agreement(run: MmleRun, tau: float, most: int = 2048, seed: int = 0
         metric.name: correlation(found[defined[:, i], i], targets[defined[:, i], i])
         for i, metric in enumerate(run.metrics)
     }
-    weights = torch.tensor([metric.weight if metric.full_reference else 0.0 for metric in run.metrics])
-    changing = [
-        ((torch.atanh(gains.clamp(-0.999, 0.999)) * weights).sum(1).abs() / (now - before)) > tau
-        for gains in (found, targets)
-    ]
+    changing = [(against_input(gains, run.metrics).abs() / (now - before)) > tau for gains in (found, targets)]
     return Agreement(correlations, float((changing[0] == changing[1]).float().mean()), len(chosen))
 
 

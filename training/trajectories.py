@@ -64,19 +64,24 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Caching:
-    """What decides a cache: how many trajectories (rounded up to whole shards), the sampler, the seed, and words on the rest."""
+    """What decides a cache: how many trajectories (rounded up to whole shards), the samplers, the seed, and words on the rest."""
 
     count: int
-    sampler: str
+    samplers: tuple[str, ...]
+    """Shards take turns with them."""
     seed: int
     about: Mapping[str, str]
     """Base, pictures, degradation and metrics: whatever would change the files."""
 
-    def folder(self, base: Path) -> Path:
-        """Where the shards lie; a greater count finds those of a smaller one there."""
-        key = {"sampler": self.sampler, "seed": self.seed, **self.about}
+    def path(self, base: Path, index: int) -> Path:
+        """Where a shard lies; a greater count, or more samplers, find those of a smaller cache there."""
+        key = {"sampler": self.sampler(index), "seed": self.seed, **self.about}
         digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
-        return base / f"trajectories_{digest}"
+        return base / f"trajectories_{digest}" / f"{index:05}.safetensors"
+
+    def sampler(self, index: int) -> str:
+        """The sampler of a shard."""
+        return self.samplers[index % len(self.samplers)]
 
     @property
     def shards(self) -> int:
@@ -132,9 +137,7 @@ def build(
     after_shard: Callable[[int], None] | None = None,
 ) -> Trajectories:
     """Makes the shards that are missing and opens all; after_shard(shards done) may show and raise."""
-    place = caching.folder(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    paths = [place / f"{index:05}.safetensors" for index in range(caching.shards)]
+    paths = [caching.path(folder, index) for index in range(caching.shards)]
     for index, path in enumerate(paths):
         if not path.is_file():
             _make_shard(path, caching, index, base, source, measures)
@@ -155,7 +158,7 @@ def _make_shard(
     generator = generator_for(caching.seed, index)
     _, lr = source.batch(generator, SHARD)
     seen = base.see(lr)
-    predictions = run_chain(base, seen, caching.sampler, generator)
+    predictions = run_chain(base, seen, caching.sampler(index), generator)
     if not bool(torch.isfinite(predictions).all()):
         raise ValueError(
             "The base predicted values that are not finite: expected finite ones; use the MODEL in float32 or bfloat16, and look at "
@@ -168,6 +171,7 @@ def _make_shard(
         "scores": measured(base, predictions, reference, measures),
         "contrast": lr.mean(1).flatten(1).std(1),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
     partial.replace(path)
