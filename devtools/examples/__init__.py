@@ -8,6 +8,7 @@ from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
 from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
+from .train_mmle import TRAIN_MMLE
 
 WORKFLOWS = (
     ONE_STEP_SR,
@@ -21,4 +22,5 @@ WORKFLOWS = (
     STABLESR_TURBO,
     TASR,
     TASR_TRAINING_FREE,
+    TRAIN_MMLE,
 )
