@@ -105,7 +105,7 @@ ADADIFFSR_EMBEDDED = Workflow(
                 "seed": 0,
                 "steps": 40,
                 "cfg": 1.0,
-                "sampler_name": "euler",
+                "sampler_name": "ddpm",
                 "scheduler": "normal",
                 "denoise": 1.0,
                 "tile_size": 128,
