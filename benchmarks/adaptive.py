@@ -207,9 +207,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench adaptive", description=__doc__)
     parser.add_argument(
         "--part",
+        nargs="+",
         choices=["all", *PARTS],
-        default="table",
-        help="which table; all leaves out pfj where nothing is trained (table)",
+        default=["table"],
+        help="which tables; all leaves out pfj where nothing is trained (table)",
     )
     parser.add_argument("--photos", type=int, default=4, help=f"pictures, at most {len(PHOTOS)} (4)")
     parser.add_argument("--crop", type=int, default=320, help="pixels of their middle, a multiple of 4; 0: all (320)")
@@ -222,8 +223,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     enter_host(env.host_source(env.ensure_environment()))
     contest = Contest(importlib.import_module(f"{__package__}.adaptive_runs"), options)
-    wanted = [name for name in PARTS if name != "pfj" or contest.trained] if options.part == "all" else [options.part]
-    for name in wanted:
+    possible = [name for name in PARTS if name != "pfj" or contest.trained]
+    for name in possible if "all" in options.part else options.part:
         result, lines = PARTS[name](contest)
         title = "adaptive" if name == "table" else f"adaptive_{name}"
         write_report(title, {**vars(options), **_plain(result)}, [described(options), "", *lines])
