@@ -84,6 +84,7 @@ def _mmle(model: Any, vae: Any, source: Any, options: argparse.Namespace) -> Tra
         schedule=options.schedule,
         seed=options.seed,
         floor=not options.no_floor,
+        convolutions=options.convolutions,
     )
     settings = settings_of(options, trajectories=options.trajectories, metrics=options.metrics)
     return train_mmle(model, vae, None, source, config, settings)

@@ -14,7 +14,7 @@ from .gain_training_base import ChainSettings
 from .training_files import START_ANEW
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-OFFLINE = "psnr, nlpd, gmsd, sharpness"
+OFFLINE = "psnr, sharpness"
 
 
 @dataclass(frozen=True)

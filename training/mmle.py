@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.gain_models import MetricInfo
-from ..models.mmle import Mmle
+from ..models.mmle import GROUPS, Mmle
 from ..sampling.adaptive.gain import GainMetric
 from ..sampling.noise import generator_for
 from .checkpoint import TrainState
@@ -22,6 +22,9 @@ from .mmle_config import MmleTrainConfig, cosine
 from .mmle_labels import JUMPS, Labels
 from .runs import advance, descend, fresh_state
 from .trajectories import Trajectories
+
+RULERS = (0.01, 0.3)
+"""Least and greatest of the constants that the first layer begins with, in units of its outputs."""
 
 
 @dataclass
@@ -61,22 +64,36 @@ def held_out(config: MmleTrainConfig, count: int) -> int:
 
 
 def initialise(network: Mmle, generator: torch.Generator) -> None:
-    """He initialisation, whose first layer sees differences too.
+    """He initialisation, with a first layer that sees differences and their size (ours).
 
-    Of every four of its channels one reads x0 - last x0, one x0 - o and one last x0 - o (ours): gains are small differences between
-    three latents that are nearly alike.
+    Gains are small differences between three latents that are nearly alike, so its channels read x0 - o, last x0 - o,
+    x0 - last x0 and details of x0 and last x0 in turn. A norm forgets how large its group is; the last channel of every group is
+    therefore a constant to measure the others by.
     """
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
             torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
         elif name.endswith("bias"):
             torch.nn.init.zeros_(parameter)
+    weight, bias = (cast("Tensor", getattr(network.convs[0], name)) for name in ("weight", "bias"))
+    size = len(weight) // GROUPS
     with torch.no_grad():
-        now, before, original = cast("Tensor", network.convs[0].weight).chunk(3, dim=1)
-        before[0::4], original[0::4] = -now[0::4], 0
-        original[1::4], before[1::4] = -now[1::4], 0
-        original[2::4], now[2::4] = -before[2::4], 0
+        now, before, original = weight.chunk(3, dim=1)
+        readers = [channel for channel in range(len(weight)) if size == 1 or channel % size < size - 1]
+        for turn, channel in enumerate(readers):
+            one, other, rest = ((now, original, before), (before, original, now), (now, before, original))[turn % 3]
+            detail = turn % 5 > 2  # zero in the mean of every input channel
+            if detail:
+                one, other, rest = (now, before, original) if turn % 2 else (before, now, original)
+                one[channel] -= one[channel].mean((1, 2), keepdim=True)
+            other[channel] = 0 if detail else -one[channel]
+            rest[channel] = 0
+        for group in range(GROUPS if size > 1 else 0):
+            weight[(group + 1) * size - 1] *= 0.1
+            bias[(group + 1) * size - 1] = RULERS[0] * (RULERS[1] / RULERS[0]) ** (group / (GROUPS - 1))
         cast("Tensor", network.fc2.weight).mul_(0.1)
+        if network.stats is not None:  # what convolutions see comes in later: few trajectories are soon known by heart
+            cast("Tensor", network.fc1.weight)[:, : network.config.features] = 0
 
 
 def new_run(
@@ -92,7 +109,10 @@ def new_run(
     labels = Labels.of(trajectories, metrics, timesteps, config.t_half)
     initialise(network, generator_for(config.seed))
     network.to(device).requires_grad_(True)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, foreach=False)
+    if not config.convolutions:
+        _silence(network)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learning, lr=config.lr, foreach=False)
     state = fresh_state("mmle", network, [optimizer])
     run = MmleRun(
         config,
@@ -109,6 +129,19 @@ def new_run(
     )
     run.scales = labels.deviations(run.training)
     return run
+
+
+def _silence(network: Mmle) -> None:
+    """Freezes the convolutions and the zeros behind which they stand."""
+    if network.stats is None:
+        raise ValueError(
+            "This regressor has no statistics, so it learns nothing without its convolutions: expected size 'small', or convolutions."
+        )
+    network.convs.requires_grad_(False)
+    network.norms.requires_grad_(False)
+    heard = torch.ones(network.config.features + network.config.statistics + network.config.time_channels)
+    heard[: network.config.features] = 0
+    network.fc1.weight.register_hook(lambda gradient: gradient * heard.to(gradient))
 
 
 def train(run: MmleRun, until: int, after_step: Callable[[MmleRun], None] | None = None) -> None:

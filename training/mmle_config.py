@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from ..models.mmle import MmleConfig
 
 PAPER, SMALL = "paper", "small"
-SMALL_WIDTHS = (16, 24, 32, 48, 64, 64, 64)
+SMALL_WIDTHS = (8, 8, 16, 16, 16, 16, 16)
 
 
 def regressor_config(size: str, channels: int, metrics: int) -> MmleConfig:
-    """PAPER: 2.19 M parameters, for the UNets of Stable Diffusion. SMALL: 0.16 M, for bases of about a million (ours)."""
+    """PAPER: 2.19 M parameters, for the UNets of Stable Diffusion. SMALL: 0.04 M with statistics, for bases of about a million (ours)."""
     if size == PAPER:
         return MmleConfig(latent_channels=channels, metrics=metrics)
     if size == SMALL:
-        return MmleConfig(channels, SMALL_WIDTHS, hidden=64, metrics=metrics)
+        return MmleConfig(channels, SMALL_WIDTHS, hidden=64, metrics=metrics, statistics=64)
     raise ValueError(f"Got the size {size!r} of a gain regressor: expected {PAPER} or {SMALL}.")
 
 
@@ -32,6 +32,8 @@ class MmleTrainConfig:
     seed: int = 0
     t_half: float = 500.0
     floor: bool = True
+    convolutions: bool = True
+    """False: a network with statistics learns from them and the times alone; its convolutions stay silent."""
     held_out: float = 0.125
     """Share of the trajectories that is kept for the correlations."""
 

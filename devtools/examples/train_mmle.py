@@ -56,7 +56,7 @@ TRAIN_MMLE = Workflow(
                 "batch_size": 32,
                 "learning_rate": 0.001,
                 "trajectories": 96,
-                "metrics": "psnr, nlpd, gmsd, sharpness",
+                "metrics": "psnr, sharpness",
                 "t_half": 500.0,
                 "visibility_floor": True,
                 "schedule": 1000,

@@ -1,12 +1,10 @@
 """Trajectories, labels and training of the gain regressor on small real networks."""
 
-import copy
-
 import pytest
 import torch
 from adaptivesr.devtools.small_gain_base import Pictures, SmallBase
 from adaptivesr.metrics.gain_measures import rgb_measures
-from adaptivesr.models.mmle import Mmle, MmleConfig
+from adaptivesr.models.mmle import Mmle, MmleConfig, latent_statistics
 from adaptivesr.sampling.adaptive.gain import PICTURE_METRICS, GainMetric, chosen
 from adaptivesr.training import mmle
 from adaptivesr.training.mmle_config import MmleTrainConfig, cosine, regressor_config
@@ -188,9 +186,30 @@ def test_settings_that_cannot_be():
     assert sum(p.numel() for p in Mmle(regressor_config("paper", 4, 6)).parameters()) == 2_185_382
 
 
-def test_the_first_layer_begins_with_differences():
-    network = copy.deepcopy(Mmle(SMALL))
+def test_the_first_layer_begins_with_differences_and_rulers():
+    network = Mmle(SMALL)
     mmle.initialise(network, torch.Generator().manual_seed(0))
-    same = torch.randn(1, 3, 8, 8)
-    out = network.convs[0](torch.cat([same, same, same], 1))[0]
-    assert out[[0, 1, 2, 4, 5, 6]].abs().max() < 1e-5 and out[3].abs().max() > 0.1
+    flat = torch.ones(1, 3, 8, 8) * torch.tensor([0.2, -0.5, 0.9]).view(1, 3, 1, 1)
+    out = network.convs[0](torch.cat([flat, flat, flat], 1))[
+        0, :, 1:-1, 1:-1
+    ]  # nothing differs, and there is no detail
+    assert out[0::2].abs().max() < 1e-5
+    rulers = network.convs[0].bias[1::2]
+    assert (rulers.diff() > 0).all() and rulers[0] == pytest.approx(0.01) and (network.convs[0].bias[0::2] == 0).all()
+
+
+def test_statistics_tell_sizes_and_come_before_the_convolutions():
+    config = regressor_config("small", 3, 2)
+    network = Mmle(config)
+    mmle.initialise(network, torch.Generator().manual_seed(0))
+    assert MmleConfig.from_state_dict(network.state_dict()) == config and config.statistics
+    x0, last, o = torch.randn(3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * torch.tensor(
+        [1.0, 0.1]
+    ).view(2, 1, 1, 1)
+    told = latent_statistics(x0, last, o)
+    assert told[0, 0] == pytest.approx(1.5 + 0.25 * float((x0[0] - o[0]).square().mean().log()), rel=1e-5)
+    assert torch.allclose(told[0] - told[1], torch.full((12,), 0.5 * float(torch.tensor(10.0).log())), atol=0.1)
+    assert torch.equal(latent_statistics(x0, last, o.clone())[:1], latent_statistics(x0[:1], last[:1], o[:1]))
+    before = network(x0, last, o, torch.tensor([400.0, 400.0]), torch.tensor([500.0, 500.0]))
+    torch.nn.init.normal_(network.convs[0].weight)
+    assert torch.equal(network(x0, last, o, torch.tensor([400.0, 400.0]), torch.tensor([500.0, 500.0])), before)

@@ -102,8 +102,9 @@ def test_a_cancel_keeps_the_state_and_the_trajectories(comfy, train, output):
         function = getattr(module, name)
 
         def and_cancel(*args):
+            result = function(*args)
             mm.interrupt_current_processing(True)
-            return function(*args)
+            return result
 
         setattr(module, name, and_cancel)
         try:
