@@ -45,8 +45,13 @@ class Contest:
 
     @property
     def trained(self) -> bool:
-        """Whether the repository has a regressor and an injection for the base."""
-        return self.base.models is not None
+        """Whether the repository has a regressor for the base."""
+        return self.base.has("mmle")
+
+    @property
+    def injects(self) -> bool:
+        """Whether it has an injection."""
+        return self.base.has("pfj")
 
     def choice(self, **values: Any) -> Any:
         """A way to sample, with the benchmark's own steps and merge mode."""
@@ -88,7 +93,7 @@ def table(contest: Contest) -> tuple[dict[str, Any], list[str]]:
     for name in names:
         choice = contest.choice(back_end=name)
         found[name] = contest.with_macs(contest.run(name, choice), choice)
-    if contest.trained:
+    if contest.injects:
         found["regressor + PFJ"] = contest.run("regressor + PFJ", contest.choice(back_end="regressor", pfj=1.0))
     means = [sum(o.calls for o in found[name]) / sum(len(o.steps) for o in found[name]) for name in names]
     for steps in sorted({round(mean) for mean in means}, reverse=True):
@@ -141,7 +146,7 @@ def modes(contest: Contest) -> tuple[dict[str, Any], list[str]]:
 
 def pfj(contest: Contest) -> tuple[dict[str, Any], list[str]]:
     """Table 5: dynamic timesteps and injection, each off and on."""
-    contest.base.needs_models()
+    contest.base.needs_models("pfj")
     every = contest.runs.every_step()
     choices = {
         "PFJ": contest.choice(back_end="regressor", limits=every, pfj=1.0),
@@ -223,7 +228,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     enter_host(env.host_source(env.ensure_environment()))
     contest = Contest(importlib.import_module(f"{__package__}.adaptive_runs"), options)
-    possible = [name for name in PARTS if name != "pfj" or contest.trained]
+    possible = [name for name in PARTS if name != "pfj" or contest.injects]
     for name in possible if "all" in options.part else options.part:
         result, lines = PARTS[name](contest)
         title = "adaptive" if name == "table" else f"adaptive_{name}"

@@ -117,12 +117,16 @@ class AdaptiveBase:
         self.base = load_one_step(BASE)
         self.models = gain_models()
 
-    def needs_models(self) -> LoadedGainModels:
-        """The trained parts. Raises StepError where the repository has none."""
-        if self.models is None:
+    def has(self, part: str) -> bool:
+        """Whether the repository has the trained part, "mmle" or "pfj"."""
+        return self.models is not None and getattr(self.models.config, part) is not None
+
+    def needs_models(self, part: str = "mmle") -> LoadedGainModels:
+        """The trained parts. Raises StepError where the repository lacks this one."""
+        if self.models is None or not self.has(part):
             raise StepError(
-                f"There is no weights/{EMBEDDED[BASE]}: expected the trained regressor and injection; train them with dev.py train "
-                "mmle and dev.py train pfj, or choose parts and back ends without them."
+                f"There is no {part} in weights/{EMBEDDED[BASE]}: expected the trained part; make it with dev.py train {part}, or "
+                "choose parts of the benchmark and back ends without it."
             )
         return self.models
 
@@ -145,7 +149,9 @@ class AdaptiveBase:
         if choice.pfj:
             if plan is None:
                 plan = watched(self.plan(replace(choice, back_end="regressor", limits=every_step()), latent), estimator)
-            model, positive, negative, _ = inject_pfj(model, positive, negative, plan, self.needs_models(), choice.pfj)
+            model, positive, negative, _ = inject_pfj(
+                model, positive, negative, plan, self.needs_models("pfj"), choice.pfj
+            )
         options = RegionOptions(
             self.setting.tile, self.setting.overlap, choice.merge, self.setting.rows, self.setting.sampler, None, plan
         )
