@@ -30,8 +30,8 @@ def parser(part: str) -> argparse.ArgumentParser:
     )
     top.add_argument("--pictures", type=int, default=500, help="generated pictures")
     top.add_argument("--out", type=Path, default=ROOT / "train_output" / "gain", help="trajectories, states, weights")
-    top.add_argument("--steps", type=int, default=1200 if regressor else 200, help="on top of those of a resumed run")
-    top.add_argument("--batch", type=int, default=48 if regressor else 8)
+    top.add_argument("--steps", type=int, default=6000 if regressor else 200, help="on top of those of a resumed run")
+    top.add_argument("--batch", type=int, default=256 if regressor else 8)
     top.add_argument("--lr", type=float, default=2e-3 if regressor else 2e-4)
     top.add_argument("--size", choices=("small", "paper"), default="small")
     top.add_argument("--crop", type=int, default=128, help="pixels; the size of the tiles that will be sampled")
@@ -49,7 +49,7 @@ def parser(part: str) -> argparse.ArgumentParser:
     if regressor:
         top.add_argument("--trajectories", type=int, default=256)
         top.add_argument("--metrics", default="psnr, sharpness", help="or: paper")
-        top.add_argument("--schedule", type=int, default=1200, help="steps of the cosine; 0: constant")
+        top.add_argument("--schedule", type=int, default=6000, help="steps of the cosine; 0: constant")
         top.add_argument("--convolutions", action="store_true", help="train them too; wants thousands of trajectories")
         top.add_argument(
             "--no-floor", action="store_true", help="ranges by quantiles alone, as the paper may have them"

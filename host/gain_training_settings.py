@@ -58,6 +58,7 @@ def mmle_settings(steps: int, inputs: Mapping[str, Any]) -> tuple[MmleTrainConfi
         seed=inputs.get("seed", default.seed),
         t_half=inputs.get("t_half", default.t_half),
         floor=inputs.get("visibility_floor", default.floor),
+        convolutions=inputs.get("convolutions", default.convolutions),
     )
     trajectories, metrics = inputs.get("trajectories", own.trajectories), inputs.get("metrics", own.metrics)
     return config, replace(_settings_of(steps, inputs), trajectories=trajectories, metrics=metrics)

@@ -114,12 +114,18 @@ class Mmle(nn.Module):
             h = F.silu(group_norm(norm, conv(h)))
             if i in POOLED:
                 pooled.append(h.float().mean((2, 3)))
+        statistics = None if self.stats is None else latent_statistics(x0, x0_prev, reference)
+        return self.told(torch.cat(pooled, dim=1), statistics, t, t_prev, h.dtype)
+
+    def told(
+        self, pooled: Tensor, statistics: Tensor | None, t: Tensor, t_prev: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Gains of what is known of the latents: means of the convolutions' maps (N, features), `latent_statistics` (N, 12)."""
         half = self.config.time_channels // 2
-        time = [timestep_embedding(t, half), timestep_embedding(t_prev.float() - t.float(), half)]
-        if self.stats is not None:
-            told = self.stats(latent_statistics(x0, x0_prev, reference).to(h.dtype))
-            pooled.append(F.silu(told).float())
-        features = torch.cat([*pooled, *time], dim=1).to(h.dtype)  # (N, features + statistics + time)
+        parts = [pooled, timestep_embedding(t, half), timestep_embedding(t_prev.float() - t.float(), half)]
+        if self.stats is not None and statistics is not None:
+            parts.insert(1, F.silu(self.stats(statistics.to(dtype))).float())
+        features = torch.cat(parts, dim=1).to(dtype)  # (N, features + statistics + time)
         return torch.tanh(self.fc2(F.silu(self.fc1(features))).float())
 
 

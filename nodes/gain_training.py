@@ -74,6 +74,12 @@ class TrainMMLE(io.ComfyNode):
                     advanced=True,
                     tooltip="On: what the flattest quarter of the regions goes through counts as no gain, so that skies get fewer steps than texture. Off: ranges are 1 % and 99 % quantiles.",
                 ),
+                io.Boolean.Input(
+                    "convolutions",
+                    default=MMLE.convolutions,
+                    advanced=True,
+                    tooltip="Off, with size small: the regressor learns from statistics of the latents alone. A few hundred trajectories are too few for its convolutions, which then learn them by heart; thousands are wanted.",
+                ),
                 io.Int.Input(
                     "schedule",
                     default=MMLE.schedule,

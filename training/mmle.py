@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.gain_models import MetricInfo
-from ..models.mmle import GROUPS, Mmle
+from ..models.mmle import GROUPS, STATISTICS, Mmle, latent_statistics
 from ..sampling.adaptive.gain import GainMetric
 from ..sampling.noise import generator_for
 from .checkpoint import TrainState
@@ -43,6 +43,8 @@ class MmleRun:
     log: LossLog
     device: torch.device
     about: str = ""
+    statistics: Tensor | None = None
+    """(N, n, jumps, 12) `latent_statistics` of the pair that begins at a place, where nothing else is learnt from."""
 
     @property
     def training(self) -> Tensor:
@@ -128,7 +130,22 @@ def new_run(
         about,
     )
     run.scales = labels.deviations(run.training)
+    run.statistics = None if config.convolutions else pair_statistics(trajectories, len(timesteps))
     return run
+
+
+@torch.no_grad()
+def pair_statistics(trajectories: Trajectories, places: int) -> Tensor:
+    """(N, n, jumps, 12) statistics of every pair of places with a jump of `JUMPS`; 0 where the chain is over."""
+    table = torch.zeros(len(trajectories), places, len(JUMPS), STATISTICS)
+    for row in range(len(trajectories)):
+        chain, reference = trajectories.latents([row] * places, range(places)), trajectories.references([row])
+        for index, jump in enumerate(JUMPS):
+            pairs = max(0, places - jump)
+            if pairs:
+                original = reference.expand(pairs, -1, -1, -1)
+                table[row, :pairs, index] = latent_statistics(chain[jump:], chain[:-jump], original)
+    return table
 
 
 def _silence(network: Mmle) -> None:
@@ -183,8 +200,11 @@ def train_step(run: MmleRun) -> dict[str, float]:
 
 def predicted(run: MmleRun, trajectory: Tensor, before: Tensor, now: Tensor) -> Tensor:
     """The network's gains (B, M) for pairs of cached predictions."""
-    rows, first, second = trajectory.tolist(), before.tolist(), now.tolist()
-    x0, last = (run.trajectories.latents(rows, places).to(run.device) for places in (second, first))
     times = torch.tensor(run.timesteps)
     t, t_last = times[now].to(run.device), times[before].to(run.device)
+    if run.statistics is not None:
+        known = run.statistics[trajectory, before, now - before - 1].to(run.device)
+        return run.network.told(known.new_zeros(len(known), run.network.config.features), known, t, t_last)
+    rows, first, second = trajectory.tolist(), before.tolist(), now.tolist()
+    x0, last = (run.trajectories.latents(rows, places).to(run.device) for places in (second, first))
     return run.network(x0, last, run.trajectories.references(rows).to(run.device), t, t_last)

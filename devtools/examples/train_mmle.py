@@ -54,11 +54,12 @@ TRAIN_MMLE = Workflow(
                 "images": Link("load_image"),
                 "steps": 1000,
                 "batch_size": 32,
-                "learning_rate": 0.001,
+                "learning_rate": 0.002,
                 "trajectories": 96,
                 "metrics": "psnr, sharpness",
                 "t_half": 500.0,
                 "visibility_floor": True,
+                "convolutions": False,
                 "schedule": 1000,
                 **COMMON,
             },
@@ -75,7 +76,7 @@ TRAIN_MMLE = Workflow(
                 "images": Link("load_image"),
                 "steps": 200,
                 "batch_size": 8,
-                "learning_rate": 0.0005,
+                "learning_rate": 0.0002,
                 **COMMON,
             },
         ),
@@ -94,7 +95,7 @@ TRAIN_MMLE = Workflow(
             "* **metrics** *paper* are PSNR, LPIPS, AHIQ, NLPD, BRISQUE and MUSIQ, whose weights pyiqa fetches.\n"
             "* **visibility_floor**: what flat regions go through counts as no gain; without it a sky gets as many steps as grass.\n"
             "* **size** *small* is for small bases, *paper* for Stable Diffusion (with *crop_size* 512, *degradation* stablesr, the MODEL "
-            "of StableSR Apply, and a GPU).\n"
+            "of StableSR Apply, and a GPU). *convolutions* off: statistics of the latents alone, for a few hundred trajectories.\n"
             "* The number under each node: correlation of told and measured gains on crops that were kept back; error with and without "
             "injection.",
         ),

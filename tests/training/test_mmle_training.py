@@ -213,3 +213,18 @@ def test_statistics_tell_sizes_and_come_before_the_convolutions():
     before = network(x0, last, o, torch.tensor([400.0, 400.0]), torch.tensor([500.0, 500.0]))
     torch.nn.init.normal_(network.convs[0].weight)
     assert torch.equal(network(x0, last, o, torch.tensor([400.0, 400.0]), torch.tensor([500.0, 500.0])), before)
+
+
+def test_silent_convolutions_stay_silent(trajectories):
+    config = MmleTrainConfig(batch=8, lr=2e-3, schedule=0, convolutions=False)
+    metrics = with_ranges(chosen(PICTURE_METRICS, NAMES), trajectories, floor=True)
+    parts = (trajectories, metrics, SmallBase.timesteps, torch.device("cpu"))
+    run = mmle.new_run(config, Mmle(regressor_config("small", 3, 3)), *parts)
+    before = parameters(run)
+    mmle.train(run, 2)
+    after = parameters(run)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {name for name in before if name.startswith(("convs.", "norms."))}
+    assert (run.network.fc1.weight[:, : run.network.config.features] == 0).all()
+    with pytest.raises(ValueError, match="expected size 'small', or convolutions"):
+        mmle.new_run(config, Mmle(SMALL), *parts)
