@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     golden.add_argument("folder", type=Path, metavar="DIR")
     bench = verbs.add_parser("bench", help="run a benchmark of benchmarks/", add_help=False)
     bench.add_argument("name", metavar="NAME")
-    train = verbs.add_parser("train", help="run a training recipe (embedded, tadsr, tasr)", add_help=False)
+    train = verbs.add_parser("train", help="run a training recipe (embedded, mmle, pfj, tadsr, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser(
         "workflows", help="write the example workflows anew, or (--thumbnails) their pictures", add_help=False

@@ -53,3 +53,8 @@ def measure(image: Tensor, truth: Tensor) -> dict[str, float]:
     image, truth = ((x.clamp(0, 1) * 255).round() / 255 for x in (image, truth))
     values = {name: float(_metric(name)(image, truth)) for name in ("psnr", "nlpd", "gmsd")}
     return {**values, "ssim": ssim(image, truth), "ger": gradient_energy_ratio(image, truth)}
+
+
+def vif(image: Tensor, truth: Tensor) -> float:
+    """VIF of luma (Sheikh & Bovik 2006), 1 for the truth itself."""
+    return float(_metric("vif")(image.clamp(0, 1), truth))

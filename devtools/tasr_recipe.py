@@ -16,8 +16,9 @@ from torch import Tensor
 from ..host.conditioning import empty_prompt
 from ..host.files import read_file
 from ..host.standalone import load_checkpoint, set_output_folder
-from ..host.tasr_training import START_ANEW, Trained, TrainSettings, train_time_aware
+from ..host.tasr_training import Trained, TrainSettings, train_time_aware
 from ..host.time_aware_control import EPS, control_from_weights
+from ..host.training_files import START_ANEW
 from ..models.latent_control import LatentControlConfig, split_control_file
 from ..models.state_dict import StateDict, UnsupportedModelError
 from ..training.synthetic import synthetic_image

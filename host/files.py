@@ -20,6 +20,7 @@ STABLESR = "adaptivesr_stablesr"
 CFW = "adaptivesr_cfw"
 NOISE_PREDICTOR = "adaptivesr_noise_predictor"
 CONTROLNET = "adaptivesr_controlnet"
+GAIN_MODELS = "adaptivesr_gain_models"
 FOLDERS = {
     ONE_STEP: "one_step",
     AUTOENCODER: "autoencoder",
@@ -27,10 +28,11 @@ FOLDERS = {
     CFW: "cfw",
     NOISE_PREDICTOR: "noise_predictor",
     CONTROLNET: "controlnet",
+    GAIN_MODELS: "gain_models",
 }
 """Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
 
-TRAINED = (CONTROLNET, ONE_STEP)
+TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS)
 """Kinds that training nodes write."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -95,15 +97,24 @@ _UNREADABLE = (
 
 def load_file(path: str) -> StateDict:
     """Tensors of a model file by canonical key, read by the host's safe loader (no code in pickles is run)."""
-    contents = read_file(path)
+    return load_described(path)[0]
+
+
+def load_described(path: str) -> tuple[StateDict, Mapping[str, str] | None]:
+    """As `load_file`, with the metadata of a .safetensors file; None where there is none."""
+    contents, metadata = _read(path)
     try:
-        return canonicalize(contents)
+        return canonicalize(contents), metadata
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"'{os.path.basename(path)}': {error}") from error
 
 
 def read_file(path: str) -> Mapping[str, object]:
     """What a model file holds, as it stands there, read by the host's safe loader."""
+    return _read(path)[0]
+
+
+def _read(path: str) -> tuple[Mapping[str, object], Mapping[str, str] | None]:
     name = os.path.basename(path)
     try:
         return _load(path)
@@ -115,14 +126,14 @@ def read_file(path: str) -> Mapping[str, object]:
         ) from error
 
 
-def _load(path: str) -> dict[str, object]:
-    """The host's answer for a file; a training checkpoint is read with the framework's objects left empty.
+def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
+    """The host's answer for a file, and its metadata; a training checkpoint is read with the framework's objects left empty.
 
     Reading stays weights-only. Names below TRAINING_FRAMEWORK become `_TrainingState` for the time of the call; a file that
     asks for anything else is refused with that name.
     """
     try:
-        return comfy.utils.load_torch_file(path, safe_load=True)
+        return comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
     except pickle.UnpicklingError:
         names = _unsafe_names(path)
         if not names:
@@ -131,7 +142,7 @@ def _load(path: str) -> dict[str, object]:
     if foreign:
         raise pickle.UnpicklingError(f"it asks for {', '.join(foreign[:3])}, which could run code")
     with torch.serialization.safe_globals([(_TrainingState, name) for name in names]):
-        return comfy.utils.load_torch_file(path, safe_load=True)
+        return comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
 
 
 def _unsafe_names(path: str) -> list[str]:

@@ -16,8 +16,10 @@ from ..metrics.gain_measures import HALF_RANGE, Measure, latent_measures, linear
 from ..metrics.named import named_metrics
 from ..sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
 from ..sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
-from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains
+from ..sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains, key_of
+from ..sampling.adaptive.prior import region_priors
 from ..sampling.adaptive.regions import RegionResult, Row
+from .gain_models import LoadedGainModels
 from .images import split_image
 
 TOP_TIMESTEP = 999.0
@@ -40,26 +42,31 @@ class GainBackEnd(str, Enum):
     """What gains are measured on. LATENT: predictions as they are. RGB_LINEAR: the host's linear picture of them.
 
     PROXIES: no metrics, distances and sharpness of predictions. VAE: decoded pictures, at every call.
+    REGRESSOR: a network that was trained to tell the metrics' gains from predictions (MMLE).
     """
 
     LATENT = "latent"
     RGB_LINEAR = "rgb_linear"
     PROXIES = "proxies"
     VAE = "vae"
+    REGRESSOR = "regressor"
 
 
 PAPER_TAU = 5e-3
 
 TAU_FACTOR = {
-    GainBackEnd.LATENT: 0.1,
+    GainBackEnd.LATENT: 0.125,
     GainBackEnd.RGB_LINEAR: 0.25,
-    GainBackEnd.PROXIES: 0.6,
-    GainBackEnd.VAE: 0.1,
+    GainBackEnd.PROXIES: 0.7,
+    GainBackEnd.VAE: 0.125,
+    GainBackEnd.REGRESSOR: 1.0,
 }
-"""The gains of a back end against those that AdaDiffSR's tau of 5e-3 is for: its median rate over the regions of one photo.
+"""The gains of a back end against those that AdaDiffSR's tau of 5e-3 is for.
 
-Ours, and rough: measured on a small checkpoint whose weights are made by hand (20 steps, denoise 0.35), VAE on the embedded
-teacher (15 steps); rates of single regions are 0.3 to 3 times as large, and no published checkpoint was at hand.
+Ours, and rough: chosen so that at 5e-3 the embedded teacher's 40 steps become about half as many on four photos (the median
+rate over regions and steps lies at 0.3 to 0.5 of it); RGB_LINEAR on a small checkpoint whose weights are made by hand, and on
+the teacher a share of that, `linear_rate` of its latents. No published checkpoint was at hand. A regressor's file may name a
+tau of its own, which then stands in the place of the paper's.
 """
 
 NEVER = 10**9
@@ -81,13 +88,14 @@ class GainLimits:
     min_share: float = 0.1
     max_share: float = 1.0
     tail_guard: float = 0.0
+    prior: float = 1.0
 
 
 @dataclass(frozen=True)
 class GainPlan:
     """What MMLE Gain Estimator gives: choices only; whatever a run remembers is made by `start`.
 
-    latent is in the VAE's scale, picture (M, 3, H, W) in [0, 1]; measures are those of pyiqa.
+    latent is in the VAE's scale, picture (M, 3, H, W) in [0, 1]; measures are those of pyiqa; models only for REGRESSOR.
     """
 
     back_end: GainBackEnd
@@ -98,20 +106,35 @@ class GainPlan:
     vae: Any = None
     measures: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     left_out: tuple[str, ...] = ()
+    models: LoadedGainModels | None = None
+    prior: float = 0.0
+    """Strength of `sampling.adaptive.prior`."""
 
-    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor) -> GainRun:
+    def patchers(self) -> list[Any]:
+        """Networks that a run needs beside its MODEL."""
+        return [] if self.models is None else [self.models.patcher]
+
+    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
         """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
-        plan has none. Raises ValueError for references of another size and models that the back end cannot look at.
+        plan has none; rows that may take different steps get priors. Raises ValueError for references of another size and models
+        that the back end cannot look at.
         """
         model = guider.inner_model
         times = timesteps(model.model_sampling, sigmas)
         settings = self.settings.on_grid(len(times))
+        if self.back_end is GainBackEnd.RGB_LINEAR:
+            settings = settings.scaled(getattr(model.latent_format, "linear_rate", 1.0))
         reference = self._reference(model, latent_image)
-        if self.back_end is GainBackEnd.PROXIES:
+        if self.models is not None:
+            regressor = self.models.regressor(guider.model_patcher, reference)
+            t_half = min(settings.t_half, self.models.info.t_half)
+            observe = RegressorGains(regressor, reference, self.metrics, times, t_half)
+        elif self.back_end is GainBackEnd.PROXIES:
             observe = ProxyGains(reference, times, settings.t_half)
         else:
             observe = MetricGains(self._seen(guider, reference), self.metrics, times, settings.t_half)
-        return GainRun(self, DynamicTimesteps(settings, times), observe)
+        priors = region_priors(reference, rows, self.prior)
+        return GainRun(self, DynamicTimesteps(settings, times, priors), observe)
 
     def _reference(self, model: Any, canvas: Tensor) -> Tensor:
         """The input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
@@ -170,7 +193,12 @@ class GainRun:
 
     plan: GainPlan
     policy: DynamicTimesteps
-    observe: MetricGains | ProxyGains
+    observe: MetricGains | ProxyGains | RegressorGains
+
+    def vector(self, rows: Sequence[Row], names: Sequence[str]) -> Tensor:
+        """The rows' latest gains (N, names), float32 on the CPU: 0 before their second call and for metrics that are not measured."""
+        found = [self.observe.latest.get(key_of(row), {}) for row in rows]
+        return torch.tensor([[float(gains.get(name, 0.0)) for name in names] for gains in found])
 
     def letter(self, row: Row) -> str:
         """The class of a region's last call."""
@@ -214,11 +242,12 @@ def make_plan(
     reference: Mapping[str, Any] | None = None,
     image: Tensor | None = None,
     vae: Any = None,
+    models: LoadedGainModels | None = None,
 ) -> GainPlan:
-    """The plan of the node's inputs. Raises ValueError for what does not go together."""
+    """The plan of the node's inputs; models are only looked at by REGRESSOR. Raises ValueError for what does not go together."""
     kind = GainBackEnd(back_end)
     still = STILL * tau / PAPER_TAU if kind is GainBackEnd.PROXIES else 0.0
-    settings = _settings(limits, tau * TAU_FACTOR[kind], JumpRule(mode), still)
+    settings = _settings(limits, tau * _tau_factor(kind, models), JumpRule(mode), still)
     if kind is GainBackEnd.VAE and vae is None:
         raise ValueError("Back end 'vae' decodes every prediction and got no VAE: connect the model's VAE.")
     picture = None if image is None else split_image(image)[0]
@@ -230,11 +259,35 @@ def make_plan(
                 "'reference'."
             )
         latent = vae.encode(picture.movedim(1, -1))
+    prior = limits.prior if tau > 0 else 0.0  # at 0 every change counts, in flat regions too
     if kind is GainBackEnd.PROXIES:
-        return GainPlan(kind, settings, latent=latent)
-    wanted, measures, left_out = _metrics(kind, metrics)
+        return GainPlan(kind, settings, latent=latent, prior=prior)
+    if kind is GainBackEnd.REGRESSOR:
+        return GainPlan(kind, settings, told_metrics(models), latent, models=models, prior=prior)
+    wanted, measures, left_out = metrics_of_names(kind, metrics)
     shown = picture if kind is GainBackEnd.VAE else None
-    return GainPlan(kind, settings, wanted, latent, shown, vae if kind is GainBackEnd.VAE else None, measures, left_out)
+    seen_by = vae if kind is GainBackEnd.VAE else None
+    return GainPlan(kind, settings, wanted, latent, shown, seen_by, measures, left_out, prior=prior)
+
+
+def _tau_factor(kind: GainBackEnd, models: LoadedGainModels | None) -> float:
+    """What the node's tau is multiplied by."""
+    if kind is GainBackEnd.REGRESSOR and models is not None and models.info.tau is not None:
+        return models.info.tau / PAPER_TAU
+    return TAU_FACTOR[kind]
+
+
+def told_metrics(models: LoadedGainModels | None) -> tuple[GainMetric, ...]:
+    """The metrics of a file's regressor, with its ranges and weights. ValueError where there is no regressor."""
+    if models is None or models.config.mmle is None:
+        got = "no GAIN_MODELS" if models is None else f"GAIN_MODELS without one ({models.config.label})"
+        raise ValueError(
+            f"Back end 'regressor' got {got}: expected a trained MMLE regressor; connect Load MMLE + PFJ with a file for this MODEL, "
+            "train one with Train MMLE, or choose a back end without weights."
+        )
+    return tuple(
+        GainMetric(m.name, m.low, m.high, m.lower_better, m.full_reference, m.weight) for m in models.info.metrics
+    )
 
 
 def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> DynamicSettings:
@@ -264,7 +317,9 @@ def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> D
     )
 
 
-def _metrics(kind: GainBackEnd, text: str) -> tuple[tuple[GainMetric, ...], Mapping[str, Measure], tuple[str, ...]]:
+def metrics_of_names(
+    kind: GainBackEnd, text: str
+) -> tuple[tuple[GainMetric, ...], Mapping[str, Measure], tuple[str, ...]]:
     """The metrics of a list of names, those of them that are pyiqa's, and the names whose weights could not be had."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if names == ["paper"]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..sampling.adaptive.regions import Row, crop_rows
+from .pfj import PFJ, PfjCall, PfjRun
 from .region_controls import ControlChains
 
 Conds = dict[str, list[dict[str, Any]] | None]
@@ -36,13 +37,16 @@ class _Condition:
 class CanvasConditions:
     """The conditions of a guider for a whole canvas, from which those of a call are cut."""
 
-    def __init__(self, conds: Conds, shape: Sequence[int], device: torch.device) -> None:
-        """conds as the host has prepared them for the canvas (B, C, H, W).
+    def __init__(
+        self, conds: Conds, shape: Sequence[int], device: torch.device, injection: PfjRun | None = None
+    ) -> None:
+        """conds as the host has prepared them for the canvas (B, C, H, W); injection where PFJ Inject has marked them.
 
         Raises ValueError that names the condition for anything that cannot follow its region.
         """
         self._size = tuple(shape[-2:])
         self._device = device
+        self._injection = injection
         self._controls = ControlChains(self._size, device)
         self._conds = {
             name: None if entries is None else [self._prepare(name, entry) for entry in entries]
@@ -51,11 +55,12 @@ class CanvasConditions:
 
     def crop(self, rows: Sequence[Row], sigmas: Sequence[float]) -> Conds:
         """Conditions for rows at these noise levels; those that are silent in every row are left out."""
-        controls = self._controls.for_call(rows, sigmas)
+        injection = None if self._injection is None else self._injection.for_call(rows)
+        controls = self._controls.for_call(rows, sigmas, injection)
         return {
             name: None
             if entries is None
-            else [cut for entry in entries if (cut := self._cut(entry, rows, sigmas, controls)) is not None]
+            else [cut for entry in entries if (cut := self._cut(entry, rows, sigmas, controls, injection)) is not None]
             for name, entries in self._conds.items()
         }
 
@@ -73,7 +78,12 @@ class CanvasConditions:
         )
 
     def _cut(
-        self, entry: _Condition, rows: Sequence[Row], sigmas: Sequence[float], controls: Callable[[Any], Any]
+        self,
+        entry: _Condition,
+        rows: Sequence[Row],
+        sigmas: Sequence[float],
+        controls: Callable[[Any], Any],
+        injection: PfjCall | None,
     ) -> dict[str, Any] | None:
         active = [entry.end <= sigma <= entry.start for sigma in sigmas]
         _check_keyframes(entry.values.get("hooks"), sigmas)
@@ -85,8 +95,12 @@ class CanvasConditions:
             if not cut["mask"].any():
                 return None
         cut["model_conds"] = {
-            key: crop_model_cond(value, rows, self._size) for key, value in entry.values["model_conds"].items()
+            key: crop_model_cond(value, rows, self._size)
+            for key, value in entry.values["model_conds"].items()
+            if key != PFJ
         }
+        if injection is not None and PFJ in entry.values["model_conds"]:
+            cut["model_conds"] = injection.model_conds(cut["model_conds"])
         if "control" in cut and (control := controls(cut.pop("control"))) is not None:
             cut["control"] = control
         return cut

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..sampling.adaptive.regions import Row, crop_rows
 from .control_sums import add_residuals
+from .pfj import PfjCall
 from .time_aware_adapter import TimeAwareControl
+from .time_aware_control import LatentControl
 
 
 class ControlChains:
@@ -25,7 +27,9 @@ class ControlChains:
         self._size, self._device = size, device
         self._links: dict[int, CanvasLink] = {}
 
-    def for_call(self, rows: Sequence[Row], sigmas: Sequence[float]) -> Callable[[Any], Any]:
+    def for_call(
+        self, rows: Sequence[Row], sigmas: Sequence[float], injection: PfjCall | None = None
+    ) -> Callable[[Any], Any]:
         """A function from a control of the conditions to the one for these rows, or None where all links are silent.
 
         The same control gives the same object, since the host only shares a call between conditions whose control is one.
@@ -34,13 +38,18 @@ class ControlChains:
 
         def regional(control: Any) -> Any:
             if id(control) not in made:
-                made[id(control)] = self._regional(control, rows, sigmas, regional)
+                made[id(control)] = self._regional(control, rows, sigmas, regional, injection)
             return made[id(control)]
 
         return regional
 
     def _regional(
-        self, control: Any, rows: Sequence[Row], sigmas: Sequence[float], regional: Callable[[Any], Any]
+        self,
+        control: Any,
+        rows: Sequence[Row],
+        sigmas: Sequence[float],
+        regional: Callable[[Any], Any],
+        injection: PfjCall | None,
     ) -> Any:
         previous = None if control.previous_controlnet is None else regional(control.previous_controlnet)
         start, end = control.timestep_range or (float("inf"), 0.0)
@@ -51,7 +60,7 @@ class ControlChains:
         plain = control.inner if isinstance(control, TimeAwareControl) else control
         if id(control) not in self._links:
             self._links[id(control)] = CanvasLink(plain, self._size, self._device)
-        link = self._links[id(control)].crop(rows)
+        link = self._links[id(control)].crop(rows, injection)
         if isinstance(control, TimeAwareControl):
             return control.around(link, previous)
         return RegionControl(link, active, previous)
@@ -72,7 +81,7 @@ class CanvasLink:
         self._extra = [_fit(extra, height, width, control) for extra in control.extra_concat_orig]
         self._encoded = encoded
 
-    def crop(self, rows: Sequence[Row]) -> Any:
+    def crop(self, rows: Sequence[Row], injection: PfjCall | None = None) -> Any:
         """A copy of the control that sees its rows' parts of the hint; its range of sigma is the caller's matter."""
         # A shallow copy and not .copy(): that one drops what the host has prepared for this run.
         link = copy.copy(self._control)
@@ -81,6 +90,8 @@ class CanvasLink:
         if hasattr(link, "control_input"):  # what a T2I-Adapter computed from another hint
             link.control_input = None
         hint = crop_rows(self._hint, rows, self._factor)
+        if injection is not None and isinstance(link, LatentControl):
+            hint = injection.hint(hint)
         extra = [crop_rows(extra, rows, self._factor).to(hint) for extra in self._extra]
         if self._encoded:
             dtype = link.manual_cast_dtype or link.control_model.dtype

@@ -6,6 +6,7 @@ Where gains decided, the classes of a region's calls stand below its number.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ..imaging.tiles import Region
 
 LONGEST_SIDE = 1024
 SCALE_HEIGHT, MARGIN = 44, 12
+LINE_DISTANCE = 22
+"""Pixels from the middle of a region's number to that of its line of classes."""
 PAPER, INK = (24, 24, 28), (240, 240, 240)
 
 
@@ -96,13 +99,22 @@ def _numbers(draw: ImageDraw.ImageDraw, regions: list[Region], values: list[int]
 
 
 def _words(draw: ImageDraw.ImageDraw, regions: list[Region], words: list[str], scale: tuple[float, float]) -> None:
-    """A line below the number of every region where it fits between the neighbours'."""
+    """A line below the number of every region where it fits between the neighbours' numbers and lines."""
     font = ImageFont.load_default(11)
+    room = _spacing([region.x for region in regions], regions[0].width) * scale[0]
+    if _spacing([region.y for region in regions], regions[0].height) * scale[1] < LINE_DISTANCE * 2:
+        return
     for region, word in zip(regions, words):
-        if draw.textlength(word, font) > region.width * scale[0] * 0.7:
+        if draw.textlength(word, font) > min(room, region.width * scale[0] * 0.7):
             continue
-        middle = (region.x + region.width / 2) * scale[0], (region.y + region.height / 2) * scale[1] + 22
+        middle = (region.x + region.width / 2) * scale[0], (region.y + region.height / 2) * scale[1] + LINE_DISTANCE
         draw.text(middle, word, fill=INK, font=font, anchor="mm", stroke_width=1, stroke_fill=PAPER)
+
+
+def _spacing(starts: list[int], alone: int) -> int:
+    """Cells between the closest neighbours along an axis; `alone` for a single one."""
+    places = sorted(set(starts))
+    return min((b - a for a, b in pairwise(places)), default=alone)
 
 
 def _scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, high: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..imaging.tiles import Region
 from ..sampling.adaptive.plan import Forecast, forecast
+from .gain_models import PARTS
 from .region_events import RegionDisplay
 from .region_sampler import MOST_ROWS, RegionOptions, RegionSampler, check_latent, noise_space, regions_of, row_bytes
 from .runtime import rows_that_fit
@@ -128,6 +129,8 @@ def with_region_memory(model: Any, samples: Tensor, options: RegionOptions) -> A
         return executor(patcher, [rows, noise_shape[1], region.height, region.width], conds, *args, **kwargs)
 
     clone = model.clone()
+    if options.gain is not None and options.gain.patchers():
+        clone.set_additional_models(PARTS, options.gain.patchers())
     clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, WRAPPER, prepare)
     return clone
 

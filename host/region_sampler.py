@@ -20,6 +20,7 @@ from ..sampling.adaptive.sampler import canvas_noise, sample_regions
 from ..sampling.adaptive.steppers import stepper_for
 from ..sampling.batching import BatchSize
 from .gain import GainPlan, GainRun, outlined
+from .pfj import PfjRun
 from .region_conditions import CanvasConditions
 from .region_denoiser import Outside, RegionDenoiser, check_model_patches
 from .region_events import Layout, RegionDisplay
@@ -123,11 +124,13 @@ class RegionSampler(comfy.samplers.Sampler):
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
         regions = regions_of(noise.shape[2:], model.latent_format.spacial_downscale_ratio, options)
-        gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent)
+        own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
+        gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
         policy = policy_for(options.budget, regions, (noise.shape[2], noise.shape[3]), len(sigmas) - 1)
         policy = policy if gain is None else gain.policy
         planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
-        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device)
+        injection = PfjRun.start(model_wrap, gain, noise.device)
+        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
         denoiser = RegionDenoiser(
             model_wrap, extra_args, conditions, self._outside(denoise_mask, latent, noise, sigmas, extra_args)
         )

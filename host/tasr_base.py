@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..training.tasr_init import controlnet_from_unet
 from .networks import LatentControlNetwork, controlnet
 from .time_aware_adapter import Fusion
 from .time_aware_control import LatentControl, check_base
+from .training_networks import Autoencoder, copied, moved
 
 EMB_FACTOR = 4
 """Width of the time embedding in units of the UNet's channels."""
@@ -92,44 +92,13 @@ class HostBase:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
 
-def moved(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The network with its weights in dtype, those of normalisations in float32, as autocast wants them."""
-    for module in network.modules():
-        own = torch.float32 if isinstance(module, (nn.GroupNorm, nn.LayerNorm)) else dtype
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            tensor.data = tensor.data.to(device, own if tensor.is_floating_point() else tensor.dtype)
-    return network
-
-
-class Autoencoder:
-    """A frozen first stage with its pixel range and latent scale."""
-
-    def __init__(self, network: nn.Module, into: Any, out_of: Any) -> None:
-        """into and out_of turn pictures in [0, 1] into the network's range and back."""
-        self._network, self._into, self._out_of = network.requires_grad_(False), into, out_of
-        self._format = comfy.latent_formats.SD15()
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Autoencoder:
-        moved(self._network, device, dtype)
-        return self
-
-    def encode(self, picture: Tensor) -> Tensor:
-        weight = next(self._network.parameters())
-        return self._format.process_in(self._network.encode(self._into(picture).to(weight.dtype)).float())
-
-    def decode(self, latent: Tensor) -> Tensor:
-        weight = next(self._network.parameters())
-        decoded = self._network.decode(self._format.process_out(latent).to(weight.dtype))
-        return self._out_of(decoded.float().clone())  # the host writes in place
-
-
 def base_of(model: Any, vae: Any, precision: torch.dtype) -> HostBase:
     """Frozen copies of MODEL (with its patches) and VAE, which passed `check_model`, on the host's device.
 
     To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
     """
     unet = copied(model, "diffusion_model")
-    autoencoder = Autoencoder(copied(vae.patcher), vae.process_input, vae.process_output)
+    autoencoder = Autoencoder(copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15())
     sigmas = model.get_model_object("model_sampling").sigmas.clone()
     return HostBase(unet, sigmas, autoencoder, mm.get_torch_device(), precision)
 
@@ -156,15 +125,6 @@ def check_model(model: Any, vae: Any) -> None:
         raise ValueError(
             f"The VAE has {vae.latent_channels} latent channels: expected Stable Diffusion's 4; connect the checkpoint's own VAE."
         )
-
-
-def copied(patcher: Any, part: str = "") -> nn.Module:
-    """A copy of a patcher's network, or of a part of it, with real weights and with its weight patches applied."""
-    source = patcher
-    if patcher.is_dynamic() and getattr(patcher, "cached_patcher_init", None) is not None:
-        source = patcher.clone(disable_dynamic=True)  # weights that are paged in at use cannot be copied
-    mm.load_models_gpu([source], force_full_load=True)
-    return copy.deepcopy(source.model.get_submodule(part)).eval()
 
 
 def trainable_controlnet(control: Any, model: Any) -> tuple[LatentControlNetwork, str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.utils
 import torch
 from torch import Tensor
 
@@ -17,18 +15,19 @@ from ..models.latent_control import LatentControlConfig
 from ..models.time_aware_adapter import TimeAwareAdapters
 from ..models.time_aware_adapter_config import DESIGNS, Design
 from ..training import tasr
-from ..training.image_folder import image_files, read_tags
+from ..training.image_folder import read_tags
 from ..training.loss_log import LossLog
 from ..training.rewards import CLIP_IQA, Reward, make_reward
+from ..training.runs import resume_run
 from ..training.tasr_config import BOTH, CONTROL, TasrConfig
 from ..training.tasr_data import DegradedCrops
-from .images import split_image
 from .tasr_base import HostBase, base_of, check_model, fresh_adapters, trainable_controlnet
-from .tasr_files import free_name, save_weights, state_path
+from .tasr_files import FILES, save_weights
 from .time_aware_control import EPS, LatentControl, control_from_weights
 from .time_aware_parts import TimeAwarePart, adapter_part_from_weights
+from .training_files import START_ANEW, check_name, pictures_of
+from .training_run import ends_of, train_under_host
 
-START_ANEW = "(start anew)"
 STAGES = {"stage II": BOTH, "stage I": CONTROL}
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -92,17 +91,6 @@ def describe(report: Mapping[str, Any]) -> str:
     return f"Step {report['steps']}, from {report['started_from']}: {losses}. Saved as {report['file']}."
 
 
-def pictures_of(folder: str, image: Tensor | None) -> Sequence[Path | Tensor]:
-    """Files of a folder, else the pictures of an IMAGE; ValueError where there is neither or both."""
-    if folder.strip() and image is not None:
-        raise ValueError("Got a folder and images: expected one of them; clear image_folder or disconnect images.")
-    if image is not None:
-        return list(split_image(image, "images")[0].cpu().clone())
-    if not folder.strip():
-        raise ValueError("Got neither a folder nor images: write the path of a folder of pictures, or connect images.")
-    return image_files(Path(folder.strip()).expanduser())
-
-
 def texts_of(pictures: Sequence[Path | Tensor], positive: Any, clip: Any) -> tuple[list[Tensor], Tensor | None]:
     """Encoded prompts (1, L, C), one for all or one for each picture, and the empty one, for which CLIP is needed.
 
@@ -158,10 +146,7 @@ def _reward(config: TasrConfig, settings: TrainSettings) -> Reward | None:
 
 
 def _check_settings(settings: TrainSettings) -> None:
-    if not re.fullmatch(r"[\w.-]+", settings.name):
-        raise ValueError(
-            f"Got the name {settings.name!r}: expected letters, digits, '.', '-' and '_', for a file's name."
-        )
+    check_name(settings.name)
     if settings.design not in DESIGNS:
         raise ValueError(f"Got the adapter size {settings.design!r}: expected one of {', '.join(DESIGNS)}.")
     if settings.crop % 64:
@@ -187,7 +172,7 @@ def _new_run(
     about += "no adapters" if adapters is None else adapters.config.label
     run = tasr.Run(config, base, data, None, state, LossLog(), about)
     if settings.resume != START_ANEW:
-        tasr.resume_run(run, state_path(settings.resume))
+        resume_run(run, FILES.state_path(settings.resume))
         words = f"the run {settings.resume}"
     return run, words
 
@@ -215,8 +200,8 @@ def _design(name: str) -> Design:
 
 def _finished(run: tasr.Run, words: str, settings: TrainSettings) -> Trained:
     """Trains to the end and saves; a cancel or an error saves the state only."""
-    name = free_name(settings.name)
-    _train(run, settings, state_path(name))
+    name = FILES.free_name(settings.name)
+    train_under_host(run, tasr.train, settings.steps, settings.save_every, FILES.state_path(name))
     control, adapters = tasr.trained_tensors(run)
     recipe = {"recipe": run.config.text(about=run.about), "steps": str(run.state.step)}
     file = save_weights(f"{name}_{run.state.step}_steps", control, adapters, recipe)
@@ -225,36 +210,10 @@ def _finished(run: tasr.Run, words: str, settings: TrainSettings) -> Trained:
         "resume": name,
         "started_from": words,
         "steps": run.state.step,
-        "losses": {part: _ends(run.log.series(part)) for part in run.log.names},
+        "losses": ends_of(run.log),
         "reward": settings.reward if run.reward is not None else None,
         "adapters": None if run.adapters is None else run.adapters.config.label,
     }
     part = None if adapters is None else adapter_part_from_weights(adapters)
     trained = control_from_weights(control, LatentControlConfig.from_state_dict(control), EPS)
     return Trained(trained, part, run.log.picture(), report)
-
-
-def _train(run: tasr.Run, settings: TrainSettings, path: Path) -> None:
-    first = run.state.step
-    bar = comfy.utils.ProgressBar(settings.steps)
-
-    def after_step(current: tasr.Run) -> None:
-        bar.update(1)
-        if settings.save_every and current.state.step % settings.save_every == 0:
-            tasr.save_run(current, path)
-        mm.throw_exception_if_processing_interrupted()
-
-    mm.unload_all_models()  # the run has copies of its own
-    mm.in_training = True
-    try:
-        tasr.train(run, first + settings.steps, after_step)
-    finally:
-        mm.in_training = False
-        if run.state.step > first:
-            tasr.save_run(run, path)
-
-
-def _ends(series: list[tuple[int, float]]) -> list[float]:
-    """Mean of the first and of the last tenth of a loss."""
-    values, share = [value for _, value in series], max(1, len(series) // 10)
-    return [round(sum(part) / len(part), 6) for part in (values[:share], values[-share:])]

@@ -33,17 +33,12 @@ class GainModelsConfig:
     pfj: PfjConfig | None
 
     def __post_init__(self) -> None:
-        sizes = {(part.latent_channels, part.metrics) for part in (self.mmle, self.pfj) if part is not None}
+        sizes = {part.metrics for part in (self.mmle, self.pfj) if part is not None}
         if len(sizes) != 1:
             raise UnsupportedModelError(
-                "Expected a gain regressor, an injection network, or both for the same latents and metrics, got "
-                f"(channels, metrics) of {sorted(sizes) or 'neither'}."
+                "Expected a gain regressor, an injection network, or both with the same number of metrics, got numbers of "
+                f"{sorted(sizes) or 'neither'}."
             )
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents that the parts take."""
-        return cast("MmleConfig | PfjConfig", self.mmle or self.pfj).latent_channels
 
     @property
     def metrics(self) -> int:
@@ -52,9 +47,10 @@ class GainModelsConfig:
 
     @property
     def label(self) -> str:
-        """What the file holds, for users."""
-        names = [name for name, part in (("MMLE", self.mmle), ("PFJ", self.pfj)) if part is not None]
-        return f"{' + '.join(names)} for latents of {self.latent_channels} channels, {self.metrics} metrics"
+        """What the file holds, for users. The injection network's channels are those of the input as the base is given it."""
+        names = {"MMLE for latents of": self.mmle, "PFJ for an LR condition of": self.pfj}
+        parts = [f"{name} {part.latent_channels} channels" for name, part in names.items() if part is not None]
+        return f"{', '.join(parts)}; {self.metrics} metrics"
 
     @classmethod
     def from_state_dict(cls, sd: StateDict) -> GainModelsConfig:
@@ -101,12 +97,16 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class GainModelsInfo:
-    """What the metadata of a file says: the base's identity and name, the timestep below which quality counts, the metrics."""
+    """What the metadata of a file says: the base's identity and name, the timestep below which quality counts, the metrics.
+
+    tau: the gain per step of a chain of 200 from which a region changes, for the gains of this file; None is the paper's 5e-3.
+    """
 
     base: str
     base_label: str
     metrics: tuple[MetricInfo, ...]
     t_half: float = 500.0
+    tau: float | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """The metadata entries of a safetensors file."""
@@ -126,9 +126,8 @@ class GainModelsInfo:
             version = content.pop("format")
             metrics = tuple(MetricInfo(**row) for row in content.pop("metrics"))
             info = cls(metrics=metrics, **content)
-            broken = (
-                not info.base or not metrics or not all(map(_makes_sense, metrics)) or not math.isfinite(info.t_half)
-            )
+            numbers = math.isfinite(info.t_half) and (info.tau is None or (math.isfinite(info.tau) and info.tau > 0))
+            broken = not info.base or not metrics or not all(map(_makes_sense, metrics)) or not numbers
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UnsupportedModelError(
                 f"The metadata entry '{METADATA_KEY}' cannot be read ({str(error)[:100]}): expected JSON as Train MMLE writes it; the "
@@ -137,7 +136,7 @@ class GainModelsInfo:
         if version != FORMAT or broken:
             raise UnsupportedModelError(
                 f"The metadata entry '{METADATA_KEY}' is of format {version} with {len(metrics)} metrics: expected format {FORMAT}, a "
-                "base, and metrics with finite rising ranges; the file is damaged or of a newer version of this pack."
+                "base, metrics with finite rising ranges and a positive tau; the file is damaged or of a newer version of this pack."
             )
         return info
 

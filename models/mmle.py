@@ -21,6 +21,7 @@ STRIDES = (1, 2, 2, 2, 1, 1, 1)
 POOLED = (2, 3, 6)
 """Convolutions whose maps are averaged into the features."""
 GROUPS = 8
+STATISTICS = 12
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class MmleConfig:
     time_channels: int = 64
     hidden: int = 256
     metrics: int = 6
+    statistics: int = 0
+    """Channels made of `latent_statistics`; 0 without them, as in the network of the paper's size."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(STRIDES) or any(width < 1 or width % GROUPS for width in self.widths):
@@ -60,8 +63,27 @@ class MmleConfig:
                 f"with {inputs} channels."
             )
         hidden, features = require(sd, "fc1.weight").shape
-        pooled = sum(widths[i] for i in POOLED)
-        return cls(inputs // 3, widths, int(features) - pooled, int(hidden), int(require(sd, "fc2.weight").shape[0]))
+        statistics = int(require(sd, "stats.weight").shape[0]) if "stats.weight" in sd else 0
+        rest = sum(widths[i] for i in POOLED) + statistics
+        metrics = int(require(sd, "fc2.weight").shape[0])
+        return cls(inputs // 3, widths, int(features) - rest, int(hidden), metrics, statistics)
+
+
+def latent_statistics(x0: Tensor, x0_prev: Tensor, reference: Tensor) -> Tensor:
+    """Logarithms (N, 12), about -2 to 2, of what gains are made of: how far the three latents differ, and how detailed they are (ours).
+
+    A norm forgets sizes, which metrics such as PSNR are all about. Rows: RMS of x0 - o, last x0 - o and x0 - last x0; RMS
+    difference of neighbouring cells, and of neighbouring channels, of x0, last x0 and o; of channels, of the three differences.
+    """
+    latents = [x0.float(), x0_prev.float(), reference.float()]
+    differences = [latents[0] - latents[2], latents[1] - latents[2], latents[0] - latents[1]]
+    values = [
+        *differences,
+        *(latent.diff(dim=-1) for latent in latents),
+        *(latent.diff(dim=1) for latent in (*latents, *differences)),
+    ]
+    squares = torch.stack([value.square().flatten(1).mean(1) for value in values], dim=1)  # (N, 12)
+    return 0.25 * torch.log(squares + 1e-8) + 1.5
 
 
 class Mmle(nn.Module):
@@ -80,7 +102,8 @@ class Mmle(nn.Module):
         channels = (3 * config.latent_channels, *config.widths)
         self.convs = nn.ModuleList([make.conv3(a, b, s) for (a, b), s in zip(pairwise(channels), STRIDES)])
         self.norms = nn.ModuleList([make.norm(width, groups=GROUPS) for width in config.widths])
-        self.fc1 = make.linear(config.features + config.time_channels, config.hidden)
+        self.stats = make.linear(STATISTICS, config.statistics) if config.statistics else None
+        self.fc1 = make.linear(config.features + config.statistics + config.time_channels, config.hidden)
         self.fc2 = make.linear(config.hidden, config.metrics)
 
     def forward(self, x0: Tensor, x0_prev: Tensor, reference: Tensor, t: Tensor, t_prev: Tensor) -> Tensor:
@@ -91,9 +114,18 @@ class Mmle(nn.Module):
             h = F.silu(group_norm(norm, conv(h)))
             if i in POOLED:
                 pooled.append(h.float().mean((2, 3)))
+        statistics = None if self.stats is None else latent_statistics(x0, x0_prev, reference)
+        return self.told(torch.cat(pooled, dim=1), statistics, t, t_prev, h.dtype)
+
+    def told(
+        self, pooled: Tensor, statistics: Tensor | None, t: Tensor, t_prev: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Gains of what is known of the latents: means of the convolutions' maps (N, features), `latent_statistics` (N, 12)."""
         half = self.config.time_channels // 2
-        time = [timestep_embedding(t, half), timestep_embedding(t_prev.float() - t.float(), half)]
-        features = torch.cat([*pooled, *time], dim=1).to(h.dtype)  # (N, features + time)
+        parts = [pooled, timestep_embedding(t, half), timestep_embedding(t_prev.float() - t.float(), half)]
+        if self.stats is not None and statistics is not None:
+            parts.insert(1, F.silu(self.stats(statistics.to(dtype))).float())
+        features = torch.cat(parts, dim=1).to(dtype)  # (N, features + statistics + time)
         return torch.tanh(self.fc2(F.silu(self.fc1(features))).float())
 
 

@@ -10,8 +10,11 @@ from .conditioning import EmptyPrompt, ResShiftConditioning
 from .degrade import RealWorldDegradation
 from .distill import DistillOneStepSR
 from .gain import MMLEGainEstimator
+from .gain_models import LoadMMLEPFJ
+from .gain_training import TrainMMLE, TrainPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
+from .pfj import PFJInject
 from .quality import ImageQuality
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
@@ -42,11 +45,15 @@ NODES: list[type[io.ComfyNode]] = [
     TimeAwareAdapterNode,
     AdapterMap,
     TrainTimeAwareAdapter,
+    TrainMMLE,
+    TrainPFJ,
     MMLEGainEstimator,
     AdaptiveUpscale,
     RealWorldDegradation,
     ImageQuality,
     DistillOneStepSR,
+    LoadMMLEPFJ,
+    PFJInject,
 ]
 
 

@@ -8,10 +8,11 @@ import torch
 from comfy_api.latest import io
 
 from ..host.gain import GainBackEnd, GainLimits, make_plan, plan_text
+from ..host.gain_models import LoadedGainModels
 from ..host.runtime import show_text
 from ..sampling.adaptive.dtss import JumpRule
 from .region import node_id_of
-from .types import Gain
+from .types import Gain, GainModels
 
 LIMITS = GainLimits()
 
@@ -86,6 +87,15 @@ def expert_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Share of the run at its end that is always made at the first speed.",
         ),
+        io.Float.Input(
+            "prior",
+            default=LIMITS.prior,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            advanced=True,
+            tooltip="How much the detail of the input counts: tau grows in flat regions and falls in busy ones, and the flattest third starts at the second speed. 0: regions are told apart by their gains only. Not used by aggregate and at tau 0.",
+        ),
     ]
 
 
@@ -98,14 +108,14 @@ class MMLEGainEstimator(io.ComfyNode):
             node_id="AdaptiveSRMMLEGainEstimator",
             display_name="MMLE Gain Estimator",
             category="image/upscaling/AdaptiveSR",
-            description="Lets Tiled Region Sampler decide the steps of every region while it runs: regions whose predictions stop changing take larger jumps, those that get worse can end early (AdaDiffSR). No trained parts: gains are measured.",
+            description="Lets Tiled Region Sampler decide the steps of every region while it runs: regions whose predictions stop changing take larger jumps, those that get worse can end early (AdaDiffSR). Gains are measured, or told by a trained regressor.",
             search_aliases=["adadiffsr", "dynamic timesteps", "adaptive steps", "early exit", "skip steps", "dtss"],
             inputs=[
                 io.Combo.Input(
                     "back_end",
                     options=[kind.value for kind in GainBackEnd],
                     default=GainBackEnd.LATENT.value,
-                    tooltip="What gains are measured on. latent: predictions as they are, any model. rgb_linear: ComfyUI's linear picture of them. proxies: distance and sharpness without metrics. vae: decoded pictures, slow.",
+                    tooltip="What gains are measured on. latent: predictions as they are, any model. rgb_linear: ComfyUI's linear picture of them. proxies: distance and sharpness without metrics. vae: decoded pictures, slow. regressor: a trained MMLE from gain_models.",
                 ),
                 io.Float.Input(
                     "tau",
@@ -125,7 +135,7 @@ class MMLEGainEstimator(io.ComfyNode):
                 io.String.Input(
                     "metrics",
                     default="psnr, nlpd, sharpness",
-                    tooltip="Names with commas; not used by proxies. psnr, nlpd, sharpness need no weights, nor does ssim (rgb_linear, vae). lpips, ahiq, brisque, musiq, or paper for its six, make pyiqa fetch their weights; what cannot be had is left out and named.",
+                    tooltip="Names with commas; not used by proxies and regressor. psnr, nlpd, sharpness need no weights, nor does ssim (rgb_linear, vae). lpips, ahiq, brisque, musiq, or paper for its six, make pyiqa fetch their weights; what cannot be had is left out and named.",
                 ),
                 *expert_inputs(),
                 io.Latent.Input(
@@ -139,6 +149,11 @@ class MMLEGainEstimator(io.ComfyNode):
                     tooltip="Instead of reference: the enlarged input picture, in the size of the result. Needs vae.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for image and for back end vae."),
+                GainModels.Input(
+                    "gain_models",
+                    optional=True,
+                    tooltip="From Load MMLE + PFJ, for back end regressor only: the file of the MODEL that is sampled. Its metrics, weights and tau then count.",
+                ),
             ],
             outputs=[Gain.Output(display_name="gain", tooltip="For Tiled Region Sampler and Region Sampler.")],
             hidden=[io.Hidden.unique_id],
@@ -154,8 +169,9 @@ class MMLEGainEstimator(io.ComfyNode):
         reference: dict | None = None,
         image: torch.Tensor | None = None,
         vae: Any = None,
+        gain_models: LoadedGainModels | None = None,
         **limits: Any,
     ) -> io.NodeOutput:
-        plan = make_plan(back_end, tau, mode, metrics, GainLimits(**limits), reference, image, vae)
+        plan = make_plan(back_end, tau, mode, metrics, GainLimits(**limits), reference, image, vae, gain_models)
         show_text(plan_text(plan), node_id_of(cls))
         return io.NodeOutput(plan)

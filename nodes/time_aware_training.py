@@ -9,16 +9,16 @@ from comfy_api.latest import io
 
 from ..host.images import join_image
 from ..host.runtime import show_text
-from ..host.tasr_files import folder_state, list_states
+from ..host.tasr_files import FILES
 from ..host.tasr_training import (
     PRECISIONS,
     STAGES,
-    START_ANEW,
     TrainSettings,
     describe,
     settings_of,
     train_time_aware,
 )
+from ..host.training_files import START_ANEW, folder_state
 from ..models.time_aware_adapter_config import DESIGNS
 from ..training.rewards import REWARDS
 from ..training.tasr_config import TasrConfig
@@ -155,7 +155,7 @@ def data_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "resume",
-            options=[START_ANEW, *list_states()],
+            options=[START_ANEW, *FILES.states()],
             default=START_ANEW,
             tooltip="A state in output/adaptivesr/training to go on from, with the same settings; the result equals a run without the break.",
         ),

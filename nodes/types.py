@@ -5,6 +5,9 @@ from comfy_api.latest import io
 Gain = io.Custom("ADAPTIVESR_GAIN")
 """`host.gain.GainPlan`: how the steps of regions follow from what they gain."""
 
+GainModels = io.Custom("ADAPTIVESR_GAIN_MODELS")
+"""`host.gain_models.LoadedGainModels`: AdaDiffSR's trained parts and what their file says about them."""
+
 OneStepSR = io.Custom("ADAPTIVESR_ONE_STEP_SR")
 """`host.one_step.OneStepSR`: a residual-shift denoiser with its autoencoder and schedule."""
 

@@ -6,9 +6,8 @@ bit. Nothing of the frozen networks is touched; see `tasr_steps` for one step, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, cast
 
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor, nn
 
 from ..models.time_aware_adapter import TimeAwareAdapters
 from ..sampling.noise import generator_for
-from .checkpoint import TrainState, load_checkpoint, save_checkpoint
-from .ema import Ema
+from .checkpoint import TrainState
 from .loss_log import LossLog
 from .rewards import Reward
+from .runs import advance, descend, fresh_state, on_cpu
 from .tasr_config import BOTH, TasrConfig
 from .tasr_steps import FrozenBase, Pictures, draw, step_loss
 
@@ -63,26 +62,16 @@ def new_state(config: TasrConfig, controlnet: nn.Module, adapters: TimeAwareAdap
         raise ValueError(
             "Stage II trains adapters and stage I has none: expected adapters to be given in stage II only."
         )
-    model = nn.ModuleDict(networks)
-    optimizers = tuple(
+    optimizers = [
         torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False)
         for network in networks.values()
-    )
-    no_average = Ema(nn.Module(), 0.0)  # the paper averages nothing
-    return TrainState(PHASES[config.stage], 0, 0, model, no_average, optimizers)
+    ]
+    return fresh_state(PHASES[config.stage], nn.ModuleDict(networks), optimizers)  # the paper averages nothing
 
 
 def train(run: Run, until: int, after_step: Callable[[Run], None] | None = None) -> None:
-    """Trains from the state's step up to step `until`; after_step may save, show and raise.
-
-    ValueError if a loss is not finite: the networks still hold the values of the step before.
-    """
-    run.state.model.train()
-    while run.state.step < until:
-        numbers = train_step(run)
-        run.log.add(run.state.step, numbers)
-        if after_step is not None:
-            after_step(run)
+    """Trains from the state's step up to step `until`; see `runs.advance`."""
+    advance(run, train_step, until, after_step)
 
 
 def train_step(run: Run) -> dict[str, float]:
@@ -98,16 +87,7 @@ def train_step(run: Run) -> dict[str, float]:
     turn(run, learn)
     optimizer.zero_grad()
     loss, numbers = step_loss(config, step, run.base, run.controlnet, run.adapters, pictures, drawn, run.reward)
-    if not bool(loss.detach().isfinite()):
-        raise ValueError(
-            f"The loss of step {step + 1} is not finite ({numbers}): expected a number; lower the learning rate, train in "
-            "float32, and look at the pictures and at the model."
-        )
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    run.state.step += 1
-    run.state.images += config.batch
+    descend(run.state, optimizer, loss, numbers, config.batch)
     return numbers
 
 
@@ -120,27 +100,5 @@ def turn(run: Run, adapters_learn: bool) -> None:
 
 def trained_tensors(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """State dicts of the ControlNet and, in stage II, of the adapters, on the CPU."""
-    control = _on_cpu(run.controlnet.state_dict())
-    return control, None if run.adapters is None else _on_cpu(run.adapters.state_dict())
-
-
-def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
-
-
-def save_run(run: Run, path: Path) -> None:
-    """Everything that a resumed run needs, and the losses as a table beside it."""
-    save_checkpoint(path, run.state, run.config.text(about=run.about))
-    run.log.save(log_path(path))
-
-
-def resume_run(run: Run, path: Path) -> None:
-    """Continues where a checkpoint stopped; ValueError if it belongs to other settings."""
-    load_checkpoint(path, run.state, run.config.text(about=run.about))
-    if log_path(path).is_file():
-        run.log.load(log_path(path), up_to=run.state.step)
-
-
-def log_path(path: Path) -> Path:
-    """The table of losses beside a checkpoint."""
-    return path.with_suffix(".losses.csv")
+    control = on_cpu(run.controlnet.state_dict())
+    return control, None if run.adapters is None else on_cpu(run.adapters.state_dict())

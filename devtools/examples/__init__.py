@@ -4,11 +4,14 @@ from .adadiffsr import ADADIFFSR_ANY_MODEL
 from .adaptive_upscale import ADAPTIVE_UPSCALE
 from .image_quality import IMAGE_QUALITY
 from .distill import DISTILL_ONE_STEP
+from .adadiffsr_embedded import ADADIFFSR_EMBEDDED
+from .adadiffsr_stablesr import ADADIFFSR
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
 from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
+from .train_mmle import TRAIN_MMLE
 
 WORKFLOWS = (
     ONE_STEP_SR,
@@ -16,6 +19,8 @@ WORKFLOWS = (
     DISTILL_ONE_STEP,
     TILED_REGION_UPSCALE,
     ADADIFFSR_ANY_MODEL,
+    ADADIFFSR,
+    ADADIFFSR_EMBEDDED,
     INVSR,
     INVSR_STEPS,
     STABLESR,
@@ -23,4 +28,5 @@ WORKFLOWS = (
     TASR,
     TASR_TRAINING_FREE,
     IMAGE_QUALITY,
+    TRAIN_MMLE,
 )

@@ -31,7 +31,8 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "Tiled Region Sampler works as in *tiled_region_upscale*, but **MMLE Gain Estimator** looks at every prediction: regions that "
             "stop changing take larger jumps. **Steps per region** shows where the steps went.\n\n"
             "Change first: **tau**, then **denoise**. For SDXL set **tile_size** to 1024.\n\n"
-            "Gains are measured; the trained regressor and the feature injection of AdaDiffSR are not in this version.\n\n"
+            "Gains are measured: AdaDiffSR's trained parts exist for the embedded teacher only (*adadiffsr_embedded*), or for what you train "
+            "them on.\n\n"
             + files_list(SD15)
             + " Any other image checkpoint does too."
         ),
@@ -59,6 +60,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "min_share": 0.1,
                 "max_share": 1.0,
                 "tail_guard": 0.0,
+                "prior": 1.0,
             },
         ),
         Node(

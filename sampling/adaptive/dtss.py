@@ -14,6 +14,7 @@ from enum import Enum
 from itertools import pairwise
 
 from .policy import COMPLETE, Decision
+from .prior import NO_PRIOR, RegionPrior
 from .regions import Gains, Row
 
 SATURATED, BUDGET = "saturated", "budget"
@@ -108,6 +109,10 @@ class DynamicSettings:
             tail_guard=guard,
         )
 
+    def scaled(self, factor: float) -> DynamicSettings:
+        """The same with thresholds of gains and changes multiplied by a factor."""
+        return self if factor == 1.0 else replace(self, tau=self.tau * factor, still=self.still * factor)
+
 
 @dataclass
 class RegionState:
@@ -117,6 +122,8 @@ class RegionState:
     jump: int | None = None
     """The jump that led to the last call; None at the first."""
     level: int = 0
+    start: int = 0
+    """The rung of the first calls."""
     falling: int = 0
     quality: float = 0.0
     """Sum of quality gains since they began."""
@@ -133,11 +140,16 @@ class RegionState:
 class DynamicTimesteps:
     """The policy: one state per region; an instance serves one run."""
 
-    def __init__(self, settings: DynamicSettings, timesteps: Sequence[float]) -> None:
-        """timesteps of all levels but the final one, falling, on the scale of 1000."""
+    def __init__(
+        self,
+        settings: DynamicSettings,
+        timesteps: Sequence[float],
+        priors: Mapping[tuple[int, int], RegionPrior] | None = None,
+    ) -> None:
+        """timesteps of all levels but the final one, falling, on the scale of 1000; priors by (image, region)."""
         if not timesteps or any(b > a for a, b in pairwise(timesteps)) or not all(map(math.isfinite, timesteps)):
             raise ValueError(f"Got the timesteps {list(timesteps)}: expected at least one, finite and falling.")
-        self.settings, self.timesteps = settings, tuple(timesteps)
+        self.settings, self.timesteps, self.priors = settings, tuple(timesteps), priors or {}
         self.states: dict[tuple[int, int], RegionState] = {}
         """By (image, region)."""
 
@@ -149,7 +161,8 @@ class DynamicTimesteps:
     def decide(self, row: Row, index: int, levels: int, gains: Gains | None) -> Decision:
         """Raises ValueError where a region's second or later call comes without gains, or with gains that are not finite."""
         self._check(levels)
-        state = self.states.setdefault((row.image, row.region_id), RegionState())
+        prior = self.priors.get((row.image, row.region_id), NO_PRIOR)
+        state = self.states.setdefault((row.image, row.region_id), RegionState(start=prior.start))
         if state.calls and gains is None:
             raise ValueError(
                 "Dynamic timesteps got no gains: expected an estimator that looks at every call; connect one."
@@ -161,7 +174,8 @@ class DynamicTimesteps:
                 f"The gain '{bad}' of region {row.region_id + 1} of image {row.image + 1} is {known[bad]}: expected a finite "
                 "number; choose other metrics."
             )
-        jump = advance(state, self.settings, levels - 2 - index, self.timesteps[index], known)
+        settings = self.settings.scaled(prior.tau_factor)
+        jump = advance(state, settings, levels - 2 - index, self.timesteps[index], known)
         keep = state.best_call == state.calls
         if jump:
             return Decision(index + jump, keep=keep)
@@ -238,7 +252,7 @@ def _class_of(state: RegionState, settings: DynamicSettings, t: float) -> CallCl
 def _level(state: RegionState, settings: DynamicSettings, t: float, kind: CallClass) -> int:
     """The rung of the next jump."""
     if kind is CallClass.WARMUP or state.calls <= settings.warmup:
-        return 0
+        return state.start
     if kind is CallClass.HOLD:
         return state.level
     fastest = max(abs(rate) for rate in _rates(state) if rate is not None)

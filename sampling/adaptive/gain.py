@@ -58,8 +58,9 @@ PICTURE_METRICS = (
     *PAPER_METRICS,
     GainMetric("sharpness", 0.0, 0.5, full_reference=False),
     GainMetric("ssim", 0.0, 1.0),
+    GainMetric("gmsd", 0.0, 0.35, lower_better=True),
 )
-"""What pictures in [0, 1] can be measured with; psnr, ssim, nlpd and sharpness need no weights."""
+"""What pictures in [0, 1] can be measured with; psnr, ssim, nlpd, gmsd and sharpness need no weights."""
 
 
 def chosen(metrics: Sequence[GainMetric], names: Sequence[str]) -> tuple[GainMetric, ...]:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,11 +140,15 @@ def parts(mmle=SMALL_MMLE, pfj=SMALL_PFJ):
 @pytest.mark.parametrize(
     ("sd", "label"),
     [
-        (parts(), "MMLE + PFJ for latents of 12 channels, 3 metrics"),
-        (parts(pfj=None), "MMLE for latents of 12 channels, 3 metrics"),
-        (parts(mmle=None), "PFJ for latents of 12 channels, 3 metrics"),
+        (parts(), "MMLE for latents of 12 channels, PFJ for an LR condition of 12 channels; 3 metrics"),
+        (parts(pfj=None), "MMLE for latents of 12 channels; 3 metrics"),
+        (parts(mmle=None), "PFJ for an LR condition of 12 channels; 3 metrics"),
+        (
+            parts(pfj=PfjConfig(3, 16, 24, 2, 20, 3)),
+            "MMLE for latents of 12 channels, PFJ for an LR condition of 3 channels; 3 metrics",
+        ),
     ],
-    ids=["both", "mmle", "pfj"],
+    ids=["both", "mmle", "pfj", "other condition"],
 )
 def test_files_are_known_by_their_keys_and_built(sd, label):
     identified = registry.identify(registry.canonicalize(sd))
@@ -164,8 +169,7 @@ def without(sd, key):
         (without(parts(), "mmle.fc1.weight"), "fc1.weight is missing"),
         (without(parts(), "mmle.convs.3.weight"), "through 7 convolutions; the file has 3"),
         (without(parts(), "pfj.down.weight"), "down.weight is missing"),
-        (parts(pfj=PfjConfig(4, 16, 24, 2, 20, 3)), "for the same latents and metrics"),
-        (parts(pfj=PfjConfig(12, 16, 24, 2, 20, 6)), "for the same latents and metrics"),
+        (parts(pfj=PfjConfig(12, 16, 24, 2, 20, 6)), r"the same number of metrics, got numbers of \[3, 6\]"),
         ({**parts(), "mmle.convs.0.weight": torch.zeros(16, 13, 3, 3)}, "takes three latents"),
         ({**parts(), "pfj.stem.weight": torch.zeros(12, 12, 3, 3)}, "multiples of 8"),
     ],
@@ -183,7 +187,15 @@ def test_sizes_that_cannot_be_are_refused(change):
 
 def test_the_metadata_comes_back():
     assert GainModelsInfo.from_metadata(INFO.to_metadata()) == INFO
+    with_tau = replace(INFO, tau=2e-3)
+    assert GainModelsInfo.from_metadata(with_tau.to_metadata()) == with_tau
     INFO.check_base("0123456789abcdef", "anything")
+
+
+def test_metadata_without_tau_means_the_papers():
+    content = json.loads(INFO.to_metadata()[METADATA_KEY])
+    del content["tau"]
+    assert GainModelsInfo.from_metadata({METADATA_KEY: json.dumps(content)}) == INFO
 
 
 def edited(**change):
@@ -202,6 +214,8 @@ def edited(**change):
         (edited(format=2), "of format 2"),
         (edited(metrics=[]), "with 0 metrics"),
         (edited(metrics=[{"name": "psnr"}]), "cannot be read"),
+        (edited(tau=0.0), "a positive tau"),
+        (edited(tau="a"), "cannot be read"),
         (edited(base=""), "expected format 1, a base"),
         (edited(metrics=[{**vars(INFO.metrics[0]), "high": 1.0}]), "finite rising ranges"),
         (edited(metrics=[{**vars(INFO.metrics[0]), "scale": 0.0}]), "finite rising ranges"),

@@ -10,6 +10,7 @@ from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training import tasr
 from adaptivesr.training.loss_log import LossLog
 from adaptivesr.training.rewards import gradient_energy_match
+from adaptivesr.training.runs import resume_run, save_run
 from adaptivesr.training.tasr_config import TasrConfig
 from adaptivesr.training.tasr_init import controlnet_from_unet
 from adaptivesr.training.tasr_steps import Draw, Pictures, draw, step_loss
@@ -203,10 +204,10 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path, stage):
     tasr.train(whole, 4)
     first = make_run(stage)
     tasr.train(first, 2)
-    tasr.save_run(first, tmp_path / "run.safetensors")
+    save_run(first, tmp_path / "run.safetensors")
     tasr.train(first, 3)  # goes on after the save, as an interrupted run would
     second = make_run(stage)
-    tasr.resume_run(second, tmp_path / "run.safetensors")
+    resume_run(second, tmp_path / "run.safetensors")
     assert second.state.step == 2
     tasr.train(second, 4)
     left, right = parameters(whole), parameters(second)
@@ -219,13 +220,13 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path, stage):
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     run = make_run()
-    tasr.save_run(run, tmp_path / "run.safetensors")
+    save_run(run, tmp_path / "run.safetensors")
     with pytest.raises(ValueError, match="another recipe"):
-        tasr.resume_run(make_run(lr=2e-3), tmp_path / "run.safetensors")
+        resume_run(make_run(lr=2e-3), tmp_path / "run.safetensors")
     other = make_run()
     other.about = "another ControlNet"
     with pytest.raises(ValueError, match="another recipe"):
-        tasr.resume_run(other, tmp_path / "run.safetensors")
+        resume_run(other, tmp_path / "run.safetensors")
 
 
 def all_losses(run):

@@ -107,6 +107,27 @@ def test_flat_regions_get_fewer_steps_than_texture(run, estimate, ideal, back_en
     assert heat[:, :200, :half].mean() < heat[:, :200, half:].mean()
 
 
+@pytest.mark.parametrize("back_end", ["latent", "rgb_linear", "proxies"])
+@pytest.mark.parametrize("tau", [0.005, 0.02])
+def test_with_random_weights_the_prior_alone_tells_flat_regions_from_texture(run, estimate, back_end, tau):
+    latent = canvas()
+    found = {}
+    for prior in (0.0, 1.0):
+        gain = estimate(back_end=back_end, tau=tau, prior=prior, reference=latent)
+        _, _, report = run(latent, gain=gain, steps=20, tile_size=64, overlap=0)
+        sides = [], []
+        for (_, x, _, _), count in zip(report["regions"], report["steps_per_region"][0]):
+            sides[x >= 16].append(count)
+        found[prior] = [sum(side) / len(side) for side in sides]
+    assert found[1.0][0] < found[1.0][1]
+    assert found[1.0][1] - found[1.0][0] > found[0.0][1] - found[0.0][0]
+
+
+def test_regions_in_step_have_no_prior(run, estimate):
+    together = [run(canvas(), gain=estimate(prior=prior), merge_mode="aggregate")[2] for prior in (0.0, 1.0)]
+    assert together[0]["classes"] == together[1]["classes"]
+
+
 @pytest.mark.parametrize("merge", ["aggregate", "consensus", "final"])
 def test_a_plan_keeps_nothing_of_a_run(run, estimate, merge):
     gain = estimate(tau=0.02)
@@ -130,7 +151,7 @@ def test_tau_zero_makes_all_steps_where_predictions_change_and_a_great_one_jumps
     fixed, _, _ = run(noise)
     careful, _, report = run(noise, gain=estimate(back_end="proxies", tau=0.0))
     assert report["skipped"] == 0 and torch.equal(careful, fixed)
-    _, _, report = run(noise, gain=estimate(tau=1.0, t_sat_max=0.0))
+    _, _, report = run(noise, gain=estimate(tau=1.0, t_sat_max=0.0, prior=0.0))
     # levels 0, 1, 2 at the first speed, then the ladder: 2, 3, 4 steps and what is left
     assert {tuple(image) for image in report["steps_per_region"]} == {(6,) * report["tiles"]}
     assert set(report["classes"][0]) == {"WSSSSS"}
@@ -289,7 +310,7 @@ def test_the_embedded_teacher_runs_with_gains(comfy, estimate, embedded):
 
 
 def test_region_report_tells_classes_and_exits(comfy, run, estimate):
-    _, _, report = run(canvas(), gain=estimate(tau=1.0, t_sat_max=0.0))
+    _, _, report = run(canvas(), gain=estimate(tau=1.0, t_sat_max=0.0, prior=0.0))
     node = comfy.node("AdaptiveSRRegionReport")
     picture, summary = node.execute(json.dumps(report), torch.rand(1, 128, 256, 3), 0.4).args
     assert "1.1 WSSSSS complete" in summary and "gains: latent (psnr, nlpd, sharpness)" in summary

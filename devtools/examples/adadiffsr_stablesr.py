@@ -1,0 +1,207 @@
+"""AdaDiffSR on its paper's base, StableSR with Stable Diffusion 2.1: dynamic timesteps now, trained parts when there are some."""
+
+from .parts import Link, Node, Workflow, note
+
+WIDTH = 340
+
+
+def _at(column: int, y: int) -> tuple[int, int]:
+    return 60 + 400 * column, y
+
+
+ADADIFFSR = Workflow(
+    "adadiffsr",
+    (
+        note(
+            "about",
+            (20, 40),
+            (380, 620),
+            "Read me",
+            "## AdaDiffSR on StableSR\n\n"
+            "| node | file | folder |\n|---|---|---|\n"
+            "| Load Checkpoint | SD 2.1 base, `v2-1_512-ema-pruned` | `checkpoints` |\n"
+            "| Load StableSR | `stablesr_000117` or its small *webui* file | `adaptivesr/stablesr` |\n"
+            "| Load CFW | `vqgan_cfw_00011` | `adaptivesr/cfw` |\n\n"
+            "Folders are below `ComfyUI/models`; press **R** after putting files there, choose your picture, press **Run**. StableSR's files "
+            "are S-Lab 1.0: **not for commercial use**.\n\n"
+            "The paper's chain has 200 steps; each region takes as many of them as it gains from. *Steps per region* shows how many, and "
+            "the classes of its calls.\n\n"
+            "**Trained parts.** The paper's MMLE and PFJ were never published, and nobody has trained them on this base yet. So gains come "
+            "from *proxies*, and **PFJ Inject passes everything on unchanged**. To have both: *Train MMLE* and *Train PFJ* on the MODEL of "
+            "StableSR Apply, then *Load MMLE + PFJ* with the result into **gain_models** of MMLE Gain Estimator (back end *regressor*) and "
+            "of PFJ Inject.",
+        ),
+        Node(
+            "checkpoint",
+            "CheckpointLoaderSimple",
+            _at(1, 40),
+            (WIDTH, 100),
+            {"ckpt_name": "v2-1_512-ema-pruned.safetensors"},
+            title="Load Checkpoint",
+        ),
+        Node(
+            "load_stablesr",
+            "AdaptiveSRLoadStableSR",
+            _at(1, 200),
+            (WIDTH, 90),
+            {"model_name": "stablesr_000117.ckpt"},
+        ),
+        Node("load_cfw", "AdaptiveSRLoadCFW", _at(1, 350), (WIDTH, 110), {"cfw_name": "vqgan_cfw_00011.ckpt"}),
+        Node("load_image", "LoadImage", _at(1, 520), (WIDTH, 340), {"image": "example.png"}, title="Your picture"),
+        Node(
+            "prompt",
+            "CLIPTextEncode",
+            _at(2, 40),
+            (WIDTH, 120),
+            {"clip": Link("checkpoint", 1), "text": ""},
+            title="Prompt (empty, as trained)",
+        ),
+        Node(
+            "enlarge",
+            "ImageScaleBy",
+            _at(2, 220),
+            (WIDTH, 90),
+            {"image": Link("load_image"), "upscale_method": "bicubic", "scale_by": 4.0},
+            title="Enlarge four times",
+        ),
+        Node(
+            "encode",
+            "VAEEncode",
+            _at(2, 370),
+            (WIDTH, 60),
+            {"pixels": Link("enlarge"), "vae": Link("checkpoint", 2)},
+            title="LR latent",
+        ),
+        Node(
+            "gain",
+            "AdaptiveSRMMLEGainEstimator",
+            _at(2, 490),
+            (WIDTH, 260),
+            {
+                "reference": Link("encode"),
+                "back_end": "proxies",
+                "tau": 0.005,
+                "mode": "ladder",
+                "metrics": "psnr, nlpd, sharpness",
+                "intervals": "1, 2, 3, 4",
+                "warmup": 2,
+                "patience": 2,
+                "t_half": 500.0,
+                "t_sat_max": 0.0,
+                "min_share": 0.1,
+                "max_share": 1.0,
+                "tail_guard": 0.0,
+                "prior": 1.0,
+            },
+        ),
+        Node(
+            "apply",
+            "AdaptiveSRStableSRApply",
+            _at(3, 40),
+            (WIDTH, 170),
+            {
+                "model": Link("checkpoint"),
+                "positive": Link("prompt"),
+                "negative": Link("prompt"),
+                "stablesr": Link("load_stablesr"),
+                "lr_latent": Link("encode"),
+                "strength": 1.0,
+            },
+        ),
+        Node(
+            "inject",
+            "AdaptiveSRPFJInject",
+            _at(3, 270),
+            (WIDTH, 170),
+            {
+                "model": Link("apply"),
+                "positive": Link("apply", 1),
+                "negative": Link("apply", 2),
+                "gain": Link("gain"),
+                "strength": 1.0,
+            },
+        ),
+        Node(
+            "sample",
+            "AdaptiveSRTiledRegionSampler",
+            _at(3, 500),
+            (WIDTH, 480),
+            {
+                "model": Link("inject"),
+                "positive": Link("inject", 1),
+                "negative": Link("inject", 2),
+                "latent": Link("encode"),
+                "gain": Link("gain"),
+                "seed": 42,
+                "steps": 200,
+                "cfg": 1.0,
+                "sampler_name": "ddpm",
+                "scheduler": "normal",
+                "denoise": 1.0,
+                "tile_size": 512,
+                "overlap": 128,
+                "merge_mode": "consensus",
+                "region_batch": 0,
+            },
+        ),
+        Node(
+            "decode",
+            "AdaptiveSRCFWDecode",
+            _at(4, 40),
+            (WIDTH, 180),
+            {
+                "vae": Link("load_cfw", 1),
+                "cfw": Link("load_cfw"),
+                "latent": Link("sample"),
+                "lr_image": Link("enlarge"),
+                "w": 0.5,
+                "tile": 0,
+                "overlap": 64,
+            },
+        ),
+        Node(
+            "color",
+            "AdaptiveSRWaveletColorFix",
+            _at(4, 280),
+            (WIDTH, 120),
+            {"image": Link("decode"), "reference": Link("enlarge"), "mode": "wavelet", "levels": 5},
+        ),
+        Node(
+            "report",
+            "AdaptiveSRRegionReport",
+            _at(4, 460),
+            (WIDTH, 100),
+            {"report": Link("sample", 2), "image": Link("color"), "opacity": 0.45},
+        ),
+        Node("map", "PreviewImage", _at(4, 620), (WIDTH, 340), {"images": Link("report")}, title="Steps per region"),
+        Node(
+            "save",
+            "SaveImage",
+            _at(5, 40),
+            (WIDTH, 340),
+            {"images": Link("color"), "filename_prefix": "AdaptiveSR_adadiffsr"},
+        ),
+        note(
+            "settings",
+            _at(5, 440),
+            (WIDTH, 460),
+            "What the settings do",
+            "* **tau** (MMLE Gain Estimator): larger means fewer steps. Look at *Steps per region* and adjust it; it could not be set on "
+            "StableSR's published weights here.\n"
+            "* **Tiled Region Sampler**: 200 steps of *ddpm* on the scheduler *normal* are evenly spaced timesteps with both ends, as StableSR "
+            "and the paper have them; 512 / 128 are its regions of 64 cells. *consensus* lets neighbours agree at every call; *final*, blending "
+            "once at the end, is the paper's and may show seams. Tiles of 768 for the 768v files.\n"
+            "* **PFJ Inject** needs the *same* GAIN as the sampler.\n"
+            "* **CFW Decode** *w*: 0 is plain decoding. Without CFW use *VAE Decode*.\n"
+            "* **Enlarge**: the shorter side should reach 512 pixels after it.",
+        ),
+        Node(
+            "compare",
+            "ImageCompare",
+            _at(6, 40),
+            (480, 580),
+            {"compare_view": ["", ""], "image_a": Link("enlarge"), "image_b": Link("color")},
+            title="Before | after",
+        ),
+    ),
+)

@@ -1,0 +1,69 @@
+"""Copies of the host's networks that stay frozen while something beside them is trained."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor, nn
+
+
+def copied(patcher: Any, part: str = "") -> nn.Module:
+    """A copy of a patcher's network, or of a part of it, with real weights and with its weight patches applied.
+
+    To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
+    """
+    return copy.deepcopy(_loaded(patcher).get_submodule(part)).eval()
+
+
+def copied_model(patcher: Any) -> Any:
+    """As `copied`, a MODEL's whole model: the network and the model sampling in copies, which no patcher runs."""
+    model = copy.copy(_loaded(patcher))
+    # The host's configuration cannot be copied deeply, and need not be: nothing writes to it.
+    model.__dict__["_modules"] = {name: copy.deepcopy(module) for name, module in model.named_children()}
+    model.current_patcher = None
+    return model.eval()
+
+
+def _loaded(patcher: Any) -> Any:
+    """The patcher's model with its weights in place."""
+    source = patcher
+    if patcher.is_dynamic() and getattr(patcher, "cached_patcher_init", None) is not None:
+        source = patcher.clone(disable_dynamic=True)  # weights that are paged in at use cannot be copied
+    mm.load_models_gpu([source], force_full_load=True)
+    return source.model
+
+
+def moved(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The network with its weights in dtype, those of normalisations in float32, as autocast wants them."""
+    for module in network.modules():
+        own = torch.float32 if isinstance(module, (nn.GroupNorm, nn.LayerNorm)) else dtype
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            tensor.data = tensor.data.to(device, own if tensor.is_floating_point() else tensor.dtype)
+    return network
+
+
+class Autoencoder:
+    """A frozen first stage with its pixel range and its latents' scale."""
+
+    def __init__(self, network: nn.Module, into: Any, out_of: Any, latent_format: Any) -> None:
+        """into and out_of turn pictures in [0, 1] into the network's range and back."""
+        self._network, self._into, self._out_of = network.requires_grad_(False), into, out_of
+        self._format = latent_format
+        self._dtype = torch.float32
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Autoencoder:
+        moved(self._network, device, dtype)
+        self._dtype = dtype
+        return self
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Latents in the model's scale of pictures (B, 3, H, W) in [0, 1]."""
+        return self._format.process_in(self._network.encode(self._into(picture).to(self._dtype)).float())
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Pictures of latents in the model's scale."""
+        decoded = self._network.decode(self._format.process_out(latent).to(self._dtype))
+        return self._out_of(decoded.float().clone())  # the host writes in place

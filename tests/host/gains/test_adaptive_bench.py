@@ -1,0 +1,67 @@
+"""The benchmark's runs of the embedded teacher: work is counted exactly, and what is timed is what ran."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+STEPS, REGIONS = 6, 4
+
+
+@pytest.fixture(scope="module")
+def runs(comfy):
+    return comfy.module("benchmarks.adaptive_runs")
+
+
+@pytest.fixture(scope="module")
+def base(runs):
+    return runs.AdaptiveBase(runs.Setting())
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """(LR image, truth): the left half flat, the right half noise, two by two regions of 128 pixels."""
+    truth = torch.full((1, 3, 224, 224), 0.5)
+    truth[..., 112:] = torch.rand(1, 3, 224, 112, generator=torch.Generator().manual_seed(2))
+    return torch.nn.functional.avg_pool2d(truth, 4), truth
+
+
+def test_every_step_is_counted_and_flat_regions_have_less_detail(runs, base, pictures):
+    picture, found = base.run(*pictures, runs.Choice(steps=STEPS))
+    assert picture.shape == pictures[1].shape
+    assert found.calls == found.fixed_calls == STEPS * REGIONS and found.steps == (STEPS,) * REGIONS
+    left, right = found.detail[0], found.detail[1]
+    assert left < right and found.estimator_seconds == 0 < found.network_seconds < found.seconds
+    _, again = base.run(*pictures, runs.Choice(steps=STEPS), picture)
+    assert again.to_fixed > 60 and again.quality == found.quality
+
+
+def test_a_large_tau_gives_the_steps_that_the_ladder_prescribes(runs, base, pictures):
+    choice = runs.Choice("proxies", tau=1.0, steps=STEPS, limits=runs.GainLimits(prior=0.0))
+    _, found = base.run(*pictures, choice)
+    # levels 0, 1, 2 at the first speed, 4, and 5 by the jump cut at the end
+    assert found.steps == (5,) * REGIONS and found.calls == 20 and found.fixed_calls == 24
+    assert found.estimator_seconds > 0
+
+
+def test_gains_with_every_step_change_nothing(runs, base, pictures):
+    plain, _ = base.run(*pictures, runs.Choice(steps=3))
+    watched, found = base.run(*pictures, runs.Choice("latent", steps=3, limits=runs.every_step()))
+    assert torch.equal(plain, watched) and found.calls == found.fixed_calls
+
+
+def test_multiplications_of_the_network_do_not_depend_on_the_estimator(runs, base, pictures):
+    low, _ = pictures
+    macs = base.macs(low, runs.Choice("latent"))
+    assert macs["network"] == base.macs(low, runs.Choice())["network"] > 1e8
+    assert 0 < macs["estimator"] < 0.05 * macs["network"]
+
+
+def test_trained_parts_that_are_not_there_are_named(comfy, runs, base, pictures):
+    bare = runs.AdaptiveBase(base.setting)
+    bare.models = None
+    for choice in (runs.Choice("regressor"), runs.Choice(pfj=1.0), runs.Choice(runs.TOLD)):
+        with pytest.raises(
+            comfy.module("devtools.steps").StepError, match=r"embedded_gain\.safetensors.*dev\.py train mmle"
+        ):
+            bare.run(*pictures, replace(choice, steps=3))
