@@ -6,13 +6,12 @@ import itertools
 import re
 from pathlib import Path
 
-import folder_paths
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .files import ONE_STEP, trained_folder
-from .tasr_files import states_folder
+from .training_files import below_output, states_folder
 
 STATE = ".distill.safetensors"
 
@@ -55,7 +54,3 @@ def save_picture(path: Path, picture: Tensor) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(path)
     return below_output(path)
-
-
-def below_output(path: Path) -> str:
-    return path.relative_to(folder_paths.get_output_directory()).as_posix()

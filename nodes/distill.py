@@ -13,7 +13,7 @@ from ..host.distill_files import list_states
 from ..host.images import join_image
 from ..host.one_step import OneStepSR as OneStepModel
 from ..host.runtime import show_text
-from ..host.tasr_files import folder_state
+from ..host.training_files import folder_state
 from ..imaging.real_world import PRESETS
 from ..training.losses import ScoreForm
 from ..training.tad_sr_config import VARIANTS, DistillSettings

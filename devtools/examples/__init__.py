@@ -1,11 +1,11 @@
 """The example workflows, described once each; `devtools.workflows` makes files of them."""
 
 from .adadiffsr import ADADIFFSR_ANY_MODEL
-from .adaptive_upscale import ADAPTIVE_UPSCALE
-from .image_quality import IMAGE_QUALITY
-from .distill import DISTILL_ONE_STEP
 from .adadiffsr_embedded import ADADIFFSR_EMBEDDED
 from .adadiffsr_stablesr import ADADIFFSR
+from .adaptive_upscale import ADAPTIVE_UPSCALE
+from .distill import DISTILL_ONE_STEP
+from .image_quality import IMAGE_QUALITY
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO

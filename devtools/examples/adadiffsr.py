@@ -32,9 +32,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "stop changing take larger jumps. **Steps per region** shows where the steps went.\n\n"
             "Change first: **tau**, then **denoise**. For SDXL set **tile_size** to 1024.\n\n"
             "Gains are measured: AdaDiffSR's trained parts exist for the embedded teacher only (*adadiffsr_embedded*), or for what you train "
-            "them on.\n\n"
-            + files_list(SD15)
-            + " Any other image checkpoint does too."
+            "them on.\n\n" + files_list(SD15) + " Any other image checkpoint does too."
         ),
         checkpoint(SD15),
         picture(),
