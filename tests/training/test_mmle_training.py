@@ -196,7 +196,7 @@ def test_the_first_layer_begins_with_differences_and_rulers():
         0, :, 1:-1, 1:-1
     ]  # nothing differs, and there is no detail
     assert out[0::2].abs().max() < 1e-5
-    rulers = network.convs[0].bias[1::2]
+    rulers = network.convs[0].bias.detach()[1::2]
     assert (rulers.diff() > 0).all() and rulers[0] == pytest.approx(0.01) and (network.convs[0].bias[0::2] == 0).all()
 
 
