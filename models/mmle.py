@@ -35,6 +35,8 @@ class MmleConfig:
     metrics: int = 6
     statistics: int = 0
     """Channels made of `latent_statistics`; 0 without them, as in the network of the paper's size."""
+    silent: bool = False
+    """The weights behind the convolutions are all zero, so that these need not be run."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(STRIDES) or any(width < 1 or width % GROUPS for width in self.widths):
@@ -66,7 +68,15 @@ class MmleConfig:
         statistics = int(require(sd, "stats.weight").shape[0]) if "stats.weight" in sd else 0
         rest = sum(widths[i] for i in POOLED) + statistics
         metrics = int(require(sd, "fc2.weight").shape[0])
-        return cls(inputs // 3, widths, int(features) - rest, int(hidden), metrics, statistics)
+        heard = require(sd, "fc1.weight")[:, : rest - statistics]
+        silent = statistics > 0 and not heard.is_meta and not bool(heard.any())
+        return cls(inputs // 3, widths, int(features) - rest, int(hidden), metrics, statistics, silent)
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    """(N,) of rows; a norm passes over them once and keeps nothing between."""
+    rows = x.flatten(1)
+    return torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
 
 
 def latent_statistics(x0: Tensor, x0_prev: Tensor, reference: Tensor) -> Tensor:
@@ -79,10 +89,10 @@ def latent_statistics(x0: Tensor, x0_prev: Tensor, reference: Tensor) -> Tensor:
     differences = [latents[0] - latents[2], latents[1] - latents[2], latents[0] - latents[1]]
     values = [
         *differences,
-        *(latent.diff(dim=-1) for latent in latents),
-        *(latent.diff(dim=1) for latent in (*latents, *differences)),
+        *(latent[..., 1:] - latent[..., :-1] for latent in latents),
+        *(latent[:, 1:] - latent[:, :-1] for latent in (*latents, *differences)),
     ]
-    squares = torch.stack([value.square().flatten(1).mean(1) for value in values], dim=1)  # (N, 12)
+    squares = torch.stack([_mean_square(value) for value in values], dim=1)  # (N, 12)
     return 0.25 * torch.log(squares + 1e-8) + 1.5
 
 
@@ -108,14 +118,21 @@ class Mmle(nn.Module):
 
     def forward(self, x0: Tensor, x0_prev: Tensor, reference: Tensor, t: Tensor, t_prev: Tensor) -> Tensor:
         """Gains (N, metrics) float32 of latents (N, C, h, w) at timesteps (N,) of 1000; t_prev is the greater one."""
-        h = torch.cat([x0, x0_prev, reference], dim=1)  # (N, 3 C, h, w)
+        statistics = None if self.stats is None else latent_statistics(x0, x0_prev, reference)
+        if self.config.silent:
+            pooled = x0.new_zeros(len(x0), self.config.features, dtype=torch.float32)
+        else:
+            pooled = self._pooled(torch.cat([x0, x0_prev, reference], dim=1))
+        return self.told(pooled, statistics, t, t_prev, x0.dtype)
+
+    def _pooled(self, h: Tensor) -> Tensor:
+        """Means (N, features) of the convolutions' maps of (N, 3 C, h, w)."""
         pooled: list[Tensor] = []
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             h = F.silu(group_norm(norm, conv(h)))
             if i in POOLED:
                 pooled.append(h.float().mean((2, 3)))
-        statistics = None if self.stats is None else latent_statistics(x0, x0_prev, reference)
-        return self.told(torch.cat(pooled, dim=1), statistics, t, t_prev, h.dtype)
+        return torch.cat(pooled, dim=1)
 
     def told(
         self, pooled: Tensor, statistics: Tensor | None, t: Tensor, t_prev: Tensor, dtype: torch.dtype = torch.float32
