@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..models.pixel_denoiser import PixelDenoiserConfig
+from .tad_sr_config import HSD, MUON, TIME_AWARE, DistillSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,28 @@ class StudentWeights:
     energy: float = 0.006
 
 
+def texture_losses() -> DistillSettings:
+    """The texture phase's losses: the truth, sharpness, and all of TAD-SR's with the finished teacher, on a share of the batch."""
+    return DistillSettings(
+        distill=0.5,
+        score=HSD,
+        score_weight=0.25,
+        adversarial=TIME_AWARE,
+        adversarial_weight=0.01,
+        fidelity=1.0,
+        energy=0.008,
+        teacher_steps=2,
+        teacher_batch=2,
+        optimizer=MUON,
+        discriminator_lr=5e-4,
+        discriminator_width=16,
+        ema_decay=0.998,
+        clip_norm=1.0,
+        # The noise says nothing of the image: its gradient would be chance.
+        frozen=("embed_latent",),
+    )
+
+
 @dataclass(frozen=True)
 class RecipeConfig:
     """Everything that decides the weights, apart from the code and the library versions."""
@@ -40,6 +63,8 @@ class RecipeConfig:
     student: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=650, batch=8, patch=32, lr=1e-3))
     polish: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=700, batch=8, patch=32, lr=2e-3))
     chain: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=5000, batch=8, patch=32, lr=2e-3))
+    texture: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1200, batch=8, patch=32, lr=1e-3, warmup=20))
+    texture_losses: DistillSettings = field(default_factory=texture_losses)
     weights: StudentWeights = field(default_factory=StudentWeights)
     ema_decay: float = 0.998
     last_level_share: float = 0.3

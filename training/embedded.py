@@ -21,6 +21,8 @@ from ..models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .config import PhaseConfig, RecipeConfig
 from .ema import Ema
+from .embedded_texture import PHASE as TEXTURE
+from .embedded_texture import train_texture
 from .loop import PHASES, LossFn, train
 from .objectives import regression_loss, student_loss, teacher_loss
 from .optim import make_optimizers
@@ -65,7 +67,9 @@ def phase_recipe(recipe: RecipeConfig, phase: str) -> str:
     """JSON of the settings that decide a phase: later phases may still change without making its checkpoint foreign."""
     later = PHASES[PHASES.index(phase) + 1 :]
     student_only = ("weights", "distill_batch", "teacher_chain", "score_levels") if phase != "student" else ()
-    return json.dumps({k: v for k, v in asdict(recipe).items() if k not in (*later, *student_only)}, sort_keys=True)
+    texture_only = ("texture_losses",) if phase != TEXTURE else ()
+    left_out = (*later, *student_only, *texture_only)
+    return json.dumps({k: v for k, v in asdict(recipe).items() if k not in left_out}, sort_keys=True)
 
 
 def objective(recipe: RecipeConfig, state: TrainState, teacher: dict[str, Tensor] | None) -> LossFn:
@@ -77,9 +81,13 @@ def objective(recipe: RecipeConfig, state: TrainState, teacher: dict[str, Tensor
         return regression_loss(model)
     if state.phase in ("teacher", "polish", "chain"):
         return teacher_loss(model, recipe, between=state.phase == "chain")
+    return student_loss(model, network(recipe, _given(teacher, state.phase)).requires_grad_(False), recipe)
+
+
+def _given(teacher: dict[str, Tensor] | None, phase: str) -> dict[str, Tensor]:
     if teacher is None:
-        raise ValueError("the student phase needs the teacher's state: train the teacher first")
-    return student_loss(model, network(recipe, teacher).requires_grad_(False), recipe)
+        raise ValueError(f"the {phase} phase needs the teacher's state: train the teacher first")
+    return teacher
 
 
 def run_phase(
@@ -94,9 +102,14 @@ def run_phase(
     save_every: int = SAVE_EVERY,
 ) -> dict[str, Tensor]:
     """Trains one phase from its last checkpoint in folder, if any, and returns the averaged state."""
-    state = new_state(recipe, phase, start)
     settings: PhaseConfig = getattr(recipe, phase)
     path, text = folder / f"{phase}.safetensors", phase_recipe(recipe, phase)
+    stop = settings.steps if until is None else until
+    if phase == TEXTURE:
+        judge = network(recipe, _given(teacher, phase))
+        student = network(recipe, start)
+        return train_texture(recipe, pool, path, student, judge, about=text, until=stop, save_every=save_every)
+    state = new_state(recipe, phase, start)
     if path.exists():
         load_checkpoint(path, state, text)
 
@@ -105,7 +118,6 @@ def run_phase(
             save_checkpoint(path, current, text)
 
     loss_fn = objective(recipe, state, teacher)
-    stop = settings.steps if until is None else until
     train(state, settings, pool, loss_fn, seed=recipe.seed, until=stop, clip_norm=recipe.clip_norm, after_step=after_step)  # fmt: skip
     return averaged(state)
 
@@ -132,7 +144,7 @@ def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: 
     """All phases in order; teacher and student both start from the regression's averaged weights.
 
     Deviation from TAD-SR, whose student starts as its teacher: at this size and training time the teacher's own first step
-    is worse than the regression it came from.
+    is worse than the regression it came from. Its discriminator comes last, on the features of the finished teacher.
     """
     build_pool(folder / "pool", recipe.seed, recipe.pool_images, workers)
     pool = Pool.open(folder / "pool")
@@ -145,6 +157,8 @@ def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: 
     teacher = run_phase(recipe, "polish", pool, folder, teacher)
     teacher = run_phase(recipe, "chain", pool, folder, teacher)
     export(teacher, files["teacher"], recipe, "teacher")
+    student = run_phase(recipe, TEXTURE, pool, folder, student, teacher=teacher)
+    export(student, files["student"], recipe, "student")
 
 
 def scaled(recipe: RecipeConfig, factor: float) -> RecipeConfig:

@@ -20,8 +20,9 @@ log = logging.getLogger("adaptivesr")
 
 # (HR, LR, generator) -> scalar loss and named numbers to report.
 LossFn = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
-PHASES = ("regression", "teacher", "student", "polish", "chain")
-"""polish is more of the teacher's training; chain goes on between the schedule's entries, for chains of more steps."""
+PHASES = ("regression", "teacher", "student", "polish", "chain", "texture")
+"""polish is more of the teacher's training; chain goes on between the schedule's entries, for chains of more steps; texture
+is the student's last phase, with a discriminator on the finished teacher's features."""
 
 
 def learning_rate(step: int, phase: PhaseConfig) -> float:

@@ -26,6 +26,7 @@ RECIPE = RecipeConfig(
     student=PHASE,
     polish=PHASE,
     chain=PHASE,
+    texture=PHASE,
     distill_batch=1,
     teacher_chain=2,
 )  # fmt: skip
@@ -89,7 +90,7 @@ def test_the_regression_overfits_one_batch(pool: Pool):
     assert loss_fn(hr, lr, torch.Generator())[1]["loss"] < 0.5 * first
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "texture"])
 def test_gradients_reach_every_parameter_that_the_phase_uses(phase: str, pool: Pool):
     model, teacher = embedded.network(RECIPE), embedded.network(RECIPE).requires_grad_(False)
     generator = torch.Generator().manual_seed(5)
@@ -103,6 +104,23 @@ def test_gradients_reach_every_parameter_that_the_phase_uses(phase: str, pool: P
         unused = phase == "regression" and name == "embed_latent.weight"
         assert unused or float(parameter.grad.abs().max()) > 1e-9, name
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_the_texture_phase_keeps_the_noise_input_and_the_teacher_and_moves_the_rest(pool: Pool, tmp_path: Path):
+    start, teacher = (embedded.network(RECIPE).state_dict() for _ in range(2))
+    for state, seed in ((start, 3), (teacher, 4)):
+        generator = torch.Generator().manual_seed(seed)
+        for name, value in state.items():
+            if value.ndim > 1:
+                state[name] = value + 0.05 * torch.randn(value.shape, generator=generator)
+    kept = {name: value.clone() for name, value in teacher.items()}
+    trained = embedded.run_phase(RECIPE, "texture", pool, tmp_path, start, teacher=teacher)
+    assert torch.equal(trained["embed_latent.weight"], start["embed_latent.weight"])
+    assert states_equal(teacher, kept)
+    still = [name for name, value in trained.items() if value.ndim > 1 and torch.equal(value, start[name])]
+    assert still == ["embed_latent.weight"]
+    with pytest.raises(ValueError, match="texture phase needs the teacher"):
+        embedded.run_phase(RECIPE, "texture", pool, tmp_path / "b", start)
 
 
 def test_crops_of_the_pool_fit_together(pool: Pool):
