@@ -44,7 +44,7 @@ def write(folder: Path, source: Path) -> None:
 
     def prepare(base: Path) -> None:
         put_stand_ins(prompts.values(), base)
-        shrink(Image.open(PHOTO).convert("RGB"), 2).save(base / "input" / "example.png")
+        shrink(Image.open(PHOTO).convert("RGB"), 4).save(base / "input" / "example.png")
         settings = base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
         settings.write_text('{"Comfy.TutorialCompleted": true}', encoding="utf-8")

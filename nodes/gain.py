@@ -89,6 +89,7 @@ def expert_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "prior",
+            optional=True,  # came later: workflows of the API without it still run
             default=LIMITS.prior,
             min=0.0,
             max=2.0,

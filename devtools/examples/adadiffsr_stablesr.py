@@ -1,6 +1,7 @@
 """AdaDiffSR on its paper's base, StableSR with Stable Diffusion 2.1: dynamic timesteps now, trained parts when there are some."""
 
-from .parts import Link, Node, Workflow, note
+from .parts import SD21_BASE, Link, Node, Workflow, files_list, note
+from .stablesr import CFW, LICENCE, PARTS
 
 WIDTH = 340
 
@@ -18,12 +19,7 @@ ADADIFFSR = Workflow(
             (380, 620),
             "Read me",
             "## AdaDiffSR on StableSR\n\n"
-            "| node | file | folder |\n|---|---|---|\n"
-            "| Load Checkpoint | SD 2.1 base, `v2-1_512-ema-pruned` | `checkpoints` |\n"
-            "| Load StableSR | `stablesr_000117` or its small *webui* file | `adaptivesr/stablesr` |\n"
-            "| Load CFW | `vqgan_cfw_00011` | `adaptivesr/cfw` |\n\n"
-            "Folders are below `ComfyUI/models`; press **R** after putting files there, choose your picture, press **Run**. StableSR's files "
-            "are S-Lab 1.0: **not for commercial use**.\n\n"
+            "Choose your picture, press **Run**.\n\n" + files_list(SD21_BASE, PARTS, CFW) + f" {LICENCE}\n\n"
             "The paper's chain has 200 steps; each region takes as many of them as it gains from. *Steps per region* shows how many, and "
             "the classes of its calls.\n\n"
             "**Trained parts.** The paper's MMLE and PFJ were never published, and nobody has trained them on this base yet. So gains come "
@@ -36,7 +32,7 @@ ADADIFFSR = Workflow(
             "CheckpointLoaderSimple",
             _at(1, 40),
             (WIDTH, 100),
-            {"ckpt_name": "v2-1_512-ema-pruned.safetensors"},
+            {"ckpt_name": SD21_BASE.name},
             title="Load Checkpoint",
         ),
         Node(
@@ -44,9 +40,9 @@ ADADIFFSR = Workflow(
             "AdaptiveSRLoadStableSR",
             _at(1, 200),
             (WIDTH, 90),
-            {"model_name": "stablesr_000117.ckpt"},
+            {"model_name": PARTS.name},
         ),
-        Node("load_cfw", "AdaptiveSRLoadCFW", _at(1, 350), (WIDTH, 110), {"cfw_name": "vqgan_cfw_00011.ckpt"}),
+        Node("load_cfw", "AdaptiveSRLoadCFW", _at(1, 350), (WIDTH, 110), {"cfw_name": CFW.name}),
         Node("load_image", "LoadImage", _at(1, 520), (WIDTH, 340), {"image": "example.png"}, title="Your picture"),
         Node(
             "prompt",
