@@ -49,11 +49,11 @@ class PFJInject(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model"),
+                io.Model.Output(display_name="model", tooltip="Carries the injection network: sample this one."),
                 io.Conditioning.Output(
                     display_name="positive", tooltip="For Tiled Region Sampler or Region Sampler only."
                 ),
-                io.Conditioning.Output(display_name="negative"),
+                io.Conditioning.Output(display_name="negative", tooltip="For Tiled Region Sampler or Region Sampler only."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -23,7 +23,7 @@ ADADIFFSR_EMBEDDED = Workflow(
             "PFJ** has the regressor and the injection that were trained on it.\n\n"
             "After every call MMLE tells from the predictions of a region what it gained, and how far the region jumps follows; PFJ puts "
             "features of your picture into the region's next call by the same gains. *Steps per region* shows what came of it.\n\n"
-            "These weights are a demonstration: see the README for what they reach and what not. For real pictures use `adadiffsr` or "
+            "These weights are a demonstration: see docs/measurements.md for what they reach and what not. For real pictures use `adadiffsr` or "
             "`adadiffsr_any_model`.",
         ),
         Node(
