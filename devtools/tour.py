@@ -37,7 +37,7 @@ class Stop:
     size: tuple[int, int] = (2100, 1150)
 
 
-STOPS = (Stop("one_step_sr", "one_step_sr"),)
+STOPS = (Stop("one_step_sr", "one_step_sr"), Stop("adadiffsr_embedded", "adadiffsr_embedded"))
 
 
 def main(argv: list[str]) -> int:
