@@ -199,7 +199,8 @@ def node_size(node: Node, definitions: Mapping[str, Any]) -> tuple[int, int]:
 
 def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
     """What a node gets taller by when it runs."""
-    says = node.type.startswith("AdaptiveSR") and "unique_id" in definitions[node.type]["input"].get("hidden", {})
+    ours = node.type.startswith("AdaptiveSR") and "unique_id" in definitions[node.type]["input"].get("hidden", {})
+    says = ours or node.type == "GetImageSize"
     return (TEXT if says else 0) + (MAP if node.type in WITH_MAP else 0)
 
 

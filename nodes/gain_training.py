@@ -187,7 +187,12 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
             tooltip="Side of the random crops in pixels of the result: the tile size that will be sampled. 128 fits the embedded teacher. A multiple of eight latent cells.",
         ),
         io.Int.Input(
-            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of crops, degradations, noise and the start."
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=False,
+            tooltip="Of crops, degradations, noise and the start.",
         ),
         io.String.Input(
             "name", default=name, tooltip="Start of the file names; a number is added, nothing is overwritten."

@@ -92,7 +92,7 @@ def test_the_packs_start_waits_for_no_slow_library():
 
 def test_every_layer_is_in_the_table():
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    assert folders - {"tests"} <= ALLOWED.keys()
+    assert folders - {"tests", "docs"} <= ALLOWED.keys()  # docs has a script for users, which imports nothing of ours
 
 
 def test_layers_do_not_shadow_the_standard_library():

@@ -15,7 +15,7 @@ DISTILL_ONE_STEP = Workflow(
             "For a student of your own:\n\n1. **Load One-Step SR**: a ResShift checkpoint (`resshift_realsrx4_s15_v1`) and its autoencoder.\n"
             "2. **Distill One-Step SR**: *image_folder* with thousands of sharp photos, *generated_pictures* 0, *degradation* tad_sr, "
             "*crop_size* 256, *learning_rate* 0.00005, *steps* 30000, *warmup* 5000.\n"
-            "3. Press **Run**. **Cancel** keeps the state; choose it in *resume* to go on.\n\nThe help page of the node says what memory it takes. "
+            "3. Press **Run**. **Cancel** keeps the state; choose it in *resume* to go on.\n\nChange first: **image_folder** and **steps**.\n\nThe help page of the node says what memory it takes. "
             "Weights of ResShift are for non-commercial use, and so are students made from them.",
         ),
         Node(

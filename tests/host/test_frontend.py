@@ -32,6 +32,8 @@ SMALLER = {
     "batch_size": 2,
     "crop_size": 64,
     "generated_pictures": 4,
+    "trajectories": 4,
+    "calls": 4,
     "ImageScale.width": 96,
     "ImageScaleBy.scale_by": 4,
 }
