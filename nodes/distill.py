@@ -92,6 +92,7 @@ def main_inputs() -> list[io.Input]:
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Crops per step. TAD-SR: 8."),
         io.Float.Input(
             "learning_rate",
+            advanced=True,
             default=DEFAULTS.lr,
             min=1e-8,
             max=0.1,
@@ -101,6 +102,7 @@ def main_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "seed",
+            advanced=True,
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
@@ -132,6 +134,7 @@ def data_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "crop_size",
+            advanced=True,
             default=RUN.crop,
             min=32,
             max=2048,
@@ -140,6 +143,7 @@ def data_inputs() -> list[io.Input]:
         ),
         io.Boolean.Input(
             "whole_pictures",
+            advanced=True,
             default=RUN.reduced,
             tooltip="On: the largest square of a picture, reduced to crop_size, as TAD-SR prepares its data. Off: crops at full resolution.",
         ),

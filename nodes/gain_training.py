@@ -170,7 +170,14 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
         ),
         io.Int.Input("batch_size", default=batch, min=1, max=1024, tooltip="Pairs or crops per step."),
         io.Float.Input(
-            "learning_rate", default=lr, min=1e-8, max=0.1, step=1e-7, round=False, tooltip="Of Adam, at the start."
+            "learning_rate",
+            advanced=True,
+            default=lr,
+            min=1e-8,
+            max=0.1,
+            step=1e-7,
+            round=False,
+            tooltip="Of Adam, at the start.",
         ),
         io.Combo.Input(
             "size",
@@ -180,6 +187,7 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
         ),
         io.Int.Input(
             "crop_size",
+            advanced=True,
             default=OWN.crop,
             min=64,
             max=2048,
@@ -188,6 +196,7 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
         ),
         io.Int.Input(
             "seed",
+            advanced=True,
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
@@ -210,6 +219,7 @@ def chain_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "calls",
+            advanced=True,
             default=OWN.calls,
             min=4,
             max=1000,
@@ -217,6 +227,7 @@ def chain_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "denoise",
+            advanced=True,
             default=OWN.denoise,
             min=0.01,
             max=1.0,
@@ -225,6 +236,7 @@ def chain_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "sampler_name",
+            advanced=True,
             options=list(STEPPER_NAMES),
             default=OWN.sampler,
             tooltip="Sampler of the chain. The paper: ddpm.",

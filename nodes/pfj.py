@@ -53,7 +53,9 @@ class PFJInject(io.ComfyNode):
                 io.Conditioning.Output(
                     display_name="positive", tooltip="For Tiled Region Sampler or Region Sampler only."
                 ),
-                io.Conditioning.Output(display_name="negative", tooltip="For Tiled Region Sampler or Region Sampler only."),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="For Tiled Region Sampler or Region Sampler only."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

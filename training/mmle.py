@@ -158,7 +158,7 @@ def _silence(network: Mmle) -> None:
     network.norms.requires_grad_(False)
     heard = torch.ones(network.config.features + network.config.statistics + network.config.time_channels)
     heard[: network.config.features] = 0
-    network.fc1.weight.register_hook(lambda gradient: gradient * heard.to(gradient))
+    cast("Tensor", network.fc1.weight).register_hook(lambda gradient: gradient * heard.to(gradient))
 
 
 def train(run: MmleRun, until: int, after_step: Callable[[MmleRun], None] | None = None) -> None:
