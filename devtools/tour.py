@@ -1,4 +1,4 @@
-"""`dev.py tour`: the screenshots of docs/tour.md, taken from the real page while the shipped workflows run."""
+"""`dev.py tour`: the screenshots of docs/tour.md and of every node's help page, taken from the real page."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from . import environment as env
 from .chromium import find
 from .page import browser, drop, open_frontend, run, show
-from .server import running_host
+from .server import Server, running_host
 from .steps import StepError, say
 
 FOLDER = env.ROOT / "docs" / "tour"
+HELP = env.ROOT / "web" / "docs"
+ALONE = """(type) => {
+    for (const other of [...app.graph.nodes]) app.graph.remove(other);  // ids go on: the page keeps values by id
+    const node = LiteGraph.createNode(type);
+    node.pos = [0, 0];
+    app.graph.add(node);
+    app.canvas.ds.scale = 1;
+    [app.canvas.ds.offset[0], app.canvas.ds.offset[1]] = [160, 120];
+    app.canvas.setDirty(true, true);
+    return node.id;
+}"""
+COLORS = 64
+"""A node has few colours; a palette keeps its picture small."""
 PHOTO = Path(__file__).resolve().parent / "demo_photo" / "astronaut.png"
 WIDTH, QUALITY = 1500, 85
 SETTINGS = {
@@ -58,7 +71,23 @@ def main(argv: list[str]) -> int:
                 raise StepError(f"{stop.workflow} ended with {end['kind']}: {end.get('detail')}")
             save(page, stop)
             page.close()
+        take_nodes(opened, server)
     return 0
+
+
+def take_nodes(opened: Browser, server: Server) -> None:
+    """A picture of every node as it comes onto the canvas."""
+    page = opened.new_page(viewport={"width": 1000, "height": 1600})
+    open_frontend(page, server.url)
+    with server.client() as client:
+        ours = sorted(name for name in client.object_info() if name.startswith("AdaptiveSR"))
+    for name in ours:
+        node = page.locator(f"[data-node-id='{page.evaluate(ALONE, name)}']").first
+        node.wait_for(timeout=20_000)
+        page.wait_for_timeout(400)
+        picture = Image.open(io.BytesIO(node.screenshot())).convert("RGB")
+        picture.quantize(COLORS).save(HELP / f"{name}.png", optimize=True)
+    say(f"wrote {len(ours)} pictures of nodes below {HELP.relative_to(env.ROOT)}")
 
 
 def prepare(base: Path) -> None:

@@ -104,6 +104,8 @@ def test_every_help_page_says_when_to_use_the_node(nodes):
             wrong.append(f"{page.name} does not begin with '# {node['display_name']}'")
         if len(section.split()) < 8:
             wrong.append(f"{page.name} has no section 'When to use'")
+        if f"({name}.png)" not in text:
+            wrong.append(f"{page.name} has no picture of its node: run `python dev.py tour` and name {name}.png in it")
     assert not wrong, complaints(wrong)
 
 
