@@ -7,17 +7,22 @@ import torch
 from adaptivesr.devtools.small_resshift import SMALL_TEACHER, SMALL_VQ, put_small_resshift
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def base(comfy):
     """The host's base folder with small files."""
     import folder_paths
 
     path = Path(folder_paths.base_path if comfy is None else folder_paths.models_dir).parent
     put_small_resshift(path)
-    return path
+    yield path
+    for file in (
+        f"one_step/{SMALL_TEACHER}",
+        f"autoencoder/{SMALL_VQ}",
+    ):  # other tests count what lies in these folders
+        (path / "models" / "adaptivesr" / file).unlink()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def teachers(comfy, base):
     """ONE_STEP_SR of a small teacher of each family, loaded as a graph loads them."""
     load = comfy.node("AdaptiveSRLoadOneStepSR").execute

@@ -38,6 +38,15 @@ def teacher_identity():
     return base_identity({f"network.{key}": tuple(value.shape) for key, value in network.state_dict().items()})
 
 
+def half_sky():
+    """A smooth gradient over blotches, half and half."""
+    rows = np.linspace(150, 210, SIDE)[:, None, None] * np.array([0.7, 0.85, 1.1])
+    pixels = np.broadcast_to(rows, (SIDE, SIDE, 3)).copy()
+    blotches = np.random.default_rng(3).integers(0, 256, (SIDE // 4, SIDE // 2, 3)).repeat(2, 0).repeat(2, 1)
+    pixels[SIDE // 2 :] = blotches
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
 @pytest.fixture(scope="module")
 def server():
     """A host with the small files and a part of the demo photo."""
@@ -52,6 +61,7 @@ def server():
         save_gain_models(folder / FOREIGN, ("0" * 16, "another base"), small_gain_models(48, 3))
         photo = Image.open(PHOTO).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         photo.save(base / "input" / "example.png")
+        half_sky().save(base / "input" / "half_sky.png")
 
     with devserver.running_host(Path(os.environ["ADAPTIVESR_HOST"]), prepare=prepare, quiet=True) as running:
         yield running
@@ -96,6 +106,15 @@ def test_the_papers_chain_runs_without_trained_parts(client):
     assert [len(word) for word in report["classes"][0]] == steps
     assert sum(steps) == report["region_calls"] < report["fixed_region_calls"] == 14 * 4
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.parametrize("name", ["adadiffsr", "adadiffsr_embedded"])
+def test_sky_gets_fewer_steps_than_texture(client, name):
+    picture = {"LoadImage": {"image": "half_sky.png"}}
+    prompt = workflow(name, **picture, **{SAMPLER: {"steps": 20, "tile_size": 64, "overlap": 0}})
+    *_, report = run(client, prompt, f"half_sky_{name}")
+    (steps,) = report["steps_per_region"]
+    assert report["tiles"] == 9 and max(steps[:3]) < min(steps[6:]), steps  # the middle row lies across the border
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ def state_of(base, report):
 
 def test_two_steps_and_two_more_equal_four_bit_for_bit(train, base):
     whole = state_of(base, train(name="whole")[3])
-    half = train(name="half", steps=2)[3]
-    rest = train(name="half", steps=2, resume=json.loads(half)["resume"])[3]
-    assert json.loads(rest)["resume"] == "half_00002" and json.loads(rest)["steps"] == 4
+    half = train(name="tasr_half", steps=2)[3]
+    rest = train(name="tasr_half", steps=2, resume=json.loads(half)["resume"])[3]
+    assert json.loads(rest)["resume"] == "tasr_half_00002" and json.loads(rest)["steps"] == 4
     resumed = state_of(base, rest)
     assert set(whole) == set(resumed) and all(torch.equal(whole[key], resumed[key]) for key in whole)
 
@@ -137,11 +137,11 @@ def test_a_cancel_saves_the_state_and_the_run_goes_on_from_there(comfy, train, b
 
     monkeypatch.setattr(training, "train_step", interrupting)
     with pytest.raises(mm.InterruptProcessingException):
-        train(name="cut")
+        train(name="tasr_cut")
     monkeypatch.undo()
     assert not mm.in_training
-    assert not list((base / "output" / "adaptivesr" / "controlnet").glob("cut_*"))
-    resumed = state_of(base, train(name="cut", steps=1, resume="cut_00001")[3])
+    assert not list((base / "output" / "adaptivesr" / "controlnet").glob("tasr_cut_*"))
+    resumed = state_of(base, train(name="tasr_cut", steps=1, resume="tasr_cut_00001")[3])
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
