@@ -7,7 +7,7 @@ import torch
 from adaptivesr.devtools.small_resshift import SMALL_TEACHER, SMALL_VQ, put_small_resshift
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def base(comfy):
     """The host's base folder with small files."""
     import folder_paths
@@ -22,7 +22,7 @@ def base(comfy):
         (path / "models" / "adaptivesr" / file).unlink()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def teachers(comfy, base):
     """ONE_STEP_SR of a small teacher of each family, loaded as a graph loads them."""
     load = comfy.node("AdaptiveSRLoadOneStepSR").execute
