@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..models.pixel_denoiser import DEFAULT_RESIDUAL_STD
@@ -104,15 +106,16 @@ Trainer = Callable[[str, int], Run]
 
 def kept_run(folder: Path, name: str, seed: int, key: str, train: Trainer) -> Run:
     """The run of this name and seed from the folder if it was made with the same key, else a new one, which is kept."""
-    path = folder / f"{slug(name)}-seed{seed}.pt"
+    path = folder / f"{slug(name)}-seed{seed}.safetensors"
     if path.exists():
-        stored = torch.load(path, weights_only=True)
-        if stored["key"] == key:
-            return Run(stored["weights"], stored["seconds"])
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+        if about["key"] == key:
+            return Run(load_file(path), float(about["seconds"]))
     run = train(name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save({"key": key, "weights": run.weights, "seconds": run.seconds}, partial)
+    save_file(run.weights, partial, metadata={"key": key, "seconds": str(run.seconds)})
     partial.replace(path)
     return run
 
