@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..host.distill import START_ANEW, RunSettings, Source, distill
+from ..host.distill import RunSettings, Source, distill
 from ..host.distill_data import TRIED, settings_of
 from ..host.distill_files import save_picture
 from ..host.one_step import EMBEDDED, OneStepSR, load_one_step, one_step_at
 from ..host.standalone import set_output_folder
+from ..host.training_files import START_ANEW
 from ..training.image_folder import image_files, random_crop, read_image
 
 EMBEDDED_TEACHER = next(name for name in EMBEDDED if "teacher" in name)

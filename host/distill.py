@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,10 +35,10 @@ from .distill_base import (
     student_weights,
 )
 from .distill_data import pictures_of, trial_pair
-from .distill_files import free_name, save_picture, save_weights, state_path, weights_path
+from .distill_files import FILES, free_name, save_picture, save_weights, weights_path
 from .one_step import OneStepSR
-
-START_ANEW = "(start anew)"
+from .training_files import START_ANEW, check_name
+from .training_run import ends_of
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,7 @@ def _check(teacher: OneStepSR, start: OneStepSR | None, settings: DistillSetting
     check_teacher(teacher, stage_zero=not settings.uses_student_step)
     if start is not None:
         check_start(start, teacher)
-    if not re.fullmatch(r"[\w.-]+", run_settings.name):
-        raise ValueError(
-            f"Got the name {run_settings.name!r}: expected letters, digits, '.', '-' and '_', for a file's name."
-        )
+    check_name(run_settings.name)
     if run_settings.degradation not in PRESETS:
         raise ValueError(f"Got the degradation {run_settings.degradation!r}: expected one of {', '.join(PRESETS)}.")
     multiple = teacher.network.config.size_multiple * teacher.vae.downscale_ratio
@@ -177,7 +173,7 @@ def _new_run(
     )
     run = DistillRun(state, data)
     if run_settings.resume != START_ANEW:
-        tad_sr_run.resume(run, state_path(run_settings.resume))
+        tad_sr_run.resume(run, FILES.state_path(run_settings.resume))
         words = f"the run {run_settings.resume}"
     return run, words
 
@@ -209,7 +205,7 @@ def _finished(
         "started_from": words,
         "steps": run.step,
         "seconds_per_step": round(seconds / max(1, run.step - first), 3),
-        "losses": {part: _ends(run.log.series(part)) for part in run.log.names},
+        "losses": ends_of(run.log),
         "quality": measure(trial, metrics),
         "metrics_without_weights": list(metrics.left_out),
         "seconds_per_picture": {made: round(value, 3) for made, value in trial.seconds.items()},
@@ -218,13 +214,13 @@ def _finished(
             "per_image": round(plan.per_image / GB, 3),
         },
     }
-    save_picture(state_path(name).with_suffix(".losses.png"), run.log.picture())
+    save_picture(FILES.state_path(name).with_suffix(".losses.png"), run.log.picture())
     student = loaded_student(teacher, path)
     return Distilled(student, run.log.picture(), sheet(trial), report)
 
 
 def _train(run: DistillRun, pair: tuple[Tensor, Tensor], run_settings: RunSettings, name: str) -> None:
-    first, path = run.step, state_path(name)
+    first, path = run.step, FILES.state_path(name)
     bar = comfy.utils.ProgressBar(run_settings.steps)
 
     def after_step(current: DistillRun) -> None:
@@ -249,9 +245,3 @@ def _trial(run: DistillRun, pair: tuple[Tensor, Tensor]) -> Trial:
     device = next(run.state.student.parameters()).device
     hr, lr = (side.to(device) for side in pair)
     return try_out(run.state, hr, lr, generator_for(run.state.settings.seed, -1))
-
-
-def _ends(series: list[tuple[int, float]]) -> list[float]:
-    """Mean of the first and of the last tenth of a loss."""
-    values, share = [value for _, value in series], max(1, len(series) // 10)
-    return [round(sum(part) / len(part), 6) for part in (values[:share], values[-share:])]

@@ -11,26 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .files import ONE_STEP, trained_folder
-from .training_files import below_output, states_folder
+from .training_files import RunFiles, below_output, states_folder
 
-STATE = ".distill.safetensors"
-
-
-def list_states() -> list[str]:
-    """Names of the distillations that can be resumed."""
-    return sorted(path.name.removesuffix(STATE) for path in states_folder().glob(f"*{STATE}"))
-
-
-def state_path(run: str) -> Path:
-    """The state of a run by its name."""
-    return states_folder() / f"{run}{STATE}"
+FILES = RunFiles(".distill.safetensors", ONE_STEP)
 
 
 def free_name(name: str) -> str:
     """name_00001 and on: a run never writes over another's files."""
-    own = re.compile(
-        rf"(?:[a-z]+_s\d+_)?{re.escape(name)}_(\d{{5}})"
-    )  # weights have what the loader reads before the name
+    # Unlike other runs' files, weights begin with what the loader reads off names.
+    own = re.compile(rf"(?:[a-z]+_s\d+_)?{re.escape(name)}_(\d{{5}})")
     files = [*states_folder().glob("*"), *trained_folder(ONE_STEP).glob("*")]
     taken = {int(match[1]) for match in (own.match(path.name) for path in files) if match}
     number = next(number for number in itertools.count(1) if number not in taken)

@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.distill import START_ANEW, RunSettings, Source, describe, distill
+from ..host.distill import RunSettings, Source, describe, distill
 from ..host.distill_data import settings_of
-from ..host.distill_files import list_states
+from ..host.distill_files import FILES
 from ..host.images import join_image
 from ..host.one_step import OneStepSR as OneStepModel
 from ..host.runtime import show_text
@@ -18,6 +18,7 @@ from ..imaging.real_world import PRESETS
 from ..training.losses import ScoreForm
 from ..training.tad_sr_config import VARIANTS, DistillSettings
 from .region import node_id_of
+from .training_inputs import resume_input
 from .types import OneStepSR
 
 DEFAULTS, RUN = DistillSettings(), RunSettings(steps=2000)
@@ -150,12 +151,7 @@ def data_inputs() -> list[io.Input]:
         io.String.Input(
             "name", default=RUN.name, tooltip="Part of the file names; a number is added, nothing is overwritten."
         ),
-        io.Combo.Input(
-            "resume",
-            options=[START_ANEW, *list_states()],
-            default=START_ANEW,
-            tooltip="A state in output/adaptivesr/training to go on from, with the same settings; the result equals a run without the break.",
-        ),
+        resume_input(FILES),
     ]
 
 

@@ -12,12 +12,13 @@ from ..host.gain_training_files import MMLE_FILES, PFJ_FILES
 from ..host.gain_training_settings import OFFLINE, PRECISIONS, GainTrainSettings, mmle_settings, pfj_settings
 from ..host.images import join_image
 from ..host.runtime import show_text
-from ..host.training_files import START_ANEW, RunFiles, folder_state
+from ..host.training_files import RunFiles, folder_state
 from ..imaging.real_world import PRESETS
 from ..sampling.adaptive.steppers import STEPPER_NAMES
 from ..training.mmle_config import PAPER, SMALL, MmleTrainConfig
 from ..training.pfj_config import PfjTrainConfig
 from .region import node_id_of
+from .training_inputs import name_input, resume_input
 from .types import GainModels
 
 CATEGORY = "image/upscaling/AdaptiveSR/training"
@@ -203,15 +204,8 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
             control_after_generate=False,
             tooltip="Of crops, degradations, noise and the start.",
         ),
-        io.String.Input(
-            "name", default=name, tooltip="Start of the file names; a number is added, nothing is overwritten."
-        ),
-        io.Combo.Input(
-            "resume",
-            options=[START_ANEW, *files.states()],
-            default=START_ANEW,
-            tooltip="A state in output/adaptivesr/training to go on from, with the same settings; the result equals a run without the break.",
-        ),
+        name_input(name),
+        resume_input(files),
     ]
 
 

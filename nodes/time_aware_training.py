@@ -18,12 +18,13 @@ from ..host.tasr_training import (
     settings_of,
     train_time_aware,
 )
-from ..host.training_files import START_ANEW, folder_state
+from ..host.training_files import folder_state
 from ..models.time_aware_adapter_config import DESIGNS
 from ..training.rewards import REWARDS
 from ..training.tasr_config import TasrConfig
 from ..training.tasr_losses import X0Formula
 from .region import node_id_of
+from .training_inputs import name_input, resume_input
 from .types import TimeAwareAdapter
 
 DEFAULTS, SETTINGS = TasrConfig(), TrainSettings(steps=1000)
@@ -150,15 +151,8 @@ def data_inputs() -> list[io.Input]:
             step=64,
             tooltip="Side of the random crops in pixels; smaller pictures are enlarged. The paper: 512.",
         ),
-        io.String.Input(
-            "name", default=SETTINGS.name, tooltip="Start of the file names; a number is added, nothing is overwritten."
-        ),
-        io.Combo.Input(
-            "resume",
-            options=[START_ANEW, *FILES.states()],
-            default=START_ANEW,
-            tooltip="A state in output/adaptivesr/training to go on from, with the same settings; the result equals a run without the break.",
-        ),
+        name_input(SETTINGS.name),
+        resume_input(FILES),
     ]
 
 

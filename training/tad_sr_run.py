@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..sampling.noise import generator_for
 from .loss_log import LossLog
+from .runs import log_path
 from .tad_sr import DistillState, resume_run, save_run, train_step
 from .tad_sr_data import PairSource
 
@@ -51,8 +52,3 @@ def resume(run: DistillRun, path: Path) -> None:
     resume_run(run.state, path)
     if log_path(path).is_file():
         run.log.load(log_path(path), up_to=run.step)
-
-
-def log_path(path: Path) -> Path:
-    """The table of losses beside a checkpoint."""
-    return path.with_suffix(".losses.csv")

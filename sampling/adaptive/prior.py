@@ -53,7 +53,7 @@ def region_priors(reference: Tensor, rows: Sequence[Row], strength: float) -> Ma
     found: dict[tuple[int, int], RegionPrior] = {}
     for image in sorted({row.image for row in rows}):
         own = [row for row in rows if row.image == image]
-        details = [float(sharpness(crop_rows(reference, [row]).float())) for row in own]
+        details = sharpness(crop_rows(reference, own).float()).tolist()
         found.update(((image, row.region_id), prior) for row, prior in zip(own, detail_priors(details, strength)))
     return found
 
