@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     host.add_argument("--port", type=int, default=8188, help="port of the server (8188)")
     golden = verbs.add_parser("golden", help="check the equations against a folder of golden vectors")
     golden.add_argument("folder", type=Path, metavar="DIR")
-    bench = verbs.add_parser("bench", help="run a benchmark of benchmarks/", add_help=False)
+    bench = verbs.add_parser("bench", help="run a benchmark of tools/bench/", add_help=False)
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser("train", help="run a training recipe (embedded, mmle, pfj, tadsr, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> int:
     for name in ("SIGTERM", "SIGHUP"):  # end like Ctrl-C: what was started is stopped on the way out
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
-    environment = importlib.import_module("adaptivesr.devtools.environment")
-    steps = importlib.import_module("adaptivesr.devtools.steps")
+    environment = importlib.import_module("adaptivesr.tools.env.environment")
+    steps = importlib.import_module("adaptivesr.tools.env.steps")
     try:
         folder = environment.ensure_environment()
         if Path(sys.prefix).resolve() != folder.resolve():
@@ -88,37 +88,39 @@ def reenter(python: Path, argv: Sequence[str]) -> int:
 def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) -> int:
     """Hands over to the module behind the verb; its return value is the exit code (None is success)."""
     if options.verb == "golden":
-        source = importlib.import_module("adaptivesr.devtools.environment").host_source(environment)
-        importlib.import_module("adaptivesr.devtools.in_process").enter_host(source, cpu=True)
-        result = importlib.import_module("adaptivesr.devtools.golden").run(options.folder)
+        source = importlib.import_module("adaptivesr.tools.env.environment").host_source(environment)
+        importlib.import_module("adaptivesr.tools.env.in_process").enter_host(source, cpu=True)
+        result = importlib.import_module("adaptivesr.tools.golden").run(options.folder)
     elif options.verb in ("bench", "train"):
         result = named_module(options.verb, options.name).main(rest)
     elif options.verb in ("workflows", "locales", "tour"):
-        result = importlib.import_module(f"adaptivesr.devtools.{options.verb}").main(rest)
+        result = importlib.import_module(f"adaptivesr.tools.{options.verb}").main(rest)
     elif options.verb == "demo":
-        demo = importlib.import_module("adaptivesr.devtools.demo")
+        demo = importlib.import_module("adaptivesr.tools.demo")
         result = demo.main(environment, out=options.out, port=options.port, as_json=options.json)
     elif options.verb == "host":
-        result = importlib.import_module("adaptivesr.devtools.server").stay(environment, options.port)
+        result = importlib.import_module("adaptivesr.tools.env.server").stay(environment, options.port)
     else:
-        result = importlib.import_module("adaptivesr.devtools.checks").main(environment, rest)
+        result = importlib.import_module("adaptivesr.tools.env.checks").main(environment, rest)
     return int(result or 0)
 
 
 def named_module(verb: str, name: str) -> types.ModuleType:
     """The benchmark or recipe of that name; dashes may stand for underscores.
 
-    Recipes that need the host's networks lie in devtools/ as train_<name>.py.
+    Recipes lie in tools/train, but for those that need no host: they stand beside what they train, as recipe.py.
     """
     known: dict[str, str] = {}
-    for folder, prefix in (("benchmarks", ""),) if verb == "bench" else (("training", ""), ("devtools", "train_")):
-        for file in sorted((ROOT / folder).glob(f"{prefix}*.py")):
-            if "\ndef main(" in file.read_text(encoding="utf-8"):
-                known[file.stem.removeprefix(prefix)] = f"adaptivesr.{folder}.{file.stem}"
+    files = [*ROOT.glob("tools/bench/*.py")] if verb == "bench" else [*ROOT.glob("tools/train/*.py")]
+    files += [] if verb == "bench" else [*ROOT.glob("training/*/recipe.py")]
+    for file in sorted(files):
+        if "\ndef main(" in file.read_text(encoding="utf-8"):
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            known[file.parent.name if file.stem == "recipe" else file.stem] = f"adaptivesr.{module}"
     module = known.get(name.replace("-", "_"))
     if module is None:
         listed = ", ".join(sorted(known)) or "none yet"
-        steps = importlib.import_module("adaptivesr.devtools.steps")
+        steps = importlib.import_module("adaptivesr.tools.env.steps")
         raise steps.StepError(f"There is no {verb} {name!r}; there are: {listed}.")
     return importlib.import_module(module)
 

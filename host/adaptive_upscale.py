@@ -15,13 +15,13 @@ from ..imaging.color import ColorFix, match_color
 from ..imaging.resize import pad_to_multiple
 from ..sampling.adaptive.dtss import JumpRule
 from ..sampling.adaptive.regions import NoiseSpace
-from . import upscale
 from .conditioning import empty_prompt
-from .gain import GainBackEnd, GainLimits, make_plan
-from .one_step import EMBEDDED, OneStepSR, load_one_step
-from .region_run import Schedule, sample_latent
-from .region_sampler import RegionOptions, noise_space
-from .residual_shift import ResidualShiftModel
+from .gains.estimators import GainBackEnd, GainLimits, make_plan
+from .regions.run import Schedule, sample_latent
+from .regions.sampler import RegionOptions, noise_space
+from .resshift import upscale
+from .resshift.loading import EMBEDDED, OneStepSR, load_one_step
+from .resshift.patchers import ResidualShiftModel
 
 ORIENTATIONS = 8
 """Flips and quarter turns of a picture."""

@@ -11,7 +11,7 @@ import torch
 
 from ..models import registry
 from ..models.state_dict import StateDict, UnsupportedModelError, check_fit
-from .residual_shift import OPERATIONS, host_attention
+from .resshift.patchers import OPERATIONS, host_attention
 
 
 def identify_file(weights: StateDict, name: str, expected: Mapping[str, str]) -> registry.Identified:

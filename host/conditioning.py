@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..imaging.resize import bicubic_upsample, pad_to_multiple
-from .one_step import OneStepSR
-from .residual_shift import LR_CONDITION
+from .resshift.loading import OneStepSR
+from .resshift.patchers import LR_CONDITION
 
 TOKENS = 77
 DEFAULT_WIDTH = 768

@@ -9,7 +9,7 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..imaging.real_world import PRESETS, degrade_one
+from ..imaging.degradation.presets import PRESETS, degrade_one
 from ..sampling.noise import generator_for
 from .runtime import HostRuntime
 

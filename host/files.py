@@ -35,7 +35,7 @@ FOLDERS = {
 TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS)
 """Kinds that training nodes write."""
 
-EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"
 
 
 def register_folders() -> None:

@@ -10,8 +10,8 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..metrics.named import named_metrics
-from ..metrics.quality import OFFLINE, Score, names_in, needs_reference, options_for, score
+from ..imaging.metrics.named import named_metrics
+from ..imaging.metrics.quality import OFFLINE, Score, names_in, needs_reference, options_for, score
 from .runtime import HostRuntime
 
 

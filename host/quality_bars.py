@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..metrics.quality import Score
+from ..imaging.metrics.quality import Score
 from .quality import Measured, number
 
 PAPER, INK, DIM, TRACK = (24, 24, 28), (240, 240, 240), (150, 150, 158), (52, 52, 60)

@@ -11,7 +11,7 @@ from comfy_execution.utils import get_executing_context
 
 
 class HostRuntime:
-    """`pipelines.protocols.Runtime` on the host: its progress bar, its Cancel button, its out-of-memory errors."""
+    """`sampling.tiled.protocols.Runtime` on the host: its progress bar, its Cancel button, its out-of-memory errors."""
 
     def __init__(self, total_rows: int) -> None:
         self._bar = comfy.utils.ProgressBar(total_rows)

@@ -16,8 +16,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .mmle import Mmle, MmleConfig
-from .pfj import Pfj, PfjConfig
+from .feature_injection import Pfj, PfjConfig
+from .gain_regressor import Mmle, MmleConfig
 from .state_dict import StateDict, UnsupportedModelError
 
 METADATA_KEY = "adaptivesr_gain_models"

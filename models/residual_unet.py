@@ -12,14 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (
-    Attention,
-    Factory,
-    group_norm,
-    scaled_dot_product,
-    timestep_embedding,
-    zero_weights,
-)
+from .layers import Attention, Factory, group_norm, scaled_dot_product, timestep_embedding, zero_weights
 from .residual_unet_config import CONDITION_WIDTH, ResidualUNetConfig, activation_bytes
 from .swin import SwinLayer
 

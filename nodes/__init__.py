@@ -8,10 +8,8 @@ from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .degrade import RealWorldDegradation
-from .distill import DistillOneStepSR
 from .gain import MMLEGainEstimator
 from .gain_models import LoadMMLEPFJ
-from .gain_training import TrainMMLE, TrainPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
 from .pfj import PFJInject
@@ -21,7 +19,9 @@ from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
 from .stablesr import LoadStableSR, StableSRApply
 from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNode
-from .time_aware_training import TrainTimeAwareAdapter
+from .training.distill import DistillOneStepSR
+from .training.gains import TrainMMLE, TrainPFJ
+from .training.time_aware import TrainTimeAwareAdapter
 
 NODES: list[type[io.ComfyNode]] = [
     LoadOneStepSR,

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ..host.adaptive_upscale import PRESETS, Parts, Wishes, adaptive_upscale, describe
 from ..host.images import join_image, split_image
+from ..host.resshift.upscale import target_size
 from ..host.runtime import show_text
-from ..host.upscale import target_size
 from .region import node_id_of
 from .types import OneStepSR
 

@@ -6,10 +6,10 @@ import os
 
 from comfy_api.latest import io
 
-from ..host import cfw as host_cfw
 from ..host import files
 from ..host.images import join_image, split_image
 from ..host.runtime import show_text
+from ..host.stablesr import cfw as host_cfw
 from .region import node_id_of
 from .types import CFW
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..host.degrade import degrade_images, describe
 from ..host.images import join_image, split_image
 from ..host.runtime import show_text
-from ..imaging.real_world import PRESETS
+from ..imaging.degradation.presets import PRESETS
 from .region import node_id_of
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..host.gain import GainBackEnd, GainLimits, make_plan, plan_text
-from ..host.gain_models import LoadedGainModels
+from ..host.gains.estimators import GainBackEnd, GainLimits, make_plan, plan_text
+from ..host.gains.models import LoadedGainModels
 from ..host.runtime import show_text
 from ..sampling.adaptive.dtss import JumpRule
 from .region import node_id_of

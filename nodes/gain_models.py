@@ -6,7 +6,8 @@ import os
 
 from comfy_api.latest import io
 
-from ..host import files, gain_models
+from ..host import files
+from ..host.gains import models as gain_models
 from ..host.runtime import show_text
 from .region import node_id_of
 from .types import GainModels

@@ -7,13 +7,16 @@ import os
 
 from comfy_api.latest import io
 
-from ..host import files, invsr, invsr_upscale, noise_predictor
+from ..host import files
 from ..host.images import join_image, split_image
-from ..host.invsr_upscale import Order, Settings
+from ..host.invsr import loading as noise_predictor
+from ..host.invsr import noise as invsr
+from ..host.invsr import upscale as invsr_upscale
+from ..host.invsr.upscale import Order, Settings
 from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
-from ..pipelines.start_noise import Patches
 from ..sampling.inversion import LONGEST_START, choose_taus
+from ..sampling.tiled.start_noise import Patches
 from .region import display_of, node_id_of
 from .types import NoisePredictor
 

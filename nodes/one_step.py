@@ -7,11 +7,13 @@ import os
 
 from comfy_api.latest import io
 
-from ..host import files, one_step, upscale
+from ..host import files
 from ..host.images import join_image, split_image
+from ..host.resshift import loading as one_step
+from ..host.resshift import upscale
 from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
-from ..pipelines.residual_shift_presets import PRESETS
+from ..sampling.tiled.residual_shift_presets import PRESETS
 from .region import display_of, node_id_of
 from .types import OneStepSR
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.gain import GainPlan
-from ..host.gain_models import LoadedGainModels
-from ..host.pfj import inject_pfj
+from ..host.gains.estimators import GainPlan
+from ..host.gains.feature_injection import inject_pfj
+from ..host.gains.models import LoadedGainModels
 from ..host.runtime import show_text
 from .region import node_id_of
 from .types import Gain, GainModels

@@ -8,12 +8,12 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io
 
-from ..host import region_map
-from ..host.gain import GainPlan
+from ..host.gains.estimators import GainPlan
 from ..host.images import join_image
-from ..host.region_events import RegionDisplay, workflow_id_of
-from ..host.region_run import Schedule, sample_latent
-from ..host.region_sampler import RegionOptions, RegionSampler
+from ..host.regions import heat_map as region_map
+from ..host.regions.events import RegionDisplay, workflow_id_of
+from ..host.regions.run import Schedule, sample_latent
+from ..host.regions.sampler import RegionOptions, RegionSampler
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe
 from ..sampling.adaptive.regions import MergeMode

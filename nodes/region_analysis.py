@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 from comfy_api.latest import io
 
-from ..host import region_map
 from ..host.images import join_image, split_image
-from ..host.region_run import plan
-from ..host.region_sampler import RegionOptions
+from ..host.regions import heat_map as region_map
+from ..host.regions.run import plan
+from ..host.regions.sampler import RegionOptions
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe, describe_gains, target_size
 from .region import node_id_of

@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..host import files
 from ..host.runtime import show_text
-from ..host.stablesr import StableSR as LoadedStableSR
-from ..host.stablesr import apply_stablesr, load_stablesr
+from ..host.stablesr.loading import StableSR as LoadedStableSR
+from ..host.stablesr.loading import apply_stablesr, load_stablesr
 from .types import StableSR
 
 CATEGORY = "image/upscaling/AdaptiveSR"

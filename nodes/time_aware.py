@@ -7,12 +7,12 @@ import os
 
 from comfy_api.latest import io
 
-from ..host import time_aware_control as loading
-from ..host.adapter_map import adapter_map
+from ..host.control import controlnet as loading
+from ..host.control.adapter import BOTH, TRAINED, TRAINING_FREE, choose_influence, make_time_aware, summary_of
+from ..host.control.adapter_map import adapter_map
+from ..host.control.parts import TimeAwarePart
 from ..host.files import CONTROLNET, list_files
 from ..host.runtime import show_text
-from ..host.time_aware_adapter import BOTH, TRAINED, TRAINING_FREE, choose_influence, make_time_aware, summary_of
-from ..host.time_aware_parts import TimeAwarePart
 from ..sampling.control_schedule import CUSTOM, OFF_LATE, PRESETS, ControlSchedule
 from .region import node_id_of
 from .types import TimeAwareAdapter

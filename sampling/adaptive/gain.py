@@ -52,7 +52,7 @@ PAPER_METRICS = (
 """The six of AdaDiffSR, section 4.1, in the order of the regressor's outputs; names are pyiqa's."""
 
 LATENT_METRICS = (PAPER_METRICS[0], PAPER_METRICS[3], GainMetric("sharpness", 0.0, 4.0, full_reference=False))
-"""What `metrics.gain_measures.latent_measures` has; mean absolute Laplacian stands in for quality (ours)."""
+"""What `imaging.metrics.gain_measures.latent_measures` has; mean absolute Laplacian stands in for quality (ours)."""
 
 PICTURE_METRICS = (
     *PAPER_METRICS,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.stand_ins import put_stand_ins
-from adaptivesr.devtools.tiny import put_tiny_models
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.small_models.stand_ins import put_stand_ins
+from adaptivesr.tools.small_models.tiny import put_tiny_models
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
@@ -77,7 +77,7 @@ class HostInProcess:
         return self.nodes.NODE_CLASS_MAPPINGS[node_id]
 
     def module(self, name: str) -> types.ModuleType:
-        """A module of the pack as the host knows it, e.g. "host.one_step"."""
+        """A module of the pack as the host knows it, e.g. "host.resshift.loading"."""
         return importlib.import_module(f"{self.pack}.{name}")
 
 

@@ -78,7 +78,7 @@ def test_pixels_that_are_not_finite_are_refused(degrade):
 
 def test_the_line_under_the_node_names_every_step(comfy, degrade):
     module = comfy.module("host.degrade")
-    for preset in comfy.module("imaging.real_world").PRESETS:
+    for preset in comfy.module("imaging.degradation.presets").PRESETS:
         report = json.loads(degrade(picture(2, 16, 16, 3), preset, seed=4)[1])
         line = module.describe(report)
         assert line.startswith(f"{preset} (image 1 of 2): ")

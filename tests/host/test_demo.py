@@ -2,7 +2,7 @@
 
 import json
 
-from adaptivesr.devtools import demo
+from adaptivesr.tools import demo
 from PIL import Image
 
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.tiny import TEACHER, fetch_pixels
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.tiny import TEACHER, fetch_pixels
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTILL = "AdaptiveSRDistillOneStepSR"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright.sync_api")
-frontpage = pytest.importorskip("adaptivesr.devtools.page")
+frontpage = pytest.importorskip("adaptivesr.tools.env.page")
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("ADAPTIVESR_CHROMIUM", "")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from adaptivesr.devtools import golden
+from adaptivesr.tools import golden
 
 FILES = Path(__file__).resolve().parents[1] / "golden" / "hosted"
 

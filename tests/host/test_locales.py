@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from adaptivesr.devtools import locales
+from adaptivesr.tools import locales
 
 LANGUAGES = sorted(path.parent.name for path in locales.FOLDER.glob("*/nodeDefs.json"))
 CHINESE = re.compile(r"[\u4e00-\u9fff]")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adaptivesr.devtools.checkpoints import SMALL_SD2, put_small_checkpoint
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.tiny import fetch_pixels
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_checkpoint
+from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 
 API = Path(__file__).resolve().parents[2] / "workflows" / "api"
-PHOTO = Path(__file__).resolve().parents[2] / "devtools" / "demo_photo" / "astronaut.png"
+PHOTO = Path(__file__).resolve().parents[2] / "tools" / "demo_photo" / "astronaut.png"
 UPSCALE, QUALITY = "AdaptiveSRAdaptiveUpscale", "AdaptiveSRImageQuality"
 
 

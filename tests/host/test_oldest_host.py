@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from adaptivesr.devtools import environment as env
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.tiny import fetch_pixels, one_step_prompt, put_tiny_models
+from adaptivesr.tools.env import environment as env
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.small_models.tiny import fetch_pixels, one_step_prompt, put_tiny_models
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST = os.environ.get("ADAPTIVESR_OLDEST_HOST", "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.tiny import BROKEN, STUDENT, TEACHER
+from adaptivesr.tools.small_models.tiny import BROKEN, STUDENT, TEACHER
 from safetensors.torch import load_file, save_file
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tad_sr"
@@ -18,7 +18,7 @@ DEFAULTS = {
 
 @pytest.fixture(scope="module")
 def load(comfy):
-    return comfy.module("host.one_step").load_one_step
+    return comfy.module("host.resshift.loading").load_one_step
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from adaptivesr.devtools.overlay_graphs import custom, one_step, tiled
-from adaptivesr.devtools.tiny import STUDENT, TEACHER
 from adaptivesr.imaging.heatmap import STOPS
+from adaptivesr.tools.overlay_graphs import custom, one_step, tiled
+from adaptivesr.tools.small_models.tiny import STUDENT, TEACHER
 from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -17,7 +17,7 @@ CHROMIUM = os.environ.get("ADAPTIVESR_CHROMIUM", "")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"]
 READY = """() => window.app?.vueAppReady && app.graph && app.extensionManager
     && Object.keys(LiteGraph.registered_node_types).length > 100"""
-PHOTO = Path(__file__).resolve().parents[2] / "devtools" / "demo_photo" / "astronaut.png"
+PHOTO = Path(__file__).resolve().parents[2] / "tools" / "demo_photo" / "astronaut.png"
 MAP = ".adaptivesr-regions"
 LISTEN = """() => {
     window.heard = [];

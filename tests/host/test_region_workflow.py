@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.checkpoints import put_small_checkpoint, with_small_checkpoint
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.tiny import fetch_pixels
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint, with_small_checkpoint
+from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "workflows" / "api" / "tiled_region_upscale.json"
 ADAPTIVE = ROOT / "workflows" / "api" / "adadiffsr_any_model.json"
-PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
+PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
 SAMPLER, SCALE_STRIP = "AdaptiveSRTiledRegionSampler", 64
 COUNTED = ("tiles", "calls", "region_calls", "images", "latent_mpx")
 

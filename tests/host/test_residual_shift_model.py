@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.tiny import TEACHER
 from adaptivesr.imaging.resize import bicubic_upsample
 from adaptivesr.sampling.schedules import residual_shift_schedule
+from adaptivesr.tools.small_models.tiny import TEACHER
 from safetensors import safe_open
 
 CHAINS = Path(__file__).parents[1] / "golden" / "tad_sr" / "chains.safetensors"
@@ -58,7 +58,7 @@ def sample(comfy, patcher, positive, latent, noise, sampler="euler", steps=None,
 
 
 def test_the_hosts_euler_is_sinsrs_deterministic_chain(comfy, golden):
-    host = comfy.module("host.residual_shift")
+    host = comfy.module("host.resshift.patchers")
     schedule = residual_shift_schedule(clip_start=True)
     patcher = host.make_patcher(FakeNetwork(), {}, schedule, 4)
     y = bicubic_upsample(golden["in.y_lr"], 4)
@@ -77,7 +77,7 @@ def test_the_hosts_euler_is_sinsrs_deterministic_chain(comfy, golden):
 
 @pytest.fixture(scope="module")
 def sr(comfy):
-    return comfy.module("host.one_step").load_one_step(TEACHER)
+    return comfy.module("host.resshift.loading").load_one_step(TEACHER)
 
 
 @pytest.fixture

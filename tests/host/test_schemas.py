@@ -49,7 +49,7 @@ def test_every_node_has_a_help_page_and_a_row_in_the_readme(schemas):
 
 
 def test_workflow_files_are_what_their_source_makes(server):
-    from adaptivesr.devtools import workflows
+    from adaptivesr.tools import workflows
 
     for path, content in workflows.render(server.client().object_info()).items():
         assert path.read_text(encoding="utf-8") == content, f"{path.name} is stale: run `python dev.py workflows`"

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 import pytest
-from adaptivesr.devtools.client import PromptRejectedError
-from adaptivesr.devtools.tiny import BROKEN, STUDENT, TEACHER, fetch_pixels, one_step_prompt
+from adaptivesr.tools.env.client import PromptRejectedError
+from adaptivesr.tools.small_models.tiny import BROKEN, STUDENT, TEACHER, fetch_pixels, one_step_prompt
 
 OUR_IDS = {
     "AdaptiveSREmptyPrompt",

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.checkpoints import put_small_checkpoint, with_small_checkpoint
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.small_cfw import SMALL_CFW, put_small_cfw
-from adaptivesr.devtools.small_stablesr import SMALL_STABLESR, put_small_stablesr
-from adaptivesr.devtools.tiny import fetch_pixels
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.cfw import SMALL_CFW, put_small_cfw
+from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint, with_small_checkpoint
+from adaptivesr.tools.small_models.stablesr import SMALL_STABLESR, put_small_stablesr
+from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
+PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
 WIDTH, HEIGHT = 40, 32
 SMALL = {
     "AdaptiveSRLoadStableSR": {"model_name": SMALL_STABLESR},

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.checkpoints import SMALL_SD2, put_small_checkpoint, with_small_checkpoint
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.small_controls import SMALL_TASR, put_small_controls, with_small_controls
-from adaptivesr.devtools.tiny import default_inputs, fetch_pixels
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_checkpoint, with_small_checkpoint
+from adaptivesr.tools.small_models.controls import SMALL_TASR, put_small_controls, with_small_controls
+from adaptivesr.tools.small_models.tiny import default_inputs, fetch_pixels
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
+PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
 ADAPTER, MAP = "AdaptiveSRTimeAwareAdapter", "AdaptiveSRAdapterMap"
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adaptivesr.devtools.golden import tad_sr
-from adaptivesr.devtools.golden.vectors import Golden
-from adaptivesr.imaging import degradation
+from adaptivesr.imaging.degradation import parts as degradation
+from adaptivesr.tools.golden import tad_sr
+from adaptivesr.tools.golden.vectors import Golden
 from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tad_sr" / "degradation.safetensors"

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from adaptivesr.imaging import degradation
-from adaptivesr.imaging import real_world_steps as steps
-from adaptivesr.imaging.real_world import PRESETS, degrade, degrade_one
+from adaptivesr.imaging.degradation import parts as degradation
+from adaptivesr.imaging.degradation import steps
+from adaptivesr.imaging.degradation.presets import PRESETS, degrade, degrade_one
 
 DRAWS = 240
 

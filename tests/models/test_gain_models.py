@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from adaptivesr.models import registry
+from adaptivesr.models.feature_injection import Pfj, PfjConfig, inject
 from adaptivesr.models.gain_models import METADATA_KEY, GainModels, GainModelsInfo, MetricInfo, base_identity
-from adaptivesr.models.mmle import Mmle, MmleConfig
-from adaptivesr.models.pfj import Pfj, PfjConfig, inject
+from adaptivesr.models.gain_regressor import Mmle, MmleConfig
 from adaptivesr.models.state_dict import UnsupportedModelError, load_weights
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from adaptivesr.models import memory, noise_predictor, registry
 from adaptivesr.models import time_aware_adapter as adapters
+from adaptivesr.models.feature_injection import PfjConfig
 from adaptivesr.models.gain_models import GainModels, GainModelsConfig
+from adaptivesr.models.gain_regressor import MmleConfig
 from adaptivesr.models.memory import activation_bytes as bytes_of
-from adaptivesr.models.mmle import MmleConfig
-from adaptivesr.models.pfj import PfjConfig
 from adaptivesr.models.residual_unet import activation_bytes
 from adaptivesr.models.vq_autoencoder import decode_bytes, encode_bytes
 from torch import nn

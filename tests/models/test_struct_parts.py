@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.small_stablesr import small_stablesr
 from adaptivesr.models import registry
 from adaptivesr.models.layers import Factory
 from adaptivesr.models.spade import SpadeModulation, SpadeShape, modulate, modulated_block
@@ -19,6 +18,7 @@ from adaptivesr.models.struct_parts import (
     describe_other,
     select_parts,
 )
+from adaptivesr.tools.small_models.stablesr import small_stablesr
 
 KEYS = Path(__file__).resolve().parents[1] / "golden" / "keys" / "stablesr_512.txt"
 BLOCKS = {"input_blocks.1.0": 32, "middle_block.0": 32, "output_blocks.0.0": 64}

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from adaptivesr.benchmarks.region_networks import TileNetwork, crops
+from adaptivesr.imaging.metrics.gain_measures import latent_measures, linear_rgb, rgb_measures
 from adaptivesr.imaging.tiles import grid
-from adaptivesr.metrics.gain_measures import latent_measures, linear_rgb, rgb_measures
-from adaptivesr.models.mmle import Mmle, MmleConfig
+from adaptivesr.models.gain_regressor import Mmle, MmleConfig
 from adaptivesr.sampling.adaptive import gain
 from adaptivesr.sampling.adaptive.codebook import grid_timesteps, sigma_of, stable_diffusion_alphas
 from adaptivesr.sampling.adaptive.dtss import DynamicSettings, DynamicTimesteps, JumpRule
@@ -18,6 +17,7 @@ from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, RegionHo
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.tools.bench.parts.region_networks import TileNetwork, crops
 
 ENTRIES = 40
 TIMESTEPS = grid_timesteps(ENTRIES)[::-1]

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 from adaptivesr.imaging.detail import sharpness
+from adaptivesr.imaging.metrics.gain_measures import latent_measures
 from adaptivesr.imaging.tiles import grid
-from adaptivesr.metrics.gain_measures import latent_measures
-from adaptivesr.models.mmle import Mmle, MmleConfig
+from adaptivesr.models.gain_regressor import Mmle, MmleConfig
 from adaptivesr.sampling.adaptive import gain
 from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from adaptivesr.sampling.adaptive.regions import crop_rows, rows_of

@@ -3,13 +3,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from adaptivesr.benchmarks.region_networks import GaussianDenoiser, TileNetwork, crops
 from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.policy import BudgetMap, Decision, FixedSchedule, spread_levels
 from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, RegionHooks, rows_of
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.tools.bench.parts.region_networks import GaussianDenoiser, TileNetwork, crops
 
 VE, FLOW = NoiseSpace.VARIANCE_EXPLODING, NoiseSpace.FLOW
 AGGREGATE, FINAL, CONSENSUS = MergeMode.AGGREGATE, MergeMode.FINAL, MergeMode.CONSENSUS

@@ -2,9 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.golden import tad_sr
-from adaptivesr.devtools.golden.analytic import analytic_denoiser
-from adaptivesr.devtools.golden.vectors import Golden
 from adaptivesr.sampling import residual_shift as rs
 from adaptivesr.sampling.noise import gaussian_field
 from adaptivesr.sampling.samplers import (
@@ -15,6 +12,9 @@ from adaptivesr.sampling.samplers import (
     sample_one_step,
 )
 from adaptivesr.sampling.schedules import residual_shift_schedule, respace
+from adaptivesr.tools.golden import tad_sr
+from adaptivesr.tools.golden.analytic import analytic_denoiser
+from adaptivesr.tools.golden.vectors import Golden
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tad_sr"
 MEAN, DEVIATION = 0.3, 0.5

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.golden import tad_sr
-from adaptivesr.devtools.golden.vectors import Golden
 from adaptivesr.models.state_dict import load_weights
-from adaptivesr.training.discriminator import DiscriminatorConfig, TimeAwareDiscriminator
+from adaptivesr.tools.golden import tad_sr
+from adaptivesr.tools.golden.vectors import Golden
+from adaptivesr.training.tad_sr.discriminator import DiscriminatorConfig, TimeAwareDiscriminator
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tad_sr" / "discriminator.safetensors"
 PUBLISHED = DiscriminatorConfig.for_channels((160, 320, 320, 640, 640), embed_dim=160)

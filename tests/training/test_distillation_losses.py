@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.golden import tad_sr
-from adaptivesr.devtools.golden.vectors import Golden
 from adaptivesr.sampling.residual_shift import prior_sample
 from adaptivesr.sampling.schedules import residual_shift_schedule
-from adaptivesr.training import losses
-from adaptivesr.training.losses import ScoreForm
+from adaptivesr.tools.golden import tad_sr
+from adaptivesr.tools.golden.vectors import Golden
+from adaptivesr.training.tad_sr import losses
+from adaptivesr.training.tad_sr.losses import ScoreForm
 from torch import nn
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tad_sr"

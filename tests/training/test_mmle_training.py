@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from adaptivesr.devtools.small_gain_base import Pictures, SmallBase
-from adaptivesr.metrics.gain_measures import rgb_measures
-from adaptivesr.models.mmle import Mmle, MmleConfig, latent_statistics
+from adaptivesr.imaging.metrics.gain_measures import rgb_measures
+from adaptivesr.models.gain_regressor import Mmle, MmleConfig, latent_statistics
 from adaptivesr.sampling.adaptive.gain import PICTURE_METRICS, GainMetric, chosen
-from adaptivesr.training import mmle
-from adaptivesr.training.mmle_config import MmleTrainConfig, cosine, regressor_config
-from adaptivesr.training.mmle_labels import Labels, normalised, typical_rate, with_ranges
-from adaptivesr.training.mmle_scores import correlation, held_out_agreement
+from adaptivesr.tools.small_models.gain_base import Pictures, SmallBase
+from adaptivesr.training.gains import mmle
+from adaptivesr.training.gains.mmle_config import MmleTrainConfig, cosine, regressor_config
+from adaptivesr.training.gains.mmle_labels import Labels, normalised, typical_rate, with_ranges
+from adaptivesr.training.gains.mmle_scores import correlation, held_out_agreement
+from adaptivesr.training.gains.trajectories import SHARD, Caching, Trajectories, build
 from adaptivesr.training.runs import resume_run, save_run
-from adaptivesr.training.trajectories import SHARD, Caching, Trajectories, build
 
 NAMES = ["psnr", "nlpd", "sharpness"]
 MEASURES = rgb_measures()

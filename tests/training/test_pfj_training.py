@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from adaptivesr.devtools.small_gain_base import Pictures, SmallBase
+from adaptivesr.models.feature_injection import Pfj, PfjConfig
 from adaptivesr.models.gain_models import MetricInfo
-from adaptivesr.models.mmle import Mmle, MmleConfig
-from adaptivesr.models.pfj import Pfj, PfjConfig
-from adaptivesr.training import mmle, pfj
-from adaptivesr.training.pfj_config import PfjTrainConfig, injector_config
+from adaptivesr.models.gain_regressor import Mmle, MmleConfig
+from adaptivesr.tools.small_models.gain_base import Pictures, SmallBase
+from adaptivesr.training.gains import mmle, pfj
+from adaptivesr.training.gains.pfj_config import PfjTrainConfig, injector_config
 from adaptivesr.training.runs import resume_run, save_run
 
 METRICS = (

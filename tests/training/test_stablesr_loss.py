@@ -1,7 +1,7 @@
 import pytest
 import torch
 from adaptivesr.sampling.adaptive.codebook import stable_diffusion_alphas
-from adaptivesr.training.stablesr import guided_diffusion_loss
+from adaptivesr.training.stablesr.losses import guided_diffusion_loss
 
 
 @pytest.mark.parametrize("predicts_v", [False, True])

@@ -14,9 +14,12 @@ from adaptivesr.sampling.noise import generator_for
 from adaptivesr.sampling.residual_shift import last_index, prior_sample
 from adaptivesr.sampling.samplers import predict_x0, sample_deterministic
 from adaptivesr.sampling.schedules import residual_shift_schedule
-from adaptivesr.training import losses, tad_sr, tad_sr_run, tad_sr_steps
-from adaptivesr.training.tad_sr_base import LatentModel, VQLatents, embedded_model
-from adaptivesr.training.tad_sr_config import VARIANTS, DistillSettings, variant
+from adaptivesr.training.tad_sr import distillation as tad_sr
+from adaptivesr.training.tad_sr import losses
+from adaptivesr.training.tad_sr import run as tad_sr_run
+from adaptivesr.training.tad_sr import steps as tad_sr_steps
+from adaptivesr.training.tad_sr.base import LatentModel, VQLatents, embedded_model
+from adaptivesr.training.tad_sr.config import VARIANTS, DistillSettings, variant
 
 PIXEL = PixelDenoiserConfig(channels=8, blocks=4, refine_channels=8, feature_channels=4, time_channels=8, num_steps=5)
 UNET = ResidualUNetConfig(

@@ -3,16 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from adaptivesr.imaging.real_world import PRESETS
-from adaptivesr.metrics.named import NamedMetrics
+from adaptivesr.imaging.degradation.presets import PRESETS
+from adaptivesr.imaging.metrics.named import NamedMetrics
 from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from adaptivesr.models.residual_unet import ResidualUNet, ResidualUNetConfig
 from adaptivesr.models.swin import SwinConfig
 from adaptivesr.sampling.noise import generator_for
-from adaptivesr.training.tad_sr_config import DistillSettings, variant
-from adaptivesr.training.tad_sr_data import DegradedPairs
-from adaptivesr.training.tad_sr_memory import GB, kept_bytes, memory_plan
-from adaptivesr.training.tad_sr_samples import Trial, measure, sheet
+from adaptivesr.training.tad_sr.config import DistillSettings, variant
+from adaptivesr.training.tad_sr.data import DegradedPairs
+from adaptivesr.training.tad_sr.memory import GB, kept_bytes, memory_plan
+from adaptivesr.training.tad_sr.samples import Trial, measure, sheet
 from PIL import Image
 from torch import nn
 

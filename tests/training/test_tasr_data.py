@@ -4,8 +4,8 @@ import pytest
 import torch
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training.image_folder import crops, image_files, random_crop, read_image, read_tags
-from adaptivesr.training.tasr_data import DegradedCrops, same_length
-from adaptivesr.training.tasr_degrade import degrade
+from adaptivesr.training.tasr.data import DegradedCrops, same_length
+from adaptivesr.training.tasr.degrade import degrade
 from PIL import Image
 
 

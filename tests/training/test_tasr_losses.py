@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from adaptivesr.sampling.noise import generator_for
-from adaptivesr.training import rewards
-from adaptivesr.training.tasr_config import TasrConfig
-from adaptivesr.training.tasr_losses import (
+from adaptivesr.training.tasr import rewards
+from adaptivesr.training.tasr.config import TasrConfig
+from adaptivesr.training.tasr.losses import (
     X0Formula,
     at,
     denoise_loss,
@@ -18,7 +18,7 @@ from adaptivesr.training.tasr_losses import (
     predicted_x0,
     reward_loss,
 )
-from adaptivesr.training.tasr_steps import decoded_cells, draw
+from adaptivesr.training.tasr.steps import decoded_cells, draw
 from safetensors.torch import load_file
 
 GOLDEN = load_file(Path(__file__).resolve().parents[1] / "golden" / "tasr" / "losses.safetensors")

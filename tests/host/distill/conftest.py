@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.small_resshift import SMALL_TEACHER, SMALL_VQ, put_small_resshift
+from adaptivesr.tools.small_models.resshift import SMALL_TEACHER, SMALL_VQ, put_small_resshift
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_a_cancel_saves_the_state_and_the_run_goes_on_from_there(comfy, train, b
     import comfy.model_management as mm
 
     whole = state_of(base, train(name="uncut", steps=3)[3])
-    runs = comfy.module("training.tad_sr_run")
+    runs = comfy.module("training.tad_sr.run")
     step = runs.train_step
 
     def interrupting(state, *batch):

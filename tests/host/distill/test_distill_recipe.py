@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from adaptivesr.devtools.small_resshift import SMALL_TEACHER, SMALL_VQ, put_small_resshift
+from adaptivesr.tools.small_models.resshift import SMALL_TEACHER, SMALL_VQ, put_small_resshift
 from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -17,7 +17,7 @@ def recipe(out, *runs):
     code = (
         "import sys, types; from pathlib import Path\n"
         f"pack = types.ModuleType('adaptivesr'); pack.__path__ = [{str(ROOT)!r}]; sys.modules['adaptivesr'] = pack\n"
-        "import adaptivesr.devtools.train_tadsr as train\n"
+        "import adaptivesr.tools.train.tadsr as train\n"
         "import os; host = Path(os.environ['ADAPTIVESR_HOST'])\n"
         "train.env.ensure_environment, train.env.host_source = (lambda: host), (lambda _: host)\n"
         "raise SystemExit(sum(train.main(run.split()) for run in sys.argv[1:]))\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from adaptivesr.devtools.small_gain_models import METRICS, save_gain_models, small_gain_models
+from adaptivesr.tools.small_models.gain_models import METRICS, save_gain_models, small_gain_models
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def folder(comfy):
 @pytest.fixture(scope="session")
 def host(comfy):
     """The pack's module behind the loader."""
-    return comfy.module("host.gain_models")
+    return comfy.module("host.gains.models")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def wired():
 @pytest.fixture(scope="session")
 def embedded(comfy):
     """The embedded teacher on a picture whose left half is flat: 8 regions of 16 x 16 LR pixels."""
-    sr = comfy.module("host.one_step").load_one_step(EMBEDDED)
+    sr = comfy.module("host.resshift.loading").load_one_step(EMBEDDED)
     picture = torch.full((1, 32, 64, 3), 0.5)
     picture[:, :, 32:] = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(4))
     with torch.inference_mode():

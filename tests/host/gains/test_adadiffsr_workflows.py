@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.checkpoints import put_small_checkpoint, with_small_checkpoint
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.small_cfw import SMALL_CFW, put_small_cfw
-from adaptivesr.devtools.small_gain_models import save_gain_models, small_gain_models
-from adaptivesr.devtools.small_stablesr import SMALL_STABLESR, put_small_stablesr
-from adaptivesr.devtools.tiny import fetch_pixels
 from adaptivesr.models import registry
 from adaptivesr.models.gain_models import base_identity
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.cfw import SMALL_CFW, put_small_cfw
+from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint, with_small_checkpoint
+from adaptivesr.tools.small_models.gain_models import save_gain_models, small_gain_models
+from adaptivesr.tools.small_models.stablesr import SMALL_STABLESR, put_small_stablesr
+from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[3]
-PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
-SHIPPED = ROOT / "weights" / "embedded_gain.safetensors"
+PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
+SHIPPED = ROOT / "models" / "weights" / "embedded_gain.safetensors"
 UNTRAINED, FOREIGN = "untrained.safetensors", "foreign.safetensors"
 SAMPLER = "AdaptiveSRTiledRegionSampler"
 SIDE = 48
@@ -31,9 +31,9 @@ SMALL = {
 
 
 def teacher_identity():
-    """What `host.gain_models.base_of` says of the embedded teacher, whose network is one part of the host's module."""
+    """What `host.gains.models.base_of` says of the embedded teacher, whose network is one part of the host's module."""
     network = registry.build(
-        registry.identify(load_file(ROOT / "weights" / "embedded_teacher.safetensors")), device="meta"
+        registry.identify(load_file(ROOT / "models" / "weights" / "embedded_teacher.safetensors")), device="meta"
     )
     return base_identity({f"network.{key}": tuple(value.shape) for key, value in network.state_dict().items()})
 
@@ -123,7 +123,9 @@ def test_sky_gets_fewer_steps_than_texture(client, name):
         UNTRAINED,
         pytest.param(
             "embedded: teacher, 15 steps",
-            marks=pytest.mark.skipif(not SHIPPED.is_file(), reason="weights/embedded_gain.safetensors is not there"),
+            marks=pytest.mark.skipif(
+                not SHIPPED.is_file(), reason="models/weights/embedded_gain.safetensors is not there"
+            ),
         ),
     ],
 )

@@ -10,7 +10,7 @@ STEPS, REGIONS = 6, 4
 
 @pytest.fixture(scope="module")
 def runs(comfy):
-    return comfy.module("benchmarks.adaptive_runs")
+    return comfy.module("tools.bench.parts.adaptive_runs")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,6 @@ def test_trained_parts_that_are_not_there_are_named(comfy, runs, base, pictures)
     bare.models = None
     for choice in (runs.Choice("regressor"), runs.Choice(pfj=1.0), runs.Choice(runs.TOLD)):
         with pytest.raises(
-            comfy.module("devtools.steps").StepError, match=r"embedded_gain\.safetensors.*dev\.py train mmle"
+            comfy.module("tools.env.steps").StepError, match=r"embedded_gain\.safetensors.*dev\.py train mmle"
         ):
             bare.run(*pictures, replace(choice, steps=3))

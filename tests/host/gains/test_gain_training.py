@@ -19,7 +19,7 @@ MMLE = {**FAST, "trajectories": 8, "metrics": "psnr, gmsd, sharpness", "schedule
 @pytest.fixture(scope="module")
 def sr(comfy):
     with torch.inference_mode():
-        return comfy.module("host.one_step").load_one_step(EMBEDDED)
+        return comfy.module("host.resshift.loading").load_one_step(EMBEDDED)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_both_train_save_and_load(comfy, train, sr, output):
     assert any(value.any() for key, value in part(injected, "pfj.").items() if key.startswith("pfj.out."))
     name = Path(report["file"]).name
     assert (output / report["file"]).is_file()
-    loaded = comfy.module("host.gain_models").load_gain_models(name)
+    loaded = comfy.module("host.gains.models").load_gain_models(name)
     assert equal(loaded.network.state_dict(), injected.network.state_dict()) and loaded.info == models.info
     after = sr.patcher.model.diffusion_model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)  # the graph's own model is as it was
@@ -115,9 +115,9 @@ def test_a_cancel_keeps_the_state_and_the_trajectories(comfy, train, output):
         return set((output / "adaptivesr" / "training" / "trajectories").glob("*/*.safetensors"))
 
     before = set((output / "adaptivesr" / "training" / "trajectories").glob("*/*.safetensors"))
-    first = cancelled_in(comfy.module("training.trajectories"), "_make_shard")
+    first = cancelled_in(comfy.module("training.gains.trajectories"), "_make_shard")
     assert len(first - before) == 1 and not list((output / "adaptivesr").rglob("cancelled_*"))
-    second = cancelled_in(comfy.module("training.mmle"), "train_step")
+    second = cancelled_in(comfy.module("training.gains.mmle"), "train_step")
     assert len(second - first) == 1  # the other shard: the first was kept
     report = json.loads(
         train("TrainMMLE", name="cancelled", seed=77, trajectories=16, steps=1, resume="cancelled_00001")[2]
@@ -137,11 +137,11 @@ def test_wrong_inputs_are_refused_with_a_sentence(train, sr, comfy):
     refused("Got the degradation 'bad'", degradation="bad")
     refused("Got the metrics nonsense", metrics="nonsense")
     models = train("TrainMMLE", name="refusals", steps=1)[0]
-    other = comfy.module("host.gain_models").LoadedGainModels(
+    other = comfy.module("host.gains.models").LoadedGainModels(
         models.patcher, type(models.info)("0", "another", models.info.metrics), models.config, ""
     )
     refused("were trained on another", "TrainPFJ", gain_models=other)
-    empty = type(models)(models.patcher, models.info, type(models.config)(None, comfy.module("models.pfj").PfjConfig(3, metrics=3)), "")  # fmt: skip
+    empty = type(models)(models.patcher, models.info, type(models.config)(None, comfy.module("models.feature_injection").PfjConfig(3, metrics=3)), "")  # fmt: skip
     refused("has no MMLE regressor", "TrainPFJ", gain_models=empty)
 
 
@@ -150,7 +150,7 @@ def test_it_begins_and_calls_as_the_hosts_sampler_does(comfy, sr):
     from comfy.sample import sample
     from comfy.samplers import calculate_sigmas
 
-    module = comfy.module("host.gain_training_base")
+    module = comfy.module("host.training.gains_base")
     with torch.inference_mode(False), torch.no_grad():
         base = module.HostGainBase(sr.patcher, sr.vae, None, module.ChainSettings(calls=6), torch.float32)
         lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -58,8 +58,8 @@ def conditions(pack, embedded, chain):
     import comfy.samplers
 
     models, gain = chain(scale=0.2)
-    regions, pfj = pack("host.region_sampler"), pack("host.pfj")
-    region_conditions, rows_of = pack("host.region_conditions"), pack("sampling.adaptive.regions").rows_of
+    regions, pfj = pack("host.regions.sampler"), pack("host.gains.feature_injection")
+    region_conditions, rows_of = pack("host.regions.conditions"), pack("sampling.adaptive.regions").rows_of
 
     def get(choose, gained, strength=1.0):
         model, positive, _, _ = pfj.inject_pfj(
@@ -162,7 +162,7 @@ def test_a_condition_of_other_channels_is_refused(run, embedded, inject, host, p
 def test_the_node_says_what_it_does(pack, embedded, chain, estimate):
     models, gain = chain()
     given = embedded.model, embedded.positive, embedded.negative
-    say = lambda *rest: pack("host.pfj").inject_pfj(*given, *rest)[3]  # noqa: E731
+    say = lambda *rest: pack("host.gains.feature_injection").inject_pfj(*given, *rest)[3]  # noqa: E731
     assert say(gain, models, 1.0) == "into the LR channels beside the latents; gains of psnr, nlpd, sharpness"
     proxies = estimate(back_end="proxies")
     assert say(proxies, models, 1.0).endswith(
@@ -192,7 +192,7 @@ def test_the_picture_beside_the_latents_is_found(pack, host, put, parts, keys, t
     """A model whose own first convolution takes more than latents: o_hat replaces the picture's channels, masks stay."""
     import comfy.conds
 
-    pfj, regions, tiles = pack("host.pfj"), pack("sampling.adaptive.regions"), pack("imaging.tiles")
+    pfj, regions, tiles = pack("host.gains.feature_injection"), pack("sampling.adaptive.regions"), pack("imaging.tiles")
     network = host.load_gain_models(put(("0" * 16, "any"), parts(4, 4))).network.pfj
     model = type("Model", (), {"concat_keys": keys})()
     o = torch.randn(1, total, 16, 32, generator=torch.Generator().manual_seed(3))
@@ -201,13 +201,15 @@ def test_the_picture_beside_the_latents_is_found(pack, host, put, parts, keys, t
     assert span == expected
     run = pfj.PfjRun(network, ("a", "b", "c"), Known(), 1.0, pfj.Route.CONCAT, slice(*span), torch.device("cpu"))
     rows = regions.rows_of([tiles.Region(0, 0, 16, 16), tiles.Region(0, 16, 16, 16)], 1)
-    cropper = pack("host.region_conditions").CanvasConditions(
+    cropper = pack("host.regions.conditions").CanvasConditions(
         {"positive": [{"model_conds": {**conds, pfj.PFJ: None}, "uuid": None}]}, o.shape, o.device, run
     )
     with torch.inference_mode():
         (cut,) = cropper.crop(rows, [1.0, 1.0])["positive"]
         picture = regions.crop_rows(o, rows)[:, span[0] : span[1]]
-        result = pack("models.pfj").inject(picture, *network(picture, Known().vector(rows, ("a", "b", "c"))))
+        result = pack("models.feature_injection").inject(
+            picture, *network(picture, Known().vector(rows, ("a", "b", "c")))
+        )
     whole = regions.crop_rows(o, rows)
     whole[:, span[0] : span[1]] = result
     assert torch.equal(cut["model_conds"]["c_concat"].cond, whole) and set(cut["model_conds"]) == {"c_concat", "y"}
@@ -219,4 +221,4 @@ def test_pictures_that_cannot_be_told_apart_are_refused(pack):
     concat = comfy.conds.CONDNoiseShape(torch.zeros(1, 9, 8, 8))
     model = type("Model", (), {"concat_keys": ("mask", "masked_image", "concat_image")})()
     with pytest.raises(ValueError, match=r"several pictures beside its latents \(mask, masked_image, concat_image\)"):
-        pack("host.pfj")._concat_span(concat, model)
+        pack("host.gains.feature_injection")._concat_span(concat, model)

@@ -37,7 +37,7 @@ def test_the_files_tau_and_half_count(estimate, comfy, for_embedded):
     paper = estimate(back_end="regressor", tau=0.01, gain_models=for_embedded())
     own = estimate(back_end="regressor", tau=0.01, gain_models=for_embedded(facts={"tau": 1e-3}))
     assert paper.settings.tau == pytest.approx(0.01) and own.settings.tau == pytest.approx(0.002)
-    assert "regressor: psnr, nlpd, sharpness; tau 0.002" in comfy.module("host.gain").plan_text(own)
+    assert "regressor: psnr, nlpd, sharpness; tau 0.002" in comfy.module("host.gains.estimators").plan_text(own)
 
 
 def test_quality_counts_below_the_files_half_only(run, estimate, embedded, for_embedded):
@@ -48,9 +48,9 @@ def test_quality_counts_below_the_files_half_only(run, estimate, embedded, for_e
 def test_the_networks_ride_with_the_model_and_are_loaded_for_other_guiders(pack, estimate, embedded, for_embedded):
     models = for_embedded()
     gain = estimate(**JUMPING, gain_models=models)
-    region = pack("host.region_sampler")
+    region = pack("host.regions.sampler")
     options = region.RegionOptions(64, 0, gain=gain)
-    clone = pack("host.region_run").with_region_memory(embedded.model, embedded.latent["samples"], options)
+    clone = pack("host.regions.run").with_region_memory(embedded.model, embedded.latent["samples"], options)
     assert clone.get_additional_models_with_key("adaptivesr_gain_models") == [models.patcher]
     assert not embedded.model.get_additional_models_with_key("adaptivesr_gain_models")
     import comfy.model_management as mm
@@ -94,7 +94,7 @@ def test_other_back_ends_do_not_look_at_the_file(estimate, for_embedded):
 def test_a_base_is_known_whatever_its_storage_type(host, embedded, pack):
     identity, label = host.base_of(embedded.model)
     assert len(identity) == 16 and label.startswith("ResidualShiftModel (")
-    again = pack("host.one_step").load_one_step("embedded: teacher, 15 steps").patcher
+    again = pack("host.resshift.loading").load_one_step("embedded: teacher, 15 steps").patcher
     again.model.diffusion_model.half()
     assert host.base_of(again.clone()) == (identity, label)
     again.model.diffusion_model.network.register_parameter("more", torch.nn.Parameter(torch.zeros(1)))

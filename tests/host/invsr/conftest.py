@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.checkpoints import put_small_checkpoint
-from adaptivesr.devtools.tiny import TINY_PREDICTOR
+from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint
+from adaptivesr.tools.small_models.tiny import TINY_PREDICTOR
 
 DEFAULTS = {
     "steps": 1, "taus": "", "seed": 0, "strength": 1.0, "patch_size": 32, "overlap": 8, "patch_batch": 0,
@@ -24,7 +24,7 @@ def checkpoint(comfy, tmp_path_factory):
 @pytest.fixture(scope="session")
 def predictor(comfy):
     """NOISE_PREDICTOR of the tiny file."""
-    return comfy.module("host.noise_predictor").load_noise_predictor(TINY_PREDICTOR)
+    return comfy.module("host.invsr.loading").load_noise_predictor(TINY_PREDICTOR)
 
 
 @pytest.fixture(scope="session")

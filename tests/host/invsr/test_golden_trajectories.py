@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.golden.invsr import fake_eps
-from adaptivesr.devtools.golden.vectors import Golden
+from adaptivesr.tools.golden.invsr import fake_eps
+from adaptivesr.tools.golden.vectors import Golden
 
 GOLDEN = Golden.load(Path(__file__).parents[2] / "golden" / "invsr" / "pipeline.safetensors")
 SCALING = 0.18215
@@ -33,7 +33,7 @@ def sampled(comfy, model, case, sampler):
     """((x, x0) of every step, final latent), in the scale of the file."""
     from comfy.samplers import CFGGuider
 
-    invsr, start_noise = comfy.module("host.invsr"), comfy.module("sampling.inversion").StartNoise
+    invsr, start_noise = comfy.module("host.invsr.noise"), comfy.module("sampling.inversion").StartNoise
     predicted = GOLDEN[f"{case}.pred_noise"]
     noise = invsr.PredictedNoise(start_noise(predicted, torch.zeros_like(predicted)), 0, 1.0)
     latent = {"samples": GOLDEN["z_lr"] / SCALING}
@@ -70,7 +70,7 @@ def test_the_hosts_euler_follows_the_golden_trajectory(comfy, model, case):
 
 @pytest.mark.parametrize("case", ["s1", "s3cfg", "s7arb"])
 def test_the_region_sampler_does_so_too(comfy, model, case):
-    sampler = comfy.module("host.region_sampler")
+    sampler = comfy.module("host.regions.sampler")
     regions = sampler.RegionSampler(sampler.RegionOptions(128, 0))
     sigmas, _, final = sampled(comfy, model, case, regions)
     close(final, GOLDEN[f"{case}.step{len(sigmas) - 2}.latent_next"])

@@ -151,7 +151,7 @@ def test_broken_pixels_and_foreign_vaes_are_a_sentence(upscale, comfy):
     image[0, 2, 3] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
         upscale(image)
-    foreign = comfy.module("host.one_step").load_one_step("embedded: one step").vae
+    foreign = comfy.module("host.resshift.loading").load_one_step("embedded: one step").vae
     with pytest.raises(ValueError, match="connect the VAE of the same checkpoint"):
         upscale(picture(1, 8, 8, 3), vae=foreign)
 

@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
-from adaptivesr.devtools import server as devserver
-from adaptivesr.devtools.checkpoints import put_small_checkpoint, with_small_checkpoint
-from adaptivesr.devtools.client import nodes_of_class
-from adaptivesr.devtools.tiny import STUDENT, TINY_PREDICTOR, fetch_pixels, put_tiny_models
+from adaptivesr.tools.env import server as devserver
+from adaptivesr.tools.env.client import nodes_of_class
+from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint, with_small_checkpoint
+from adaptivesr.tools.small_models.tiny import STUDENT, TINY_PREDICTOR, fetch_pixels, put_tiny_models
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
-PHOTO = ROOT / "devtools" / "demo_photo" / "astronaut.png"
+PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
 UPSCALE, NOISE = "AdaptiveSRInvSRUpscale", "AdaptiveSRInvSRNoise"
 SMALL = {"patch_size": 32, "overlap": 8}
 

@@ -4,13 +4,13 @@ import pickle
 
 import pytest
 import torch
-from adaptivesr.devtools.tiny import STUDENT, TINY_PREDICTOR
+from adaptivesr.tools.small_models.tiny import STUDENT, TINY_PREDICTOR
 from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture(scope="module")
 def load(comfy):
-    return comfy.module("host.noise_predictor").load_noise_predictor
+    return comfy.module("host.invsr.loading").load_noise_predictor
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_layers_cast_their_weights_to_the_input_so_that_a_patch_can_be_repeated_
     with torch.inference_mode():
         output = network(torch.rand(1, 3, 8, 8), torch.tensor([99.0]))
     assert output.dtype == torch.float32
-    predict = comfy.module("host.noise_predictor").HostPredictor(loaded)
+    predict = comfy.module("host.invsr.loading").HostPredictor(loaded)
     with torch.inference_mode():
         mean, std = predict(torch.rand(2, 3, 8, 12), 199, full_precision=True)
     assert mean.shape == std.shape == (2, 4, 4, 6) and float(std.min()) > 0

@@ -78,7 +78,7 @@ def prompts():
 @pytest.fixture(scope="session")
 def region(comfy):
     """The pack's modules behind the nodes, as the host knows them."""
-    return comfy.module("host.region_sampler")
+    return comfy.module("host.regions.sampler")
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from adaptivesr.devtools.checkpoints import small_checkpoint
-from adaptivesr.devtools.tiny import TEACHER
+from adaptivesr.tools.small_models.checkpoints import small_checkpoint
+from adaptivesr.tools.small_models.tiny import TEACHER
 
 ONE_STEP = {
     "scale": 4.0, "width": 0, "height": 0, "steps": 0, "seed": 0, "color_fix": "none", "tile": 256, "overlap": 32,
@@ -46,7 +46,7 @@ def upscale(node):
 
 @pytest.fixture(scope="module")
 def load(comfy):
-    return comfy.module("host.one_step").load_one_step
+    return comfy.module("host.resshift.loading").load_one_step
 
 
 def picture(*shape, seed=0):

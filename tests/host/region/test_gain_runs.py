@@ -184,7 +184,7 @@ def test_every_back_end_of_pictures_runs_and_names_its_metrics(run, estimate, va
 def vae(comfy):
     """The embedded autoencoder's methods with eight times eight pixels for a cell of four channels."""
     import comfy.sd
-    from adaptivesr.devtools.checkpoints import small_checkpoint
+    from adaptivesr.tools.small_models.checkpoints import small_checkpoint
 
     prefix = "first_stage_model."
     state = {key.removeprefix(prefix): value for key, value in small_checkpoint().items() if key.startswith(prefix)}
@@ -209,7 +209,7 @@ def test_metrics_whose_weights_cannot_be_had_are_named(comfy, estimate, monkeypa
     monkeypatch.setattr(pyiqa, "create_metric", without_network)
     plan = estimate(back_end="rgb_linear", metrics="psnr, musiq, ssim")
     assert plan.left_out == ("musiq",) and [metric.name for metric in plan.metrics] == ["psnr", "ssim"]
-    assert "without musiq" in comfy.module("host.gain").plan_text(plan)
+    assert "without musiq" in comfy.module("host.gains.estimators").plan_text(plan)
     with pytest.raises(ValueError, match=r"weights of musiq could not be had.*ssim"):
         estimate(back_end="rgb_linear", metrics="musiq")
 
@@ -258,7 +258,7 @@ def blind_run(run, estimate):
 
 
 def test_timesteps_of_every_kind_of_model_lie_on_one_scale(comfy, patcher, embedded):
-    host = comfy.module("host.gain")
+    host = comfy.module("host.gains.estimators")
     for model in (patcher("eps"), patcher("v"), patcher("flow"), patcher("edm"), embedded.patcher):
         sampling = model.get_model_object("model_sampling")
         sigmas = torch.stack([sampling.sigma_max, sampling.sigma_max * 0.5, sampling.sigma_min, torch.tensor(0.0)])
@@ -279,7 +279,7 @@ def test_finished_regions_are_framed_in_previews_and_nowhere_else(comfy, region,
     )  # fmt: skip
     model = patcher("eps").model
     torch.testing.assert_close(model.process_latent_out(seen[-1]), result)
-    module = comfy.module("host.gain")
+    module = comfy.module("host.gains.estimators")
     framed = module.outlined(seen[-1], [(0, 1)], region.regions_of((16, 32), 8, shown.options))
     changed = (framed != seen[-1]).all(1)[0]
     inside = torch.zeros(16, 32, dtype=torch.bool)
@@ -291,7 +291,7 @@ def test_finished_regions_are_framed_in_previews_and_nowhere_else(comfy, region,
 @pytest.fixture(scope="session")
 def embedded(comfy):
     """The embedded teacher, whole."""
-    return comfy.module("host.one_step").load_one_step("embedded: teacher, 15 steps")
+    return comfy.module("host.resshift.loading").load_one_step("embedded: teacher, 15 steps")
 
 
 def test_the_embedded_teacher_runs_with_gains(comfy, estimate, embedded):

@@ -13,7 +13,7 @@ LEFT, RIGHT = (slice(0, 16), slice(0, 16)), (slice(0, 16), slice(16, 32))
 
 @pytest.fixture(scope="session")
 def conditions(comfy):
-    return comfy.module("host.region_conditions")
+    return comfy.module("host.regions.conditions")
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ class LatentControl(torch.nn.Module):
 def test_encoded_hints_and_their_masks_are_cropped(comfy, tiled, plain, prompts, canvas):
     from comfy.controlnet import ControlNet
 
-    vae = comfy.module("host.one_step").load_one_step("embedded: one step").vae
+    vae = comfy.module("host.resshift.loading").load_one_step("embedded: one step").vae
     torch.manual_seed(4)
     network = LatentControl(vae.latent_channels).requires_grad_(False)
     cell = vae.downscale_ratio
@@ -207,7 +207,7 @@ def test_encoded_hints_and_their_masks_are_cropped(comfy, tiled, plain, prompts,
 
     def link(part=(slice(None), slice(None))):
         pixels = [slice(s.start and s.start * cell, s.stop and s.stop * cell) for s in part]
-        formatted = comfy.module("host.residual_shift").ResidualShiftLatents(vae.latent_channels, cell)
+        formatted = comfy.module("host.resshift.patchers").ResidualShiftLatents(vae.latent_channels, cell)
         made = ControlNet(network, compression_ratio=1, latent_format=formatted, load_device=torch.device("cpu"))
         kept.append(made)
         return made.set_cond_hint(picture[(..., *pixels)], 0.8, vae=vae, extra_concat=[mask[(..., *pixels)]])

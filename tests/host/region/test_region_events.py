@@ -44,7 +44,7 @@ def sent(comfy, monkeypatch):
 
 @pytest.fixture
 def display(comfy, clock):
-    events = comfy.module("host.region_events")
+    events = comfy.module("host.regions.events")
 
     def make(node="4:2", workflow="w"):
         return events.RegionDisplay(node, workflow, clock)
@@ -55,7 +55,7 @@ def display(comfy, clock):
 @pytest.fixture
 def layout(comfy):
     def make(regions=REGIONS, images=1, steps=10, fixed_steps=10):
-        return comfy.module("host.region_events").Layout((48, 80), regions, images, steps, fixed_steps)
+        return comfy.module("host.regions.events").Layout((48, 80), regions, images, steps, fixed_steps)
 
     return make
 
@@ -153,8 +153,8 @@ def test_too_many_images_or_regions_to_draw_leave_totals(display, layout, clock)
 
 @pytest.mark.parametrize("info", [None, "text", {}, {"workflow": None}, {"workflow": ["id"]}, {"workflow": {"id": 7}}])
 def test_programs_may_send_anything_as_workflow(comfy, info):
-    assert comfy.module("host.region_events").workflow_id_of(info) is None
-    assert comfy.module("host.region_events").workflow_id_of({"workflow": {"id": "x"}}) == "x"
+    assert comfy.module("host.regions.events").workflow_id_of(info) is None
+    assert comfy.module("host.regions.events").workflow_id_of({"workflow": {"id": "x"}}) == "x"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from adaptivesr.devtools.small_stablesr import small_stablesr
+from adaptivesr.tools.small_models.stablesr import small_stablesr
 from safetensors.torch import save_file
 
 UNET = {
@@ -59,7 +59,7 @@ def folder(comfy):
 @pytest.fixture(scope="session")
 def weights(comfy, model):
     """Tensors of a StableSR file for `model`, by published key."""
-    patch = comfy.module("host.stablesr_patch")
+    patch = comfy.module("host.stablesr.patch")
     blocks = {p.name: p.block.out_channels for p in patch.residual_blocks(model.model.diffusion_model)}
     return small_stablesr(blocks, levels=3)
 
@@ -72,7 +72,7 @@ def load(comfy, folder):
     def write_and_load(tensors, name=FILE):
         save_file(tensors, os.path.join(folder, name))
         folder_paths.filename_list_cache.clear()
-        return comfy.module("host.stablesr").load_stablesr(name)
+        return comfy.module("host.stablesr.loading").load_stablesr(name)
 
     return write_and_load
 
@@ -88,7 +88,7 @@ def apply(comfy, stablesr):
     """StableSR Apply on an unscaled LR latent."""
 
     def run(model, positive, negative, latent, strength=1.0, parts=None):
-        host = comfy.module("host.stablesr")
+        host = comfy.module("host.stablesr.loading")
         return host.apply_stablesr(model, positive, negative, parts or stablesr, {"samples": latent}, strength)[:3]
 
     return run

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from adaptivesr.devtools.small_cfw import small_cfw
+from adaptivesr.tools.small_models.cfw import small_cfw
 from safetensors.torch import save_file
 
 WIDTHS, MULTIPLES, CHANNELS = 32, (1, 2, 4, 4), (64, 128)
@@ -13,7 +13,7 @@ WIDTHS, MULTIPLES, CHANNELS = 32, (1, 2, 4, 4), (64, 128)
 
 @pytest.fixture(scope="module")
 def cfw_module(comfy):
-    return comfy.module("host.cfw")
+    return comfy.module("host.stablesr.cfw")
 
 
 def shaped(model, seed):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.small_gain_models import METRICS, save_gain_models, small_gain_models
+from adaptivesr.tools.small_models.gain_models import METRICS, save_gain_models, small_gain_models
 
 HEIGHT, WIDTH = 16, 32
 
@@ -29,7 +29,7 @@ def gain_models(comfy):
     def make(model, name="for_stablesr.safetensors", condition=4, **changes):
         folder = Path(folder_paths.models_dir) / "adaptivesr" / "gain_models"
         folder.mkdir(exist_ok=True)
-        host = comfy.module("host.gain_models")
+        host = comfy.module("host.gains.models")
         save_gain_models(folder / name, host.base_of(model), small_gain_models(4, condition, **changes), METRICS)
         folder_paths.filename_list_cache.clear()
         return host.load_gain_models(name)
@@ -63,7 +63,7 @@ def estimate(comfy):
 
 
 def test_an_untrained_network_is_off_and_a_trained_one_changes_the_picture(pack, base, gain_models, estimate, sampled):
-    inject = pack("host.pfj").inject_pfj
+    inject = pack("host.gains.feature_injection").inject_pfj
     fresh = gain_models(base[0], fresh=True)
     gain = estimate(fresh)
     plain, _ = sampled(base, gain)
@@ -81,22 +81,22 @@ def test_an_untrained_network_is_off_and_a_trained_one_changes_the_picture(pack,
 def test_rows_do_not_depend_on_their_batch(pack, base, gain_models, estimate, sampled, cfg):
     models = gain_models(base[0])
     gain = estimate(models)
-    injected = pack("host.pfj").inject_pfj(*base, gain, models, 1.0)[:3]
+    injected = pack("host.gains.feature_injection").inject_pfj(*base, gain, models, 1.0)[:3]
     (many, before), (one, after) = (sampled(injected, gain, cfg, rows) for rows in (2, 1))
     assert before["classes"] == after["classes"]
     torch.testing.assert_close(many, one, atol=1e-4 * float(one.abs().max()), rtol=0)
 
 
 def test_stablesr_is_part_of_the_base(pack, model, base, gain_models, estimate):
-    host = pack("host.gain_models")
+    host = pack("host.gains.models")
     assert host.base_of(base[0])[0] != host.base_of(model)[0] and "StableSR on" in host.base_of(base[0])[1]
     models = gain_models(model, "for_the_plain_model.safetensors")
     with pytest.raises(ValueError, match=r"trained on SD20 .*, the MODEL is StableSR on SD20"):
-        pack("host.pfj").inject_pfj(*base, estimate(models), models, 1.0)
+        pack("host.gains.feature_injection").inject_pfj(*base, estimate(models), models, 1.0)
 
 
 def test_an_lr_latent_of_other_channels_is_refused(pack, base, gain_models, estimate, sampled):
     models = gain_models(base[0], "three_channels.safetensors", condition=3)
     gain = estimate(models)
     with pytest.raises(ValueError, match=r"of 3 channels and got 4 \(StableSR's LR latent\)"):
-        sampled(pack("host.pfj").inject_pfj(*base, gain, models, 1.0)[:3], gain)
+        sampled(pack("host.gains.feature_injection").inject_pfj(*base, gain, models, 1.0)[:3], gain)

@@ -34,7 +34,7 @@ def test_wrapped_pickles_load(folder, weights, comfy):
 
     torch.save({"state_dict": weights, "epoch": 117}, os.path.join(folder, "stablesr_000117.ckpt"))
     folder_paths.filename_list_cache.clear()
-    loaded = comfy.module("host.stablesr").load_stablesr("stablesr_000117.ckpt")
+    loaded = comfy.module("host.stablesr.loading").load_stablesr("stablesr_000117.ckpt")
     assert loaded.prediction == "eps" and "512" in loaded.summary
 
 
@@ -70,7 +70,7 @@ def test_a_truncated_file_is_named(folder, weights, comfy):
         file.truncate(os.path.getsize(path) // 2)
     folder_paths.filename_list_cache.clear()
     with pytest.raises(ValueError, match="could not be read"):
-        comfy.module("host.stablesr").load_stablesr("truncated.safetensors")
+        comfy.module("host.stablesr.loading").load_stablesr("truncated.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_batches_that_do_not_match_are_refused(model, apply, prompts, randn, sam
 
 
 def test_another_prediction_is_remarked_on_not_refused(comfy, model, build, weights, load, prompts, latent):
-    host = comfy.module("host.stablesr")
+    host = comfy.module("host.stablesr.loading")
     named = load(weights, "webui_768v_139.safetensors")
     assert named.prediction == "v" and "SD 2.1 768 (v)" in named.summary
     given = prompts(1), prompts(2), named, {"samples": latent}, 1.0

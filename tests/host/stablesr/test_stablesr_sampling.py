@@ -102,7 +102,7 @@ def guided(model, apply, sample):
 def tiled(comfy, model, apply):
     """StableSR Apply and the region sampler on tiles of 16 cells without overlap."""
 
-    region = comfy.module("host.region_sampler")
+    region = comfy.module("host.regions.sampler")
 
     def run(positive, negative, lr, noise, merge="final", **changes):
         from comfy import samplers
@@ -141,7 +141,7 @@ def test_full_frame_is_the_reference(guided, reference, scene, cfg, size):
 
 
 def test_hosts_that_do_not_offer_blocks_to_patches_give_the_same(comfy, guided, model, reference, scene, monkeypatch):
-    patch = comfy.module("host.stablesr_patch")
+    patch = comfy.module("host.stablesr.patch")
     monkeypatch.setattr(patch, "HOST_OFFERS_BLOCKS", False)
     given = scene()
     assert_equal(guided(*given), reference(*given))

@@ -95,17 +95,17 @@ class Parts:
         network.reset_parameters(torch.Generator().manual_seed(seed))
         if not zero:
             fill(network, seed, scale=2.0)
-        return self.module("host.time_aware_parts").adapter_part_from_weights(network.state_dict())
+        return self.module("host.control.parts").adapter_part_from_weights(network.state_dict())
 
     def influence(self, preset="constant", adapters=None, alpha_max=None, **changes):
         from dataclasses import replace
 
         schedules = self.module("sampling.control_schedule")
         schedule = replace(schedules.PRESETS[preset], **changes)
-        return self.module("host.time_aware_adapter").Influence(schedule, adapters, alpha_max)
+        return self.module("host.control.adapter").Influence(schedule, adapters, alpha_max)
 
     def time_aware(self, control, *args, **kwargs):
-        return self.module("host.time_aware_adapter").make_time_aware(control, self.influence(*args, **kwargs))
+        return self.module("host.control.adapter").make_time_aware(control, self.influence(*args, **kwargs))
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +117,7 @@ def parts(comfy):
     fill(network, 5, scale=1.0)
     configs = comfy.module("models.latent_control")
     config = configs.LatentControlConfig.from_state_dict(network.state_dict())
-    loaded = comfy.module("host.time_aware_control").control_from_weights(network.state_dict(), config, "eps")
+    loaded = comfy.module("host.control.controlnet").control_from_weights(network.state_dict(), config, "eps")
     return Parts(comfy, loaded, config, network)
 
 

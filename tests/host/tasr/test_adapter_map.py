@@ -13,7 +13,7 @@ def node(comfy):
 
 @pytest.fixture
 def draw(comfy):
-    return comfy.module("host.adapter_map").adapter_map
+    return comfy.module("host.control.adapter_map").adapter_map
 
 
 def summary(**changes):
@@ -50,7 +50,7 @@ def test_a_new_run_forgets_the_old_one(parts, patcher, apply, sample):
 def test_cells_have_the_colours_of_their_numbers(comfy, draw):
     from adaptivesr.imaging.heatmap import colorize
 
-    layout = comfy.module("host.adapter_map")
+    layout = comfy.module("host.control.adapter_map")
     picture = draw(summary())[0]
     column = (layout.WIDTH - layout.LABELS - layout.MARGIN) / 4
     top = layout.HEADER + layout.CURVE
@@ -63,7 +63,7 @@ def test_cells_have_the_colours_of_their_numbers(comfy, draw):
 
 
 def test_schedules_are_drawn_to_1_and_long_runs_are_thinned(comfy, draw):
-    layout = comfy.module("host.adapter_map")
+    layout = comfy.module("host.control.adapter_map")
     times = list(range(999, 799, -1))
     long = summary(timesteps=times, silent=[], sites={"all sites": [0.5] * 200})
     kept = layout.thinned(long)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from adaptivesr.training import rewards
+from adaptivesr.training.tasr import rewards
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")

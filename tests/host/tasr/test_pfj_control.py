@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.devtools.small_gain_models import METRICS, save_gain_models, small_gain_models
+from adaptivesr.tools.small_models.gain_models import METRICS, save_gain_models, small_gain_models
 
 HEIGHT, WIDTH = 16, 32
 
@@ -17,7 +17,7 @@ def chain(comfy, patcher):
     def make(**changes):
         folder = Path(folder_paths.models_dir) / "adaptivesr" / "gain_models"
         folder.mkdir(exist_ok=True)
-        host = comfy.module("host.gain_models")
+        host = comfy.module("host.gains.models")
         path = folder / "for_control.safetensors"
         save_gain_models(path, host.base_of(patcher()), small_gain_models(4, 4, **changes), METRICS)
         folder_paths.filename_list_cache.clear()
@@ -34,7 +34,7 @@ def chain(comfy, patcher):
 @pytest.fixture
 def sampled(comfy, sample):
     """The region sampler's latents with two tiles side by side."""
-    region = comfy.module("host.region_sampler")
+    region = comfy.module("host.regions.sampler")
 
     def run(model, conditioning, gain, rows=2):
         options = region.RegionOptions(128, 0, region.MergeMode.FINAL, rows, "euler", None, gain)
@@ -56,7 +56,7 @@ def image():
 
 @pytest.mark.parametrize("kind", ["plain", "gated"])
 def test_the_hint_is_injected_into(comfy, patcher, apply, control, image, chain, sampled, kind):
-    inject = comfy.module("host.pfj").inject_pfj
+    inject = comfy.module("host.gains.feature_injection").inject_pfj
     conditioning = apply(control(kind), image)
     fresh, gain = chain(fresh=True)
     plain = sampled(patcher(), conditioning, gain)
@@ -79,7 +79,7 @@ def test_other_controls_keep_their_hints(comfy, patcher, apply, parts, ordinary,
     models, _ = chain(scale=0.2)
     positive, negative = apply(ordinary, image)
     positive, negative = apply(parts.control, image, positive=positive, negative=negative)
-    pfj, controls = comfy.module("host.pfj"), comfy.module("host.region_controls")
+    pfj, controls = comfy.module("host.gains.feature_injection"), comfy.module("host.regions.controls")
     regions = comfy.module("sampling.adaptive.regions")
     tiles = comfy.module("imaging.tiles")
     rows = regions.rows_of([tiles.Region(0, 0, 16, 16), tiles.Region(0, 16, 16, 16)], 1)
@@ -99,7 +99,7 @@ def test_other_controls_keep_their_hints(comfy, patcher, apply, parts, ordinary,
         injected = chains.for_call(rows, [1.0, 1.0], run.for_call(rows))(control)
         o = plain._link.cond_hint
         alpha, beta = models.network.pfj(o, Known().vector(rows, models.metrics))
-        expected = comfy.module("models.pfj").inject(o, alpha, beta)
+        expected = comfy.module("models.feature_injection").inject(o, alpha, beta)
     assert torch.equal(injected._link.cond_hint, expected) and not torch.equal(expected, o)
     others = [control.previous_controlnet._link.cond_hint_original for control in (plain, injected)]
     assert torch.equal(*others)
@@ -108,4 +108,6 @@ def test_other_controls_keep_their_hints(comfy, patcher, apply, parts, ordinary,
 def test_without_such_a_control_there_is_nothing_to_inject_into(comfy, patcher, apply, ordinary, image, chain):
     models, gain = chain()
     with pytest.raises(ValueError, match="no LR condition in the positive"):
-        comfy.module("host.pfj").inject_pfj(patcher(), *apply(ordinary, image, encoder=None), gain, models, 1.0)
+        comfy.module("host.gains.feature_injection").inject_pfj(
+            patcher(), *apply(ordinary, image, encoder=None), gain, models, 1.0
+        )

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from adaptivesr.devtools import small_controls
-from adaptivesr.devtools.small_controls import SMALL_TASR, small_latent_controlnet, small_tasr_file
 from adaptivesr.models.latent_control import join_control_file
+from adaptivesr.tools.small_models import controls as small_controls
+from adaptivesr.tools.small_models.controls import SMALL_TASR, small_latent_controlnet, small_tasr_file
 from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")
 def loading(comfy):
-    return comfy.module("host.time_aware_control")
+    return comfy.module("host.control.controlnet")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_the_node_gives_all_three(comfy, tasr):
 def test_a_control_samples_with_the_small_checkpoint(loading, tasr, folder, sample, apply):
     """The file's own network through the host's loader of checkpoints, on one more path than random small networks."""
     import comfy.sd
-    from adaptivesr.devtools.checkpoints import put_small_checkpoint
+    from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint
 
     path = put_small_checkpoint(folder)
     model = comfy.sd.load_checkpoint_guess_config(str(path), output_vae=False, output_clip=False)[0]

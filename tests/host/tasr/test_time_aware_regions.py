@@ -9,7 +9,7 @@ LEFT, RIGHT = (slice(0, 16), slice(0, 16)), (slice(0, 16), slice(16, 32))
 
 @pytest.fixture(scope="session")
 def region(comfy):
-    return comfy.module("host.region_sampler")
+    return comfy.module("host.regions.sampler")
 
 
 @pytest.fixture(scope="session")

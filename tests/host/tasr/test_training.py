@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adaptivesr.devtools.checkpoints import SMALL_SD2, put_small_checkpoint
-from adaptivesr.devtools.small_controls import SMALL_TASR, put_small_controls
+from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_checkpoint
+from adaptivesr.tools.small_models.controls import SMALL_TASR, put_small_controls
 from PIL import Image
 
 WEIGHT_FREE = "gradient energy match (ours, weight-free)"
@@ -126,7 +126,7 @@ def test_a_cancel_saves_the_state_and_the_run_goes_on_from_there(comfy, train, b
     import comfy.model_management as mm
 
     whole = state_of(base, train(name="uncut")[3])
-    training = comfy.module("training.tasr")
+    training = comfy.module("training.tasr.run")
     step = training.train_step
 
     def interrupting(run):
@@ -220,7 +220,7 @@ class Letters:
 
 def test_tags_beside_pictures_are_their_prompts_and_the_empty_prompt_is_made(comfy, loaded, folder, train):
     (folder / "1.txt").write_text("sky, tree, ", encoding="utf-8")
-    training = comfy.module("host.tasr_training")
+    training = comfy.module("host.training.tasr")
     pictures = training.pictures_of(str(folder), None)
     texts, empty = training.texts_of(pictures, loaded["positive"], Letters())
     assert len(texts) == 4 and texts[1].shape == (1, 9, 1024) and empty.shape == (1, 2, 1024)

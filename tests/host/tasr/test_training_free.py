@@ -56,7 +56,7 @@ def test_a_t2i_adapter_is_scheduled(parts, t2i, patcher, apply, sample, hint):
 
 
 def test_one_set_of_features_is_repeated_where_rows_differ(comfy):
-    sums = comfy.module("host.control_sums")
+    sums = comfy.module("host.control.sums")
     residual = torch.ones(1, 2, 3, 3)
     scaled = sums.scale_rows(residual, torch.tensor([1.0, 0.0, 0.5]))
     assert scaled[:, 0, 0, 0].tolist() == [1.0, 0.0, 0.5]
@@ -68,7 +68,7 @@ def test_one_set_of_features_is_repeated_where_rows_differ(comfy):
 
 def test_tokens_of_a_transformer_have_no_levels(comfy):
     """A DiT's residuals (B, tokens, C) take the factor of the latent's own size, whatever per_site says."""
-    adapter = comfy.module("host.time_aware_adapter")
+    adapter = comfy.module("host.control.adapter")
     schedule = comfy.module("sampling.control_schedule").ControlSchedule(per_site=True)
     rows = adapter._Rows(torch.tensor([300.0, 100.0]), torch.tensor([True, True]), schedule, 64)
     scaled = rows.scaled({"output": [torch.ones(2, 5, 3), None]}, None)["output"]
@@ -79,7 +79,7 @@ def test_tokens_of_a_transformer_have_no_levels(comfy):
 def test_timesteps_of_every_kind_of_model(comfy, kind):
     import comfy.model_sampling as sampling
 
-    adapter = comfy.module("host.time_aware_adapter")
+    adapter = comfy.module("host.control.adapter")
     if kind == "flow":
         sigmas = torch.tensor([1.0, 0.5, 0.0])
         for made in (sampling.ModelSamplingDiscreteFlow(), sampling.ModelSamplingFlux()):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from adaptivesr.devtools.checkpoints import small_checkpoint
+from adaptivesr.tools.small_models.checkpoints import small_checkpoint
 
 PREFIX = "first_stage_model."
 
@@ -10,8 +10,8 @@ PREFIX = "first_stage_model."
 @pytest.fixture(scope="module")
 def pack(comfy):
     return {name: comfy.module(name) for name in (
-        "host.tasr_base", "training.tasr", "training.tasr_config", "training.tasr_steps", "training.loss_log",
-        "training.rewards",
+        "host.training.tasr_base", "training.tasr.run", "training.tasr.config", "training.tasr.steps", "training.loss_log",
+        "training.tasr.rewards",
     )}  # fmt: skip
 
 
@@ -41,8 +41,8 @@ class FourPictures:
 @pytest.fixture
 def make_run(pack, patcher, vae):
     def make(**settings):
-        base_module, tasr = pack["host.tasr_base"], pack["training.tasr"]
-        config = pack["training.tasr_config"].TasrConfig(
+        base_module, tasr = pack["host.training.tasr_base"], pack["training.tasr.run"]
+        config = pack["training.tasr.config"].TasrConfig(
             **{"lr": 2e-3, "adapter_every": 2, "decode_cells": 0, "l1_weight": 0.3, "reward_weight": 1.0, **settings}
         )
         base = base_module.base_of(patcher(), vae, torch.float32)
@@ -53,8 +53,8 @@ def make_run(pack, patcher, vae):
                 torch.nn.init.normal_(parameter, 0, 0.05, generator=generator)
         adapters = base_module.fresh_adapters(patcher().model.diffusion_model, "lite", 0)
         state = tasr.new_state(config, network, adapters)
-        reward = pack["training.rewards"].gradient_energy_match
-        source = FourPictures(pack["training.tasr_steps"].Pictures)
+        reward = pack["training.tasr.rewards"].gradient_energy_match
+        source = FourPictures(pack["training.tasr.steps"].Pictures)
         return tasr.Run(config, base, source, reward, state, pack["training.loss_log"].LossLog())
 
     return make
@@ -62,10 +62,10 @@ def make_run(pack, patcher, vae):
 
 def losses(pack, run):
     """Every part of the loss at fixed noise and timesteps, and which parameters have gradients."""
-    steps = pack["training.tasr_steps"]
+    steps = pack["training.tasr.steps"]
     found, reached = {}, {}
     for step, t in {0: [10, 60, 120, 190], 1: [50, 250, 450, 750]}.items():
-        pack["training.tasr"].turn(run, run.config.trains_adapters(step))
+        pack["training.tasr.run"].turn(run, run.config.trains_adapters(step))
         eps = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(step))
         drawn = steps.Draw(torch.tensor(t), eps, torch.ones(4, dtype=torch.bool), (0, 0))
         run.state.model.zero_grad()
@@ -83,7 +83,7 @@ def losses(pack, run):
 def test_one_batch_of_four_is_learnt_with_all_losses_falling(pack, make_run):
     run = make_run()
     before, _ = losses(pack, run)
-    pack["training.tasr"].train(run, 40)
+    pack["training.tasr.run"].train(run, 40)
     after, reached = losses(pack, run)
     for name in ("denoise 0", "reward_loss 0", "denoise 1", "l1 1"):
         assert after[name] < 0.9 * before[name], (name, before, after)

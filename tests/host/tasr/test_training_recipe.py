@@ -16,7 +16,7 @@ def recipe(out, *runs):
     code = (
         "import sys, types; from pathlib import Path\n"
         f"pack = types.ModuleType('adaptivesr'); pack.__path__ = [{str(ROOT)!r}]; sys.modules['adaptivesr'] = pack\n"
-        "import adaptivesr.devtools.train_tasr as train\n"
+        "import adaptivesr.tools.train.tasr as train\n"
         "import os; host = Path(os.environ['ADAPTIVESR_HOST'])\n"
         "train.env.ensure_environment, train.env.host_source = (lambda: host), (lambda _: host)\n"
         "raise SystemExit(sum(train.main(run.split()) for run in sys.argv[1:]))\n"

@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def choose(comfy):
-    adapter = comfy.module("host.time_aware_adapter")
+    adapter = comfy.module("host.control.adapter")
     preset = comfy.module("sampling.control_schedule").PRESETS["off_late"]
 
     def run(mode, adapters=None):
@@ -55,7 +55,7 @@ def test_adapters_of_another_base(parts, patcher, apply, sample):
 
 
 def test_adapters_and_a_transformer(parts, comfy):
-    adapter = comfy.module("host.time_aware_adapter")
+    adapter = comfy.module("host.control.adapter")
 
     class Flow:
         diffusion_model = torch.nn.Identity()
@@ -65,7 +65,7 @@ def test_adapters_and_a_transformer(parts, comfy):
 
 
 def test_adapters_and_a_t2i_adapter(comfy):
-    adapter = comfy.module("host.time_aware_adapter")
+    adapter = comfy.module("host.control.adapter")
     with pytest.raises(ValueError, match="T2I-Adapters"):
         adapter._check_places({"input": [torch.ones(1)], "output": []})
     adapter._check_places({"input": [None], "output": []})
@@ -97,14 +97,14 @@ def model(comfy, parts, unet=None, prediction="eps", zero_snr=False, **changes):
     ],
 )
 def test_another_base_model(comfy, parts, changes, sentence):
-    loading = comfy.module("host.time_aware_control")
+    loading = comfy.module("host.control.controlnet")
     loading.check_base(parts.config, "eps", model(comfy, parts))
     with pytest.raises(ValueError, match=sentence):
         loading.check_base(parts.config, "eps", model(comfy, parts, **changes))
 
 
 def test_the_v_lineage_needs_v_and_zero_snr(comfy, parts):
-    check = comfy.module("host.time_aware_control").check_base
+    check = comfy.module("host.control.controlnet").check_base
     check(parts.config, "v", model(comfy, parts, prediction="v", zero_snr=True))
     with pytest.raises(ValueError, match=r"predicts eps.*DiffBIR v2.1"):
         check(parts.config, "v", model(comfy, parts))
@@ -120,7 +120,7 @@ def test_a_v_model_is_refused_when_sampling(parts, patcher, apply, sample):
 
 
 def test_a_second_time_aware_adapter(parts, comfy):
-    adapter = comfy.module("host.time_aware_adapter")
+    adapter = comfy.module("host.control.adapter")
     with pytest.raises(ValueError, match=r"already.*'both'"):
         adapter.make_time_aware(parts.time_aware(parts.control), parts.influence())
 

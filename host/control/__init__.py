@@ -1,0 +1,1 @@
+"""ControlNets whose influence follows the timestep, under the host."""

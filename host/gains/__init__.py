@@ -1,0 +1,1 @@
+"""Gains under the host: estimators for the region samplers, the trained parts, and feature injection."""

@@ -1,0 +1,132 @@
+"""GAIN_MODELS: the gain regressor (MMLE) and the injection network (PFJ) of a file, and the base network they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ...models.gain_models import GainModels, GainModelsConfig, GainModelsInfo, base_identity
+from ...models.memory import activation_bytes
+from ...models.state_dict import StateDict, UnsupportedModelError
+from ...sampling.adaptive.observers import Regressor
+from .. import files
+from ..building import build_network, identify_file, network_patcher
+from ..stablesr.patch import PARTS as STABLESR_PARTS
+
+PARTS = "adaptivesr_gain_models"
+"""Key of the networks among the additional models of a MODEL that is sampled with them."""
+
+EMBEDDED = {"embedded: teacher, 15 steps": "embedded_gain.safetensors"}
+"""Entries of the loader for weights that ship with the pack, named as the base that they are for."""
+
+
+@dataclass(frozen=True)
+class LoadedGainModels:
+    """What GAIN_MODELS carries: a patcher around `models.gain_models.GainModels`, and what the file says about its parts."""
+
+    patcher: Any
+    info: GainModelsInfo
+    config: GainModelsConfig
+    summary: str
+
+    def is_dynamic(self) -> bool:
+        """Asked by the host's cache."""
+        return self.patcher.is_dynamic()
+
+    @property
+    def network(self) -> GainModels:
+        """The networks, on whatever device the host has put them."""
+        return self.patcher.model
+
+    def check_base(self, model: Any) -> None:
+        """Raises UnsupportedModelError with a sentence for a MODEL other than the parts' own."""
+        self.info.check_base(*base_of(model))
+
+    def regressor(self, model: Any, reference: Tensor) -> Regressor:
+        """The gain regressor for a run of MODEL on latents as the reference (M, C, h, w), loaded beside it.
+
+        The all-in-one sampler hands the networks to the host together with the MODEL; where a SAMPLER runs in another guider they
+        are loaded here, and what the host has loaded for the run is named with them, so that it stays where it is, in parts or
+        whole. Raises UnsupportedModelError for another base, ValueError for latents of other channels.
+        """
+        self.check_base(model)
+        config = self.config.mmle
+        if config is None or config.latent_channels != reference.shape[1]:
+            raise ValueError(
+                f"The MMLE regressor is for latents of {0 if config is None else config.latent_channels} channels, the sampled ones "
+                f"have {reference.shape[1]}: expected equal ones; choose the file for this MODEL."
+            )
+        loaded = [patcher for patcher in mm.loaded_models(only_currently_used=True) if patcher is not None]
+        if not any(patcher.is_clone(self.patcher) for patcher in loaded):
+            rows = activation_bytes(self.network, reference.shape[2], reference.shape[3], 4)
+            mm.load_models_gpu([*loaded, self.patcher], memory_required=rows)
+        network = self.network.mmle
+
+        def gains(x0: Tensor, last: Tensor, original: Tensor, t: Tensor, last_t: Tensor) -> Tensor:
+            return network(x0.float(), last.float(), original.float(), t, last_t)
+
+        return gains
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the gains in the networks' order."""
+        return tuple(metric.name for metric in self.info.metrics)
+
+
+def load_gain_models(name: str) -> LoadedGainModels:
+    """The parts of a file, in float32: they are small, and gains are small numbers.
+
+    Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or has no metadata.
+    """
+    return loaded_from_file(model_path(name), name)
+
+
+def loaded_from_file(path: str, name: str) -> LoadedGainModels:
+    """The parts of the file at path, which users know as name."""
+    weights, metadata = files.load_described(path)
+    config: Any = identify_file(weights, name, {"gain_models": "an MMLE regressor, a PFJ network or both"}).config
+    try:
+        info = GainModelsInfo.from_metadata(metadata)
+        info.check_parts(config)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"'{name}': {error}") from error
+    summary = f"{config.label} ({', '.join(metric.name for metric in info.metrics)}). For {info.base_label}."
+    return LoadedGainModels(_patcher(path, weights=weights), info, config, summary)
+
+
+def model_path(name: str) -> str:
+    """File behind an entry of the loader's list."""
+    return (
+        str(files.EMBEDDED_WEIGHTS / EMBEDDED[name]) if name in EMBEDDED else files.find_file(files.GAIN_MODELS, name)
+    )
+
+
+def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
+    """Patcher of the networks. The host calls it again, without weights, when it needs an unshared copy."""
+    chosen = files.load_file(path) if weights is None else weights
+    network, fitting = build_network(chosen, mm.unet_offload_device(), lambda _: torch.float32)
+    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
+    patcher.cached_patcher_init = (_patcher, (path,))
+    return patcher
+
+
+def base_of(model: Any) -> tuple[str, str]:
+    """Identity and name, for users, of a MODEL's network; StableSR's parts count as part of it, LoRAs and fine-tunes do not."""
+    network = model.model.diffusion_model
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    label = _kind(model.model)
+    for extra in model.get_additional_models_with_key(STABLESR_PARTS):
+        shapes |= {f"{STABLESR_PARTS}.{key}": tuple(value.shape) for key, value in extra.model.state_dict().items()}
+        label = f"StableSR on {label}"
+    count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    return base_identity(shapes), f"{label} ({count:.1f} M parameters)"
+
+
+def _kind(model: Any) -> str:
+    """The host's name of a model's family, or our own class's where the host knows none."""
+    name = type(model.model_config).__name__
+    return type(model).__name__ if name == "BASE" else name

@@ -1,0 +1,1 @@
+"""InvSR under the host: the noise predictor, start noise, upscaling."""

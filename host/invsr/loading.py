@@ -1,0 +1,99 @@
+"""NOISE_PREDICTOR: how it is loaded, and its network as the pipelines want it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ...models import registry
+from ...models.memory import activation_bytes
+from ...models.noise_predictor import NoisePredictorConfig
+from ...models.state_dict import StateDict, check_fit
+from ...sampling.tiled.start_noise import Patches
+from .. import files
+from ..building import build_network, identify_file, network_patcher
+from ..resshift.patchers import network_dtype
+from ..runtime import rows_that_fit
+
+EXPECTED = {"noise_predictor": "an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth"}
+
+
+@dataclass(frozen=True)
+class NoisePredictorModel:
+    """What NOISE_PREDICTOR carries: a patcher of `models.noise_predictor.NoisePredictor`, and what it is in words."""
+
+    patcher: Any
+    summary: str
+    dtype: torch.dtype
+    """Type of the activations: that of the weights, unless the host casts them for its device."""
+
+    def is_dynamic(self) -> bool:
+        """Asked by the host's cache."""
+        return self.patcher.is_dynamic()
+
+    @property
+    def config(self) -> NoisePredictorConfig:
+        """Sizes of the network."""
+        return self.patcher.model.config
+
+
+class HostPredictor:
+    """`sampling.tiled.protocols.StartNoisePredictor` of a patcher, which is loaded for every call: VAE and MODEL may push it out."""
+
+    def __init__(self, model: NoisePredictorModel) -> None:
+        self._model, self._patcher = model, model.patcher
+        self.factor = model.config.factor
+
+    def __call__(self, lr: Tensor, index: int, *, full_precision: bool = False) -> tuple[Tensor, Tensor]:
+        dtype, device = torch.float32 if full_precision else self._model.dtype, self._patcher.load_device
+        cells = lr.shape[2] // self.factor, lr.shape[3] // self.factor
+        need = len(lr) * activation_bytes(self._patcher.model, *cells, mm.dtype_size(dtype))
+        mm.load_models_gpu([self._patcher], memory_required=need)
+        network, times = self._patcher.model, torch.full((len(lr),), float(index), device=device)
+        found = network.distribution(network(lr.to(device, dtype), times))
+        return found.mean.cpu(), found.std.cpu()
+
+
+def load_noise_predictor(name: str) -> NoisePredictorModel:
+    """The predictor in a file of models/adaptivesr/noise_predictor.
+
+    Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or does not fit.
+    """
+    path = files.find_file(files.NOISE_PREDICTOR, name)
+    weights = files.load_file(path)
+    identified = identify_file(weights, name, EXPECTED)
+    fitting = _fitting(identified, weights)
+    patcher = _patcher(path, weights=fitting)
+    stored = network_dtype(fitting)
+    return NoisePredictorModel(patcher, identified.label, mm.unet_manual_cast(stored, patcher.load_device) or stored)
+
+
+def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
+    """Patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
+    if weights is None:
+        whole = files.load_file(path)
+        weights = _fitting(registry.identify(whole), whole)
+    network, fitting = build_network(weights, mm.unet_offload_device(), network_dtype)
+    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
+    patcher.cached_patcher_init = (_patcher, (path,))
+    return patcher
+
+
+def _fitting(identified: registry.Identified, weights: StateDict) -> StateDict:
+    """The network's own tensors. Whatever else a file holds is passed over, as the published loader does; a lack is not."""
+    plain = registry.build(identified, device="meta")
+    names = plain.state_dict()
+    return check_fit(plain, {key: value for key, value in weights.items() if key in names})
+
+
+def with_rows(model: NoisePredictorModel, patches: Patches) -> Patches:
+    """`patches` with rows 0 get as many in one call as the host's memory takes."""
+    if patches.rows:
+        return patches
+    cells = patches.size // model.config.factor
+    row = activation_bytes(model.patcher.model, cells, cells, mm.dtype_size(model.dtype))
+    return replace(patches, rows=rows_that_fit(model.patcher.load_device, row))

@@ -1,0 +1,152 @@
+"""ControlNets of a canvas, link by link, with the hints cropped to the rows of a call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.controlnet
+import comfy.model_management as mm
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...sampling.adaptive.regions import Row, crop_rows
+from ..control.adapter import TimeAwareControl
+from ..control.controlnet import LatentControl
+from ..control.sums import add_residuals
+from ..gains.feature_injection import PfjCall
+
+
+class ControlChains:
+    """All ControlNets of a run; hints are brought to the canvas's size once."""
+
+    def __init__(self, size: Sequence[int], device: torch.device) -> None:
+        self._size, self._device = size, device
+        self._links: dict[int, CanvasLink] = {}
+
+    def for_call(
+        self, rows: Sequence[Row], sigmas: Sequence[float], injection: PfjCall | None = None
+    ) -> Callable[[Any], Any]:
+        """A function from a control of the conditions to the one for these rows, or None where all links are silent.
+
+        The same control gives the same object, since the host only shares a call between conditions whose control is one.
+        """
+        made: dict[int, Any] = {}
+
+        def regional(control: Any) -> Any:
+            if id(control) not in made:
+                made[id(control)] = self._regional(control, rows, sigmas, regional, injection)
+            return made[id(control)]
+
+        return regional
+
+    def _regional(
+        self,
+        control: Any,
+        rows: Sequence[Row],
+        sigmas: Sequence[float],
+        regional: Callable[[Any], Any],
+        injection: PfjCall | None,
+    ) -> Any:
+        previous = None if control.previous_controlnet is None else regional(control.previous_controlnet)
+        start, end = control.timestep_range or (float("inf"), 0.0)
+        active = [end <= sigma <= start for sigma in sigmas]
+        if not any(active):
+            return previous
+        # A time-aware control judges its range row by row itself; hint and network are those of the control inside.
+        plain = control.inner if isinstance(control, TimeAwareControl) else control
+        if id(control) not in self._links:
+            self._links[id(control)] = CanvasLink(plain, self._size, self._device)
+        link = self._links[id(control)].crop(rows, injection)
+        if isinstance(control, TimeAwareControl):
+            return control.around(link, previous)
+        return RegionControl(link, active, previous)
+
+
+class CanvasLink:
+    """One ControlNet of a chain with its hint at the canvas's size, prepared as the host does at full frame."""
+
+    def __init__(self, control: Any, size: Sequence[int], device: torch.device) -> None:
+        self._control, self._device = control, device
+        self._factor = control.compression_ratio
+        height, width = size[0] * self._factor, size[1] * self._factor
+        encoded = control.vae is not None
+        pixels = control.vae.spacial_compression_encode() if encoded else 1
+        self._hint = _fit(control.cond_hint_original, height * pixels, width * pixels, control)
+        if encoded:
+            self._hint = _encode(self._hint, control)
+        self._extra = [_fit(extra, height, width, control) for extra in control.extra_concat_orig]
+        self._encoded = encoded
+
+    def crop(self, rows: Sequence[Row], injection: PfjCall | None = None) -> Any:
+        """A copy of the control that sees its rows' parts of the hint; its range of sigma is the caller's matter."""
+        # A shallow copy and not .copy(): that one drops what the host has prepared for this run.
+        link = copy.copy(self._control)
+        link.previous_controlnet, link.timestep_range, link.multigpu_clones = None, None, {}
+        link.cond_hint = None
+        if hasattr(link, "control_input"):  # what a T2I-Adapter computed from another hint
+            link.control_input = None
+        hint = crop_rows(self._hint, rows, self._factor)
+        if injection is not None and isinstance(link, LatentControl):
+            hint = injection.hint(hint)
+        extra = [crop_rows(extra, rows, self._factor).to(hint) for extra in self._extra]
+        if self._encoded:
+            dtype = link.manual_cast_dtype or link.control_model.dtype
+            link.cond_hint = torch.cat([hint, *extra], dim=1).to(self._device, dtype)
+        else:
+            link.cond_hint_original, link.extra_concat_orig = hint, extra
+        return link
+
+
+def _fit(hint: Tensor, height: int, width: int, control: Any) -> Tensor:
+    """The hint at the canvas's size, cut to its aspect at the centre as the host does."""
+    if hint.ndim != 4:
+        raise ValueError(
+            f"A ControlNet has a hint of shape {tuple(hint.shape)}: expected a picture (batch, channels, height, width), which "
+            "can be cropped to regions; use a ControlNet for images."
+        )
+    return comfy.utils.common_upscale(hint, width, height, control.upscale_algorithm, "center")
+
+
+def _encode(hint: Tensor, control: Any) -> Tensor:
+    # Encoding may move the models of the run away; entries whose owner has gone are None.
+    loaded = [patcher for patcher in mm.loaded_models(only_currently_used=True) if patcher is not None]
+    latent = control.vae.encode(control.preprocess_image(hint).movedim(1, -1))
+    mm.load_models_gpu(loaded)
+    return latent if control.latent_format is None else control.latent_format.process_in(latent)
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Rows of a call in which a link is active."""
+
+    rows: tuple[bool, ...]
+
+    def __call__(self, residual: Tensor | None) -> Tensor | None:
+        """Silences the others in a residual (chunks * N, ...)."""
+        if residual is None or all(self.rows):
+            return residual
+        factor = torch.tensor(self.rows, dtype=residual.dtype, device=residual.device)
+        factor = factor.repeat(residual.shape[0] // len(self.rows))
+        return residual * factor.view(-1, *[1] * (residual.ndim - 1))
+
+
+class RegionControl(comfy.controlnet.ControlBase):
+    """One link for the rows of one call, behind the links before it."""
+
+    def __init__(self, link: Any, active: Sequence[bool], previous: Any) -> None:
+        super().__init__()
+        self.previous_controlnet = previous
+        self._link, self._gate = link, _Gate(tuple(active))
+
+    def get_control(self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: int, transformer_options: Any) -> Any:
+        """Residuals by place of the network, as every control of the host gives them."""
+        arguments = x_noisy, t, cond, batched_number, transformer_options
+        before = None if self.previous_controlnet is None else self.previous_controlnet.get_control(*arguments)
+        own = self._link.get_control(*arguments)
+        if own is None:
+            return before
+        return add_residuals({place: [self._gate(residual) for residual in own[place]] for place in own}, before)

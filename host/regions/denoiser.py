@@ -1,0 +1,113 @@
+"""A guider of the host as `sampling.adaptive.regions.RegionModel`: conditions, noise mask, cancel, float32 retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ...sampling.adaptive.regions import RegionModel, Row, crop_rows
+from .conditions import CanvasConditions
+
+ROWS_KEY = "adaptivesr_rows"
+"""Key in transformer_options of a call's rows: patches that hold something spatial select it by them."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a noise mask (B, C, H, W) keeps: the latent, under noise of the row's level while its region is sampled."""
+
+    mask: Tensor
+    latent: Tensor
+    noise: Tensor
+    sigmas: Tensor
+
+    def rows_mask(self, guider: Any, sigma: Tensor, rows: Sequence[Row], options: dict[str, Any]) -> Tensor:
+        """The rows' masks (N, C, h, w), 1 where they are sampled."""
+        mask = crop_rows(self.mask, rows)
+        function = options.get("denoise_mask_function")
+        if function is None:
+            return mask
+        # Asked level by level, since such functions look at the first row only.
+        for level in set(sigma.tolist()):
+            chosen = sigma == level
+            extra = {"model": guider, "sigmas": self.sigmas}
+            mask[chosen] = function(sigma[chosen], mask[chosen], extra_options=extra).to(mask)
+        return mask
+
+    def noised(self, guider: Any, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+        """The rows' latents at their levels, as the model wants them around what it samples."""
+        noise, latent = crop_rows(self.noise, rows), crop_rows(self.latent, rows)
+        return guider.inner_model.scale_latent_inpaint(x=x, sigma=sigma, noise=noise, latent_image=latent)
+
+
+class RegionDenoiser:
+    """Predicts rows with a guider, whose conditions are those of the call while it runs."""
+
+    def __init__(
+        self, guider: Any, extra_args: dict[str, Any], conditions: CanvasConditions, outside: Outside | None
+    ) -> None:
+        self._guider, self._extra_args, self._conditions, self._outside = guider, extra_args, conditions, outside
+
+    def __call__(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+        mm.throw_exception_if_processing_interrupted()
+        if self._outside is None:
+            return self._predict(x, sigma, rows)
+        mask = self._outside.rows_mask(self._guider, sigma, rows, self._extra_args["model_options"])
+        seen = x * mask + self._outside.noised(self._guider, x, sigma, rows) * (1.0 - mask)
+        return self._predict(seen, sigma, rows) * mask + crop_rows(self._outside.latent, rows) * (1.0 - mask)
+
+    def _predict(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+        options = self._extra_args["model_options"]
+        transformer_options = {**options.get("transformer_options", {}), ROWS_KEY: tuple(rows)}
+        arguments = {**self._extra_args, "model_options": {**options, "transformer_options": transformer_options}}
+        whole = self._guider.conds
+        try:
+            self._guider.conds = self._conditions.crop(rows, sigma.tolist())
+            return self._guider(x, sigma, **arguments)
+        finally:
+            self._guider.conds = whole
+
+    def full_precision(self) -> RegionModel | None:
+        """The same in float32, for rows that were not finite; None where it is float32 already."""
+        model = self._guider.inner_model
+        if model.get_dtype_inference() == torch.float32:
+            return None
+
+        def predict(x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+            with _float32(model):
+                return self(x, sigma, rows)
+
+        return predict
+
+
+@contextmanager
+def _float32(model: Any) -> Iterator[None]:
+    """The host's layers cast their weights to float32 for the time being."""
+    layers = [m for m in model.diffusion_model.modules() if hasattr(m, "comfy_cast_weights")]
+    before, dtype = [m.comfy_cast_weights for m in layers], model.manual_cast_dtype
+    try:
+        model.manual_cast_dtype = torch.float32
+        for layer in layers:
+            layer.comfy_cast_weights = True
+        yield
+    finally:
+        model.manual_cast_dtype = dtype
+        for layer, cast in zip(layers, before):
+            layer.comfy_cast_weights = cast
+
+
+def check_model_patches(model_options: dict[str, Any]) -> None:
+    """Refuses patches of the MODEL that hold a picture of the whole canvas."""
+    for patches in model_options.get("transformer_options", {}).get("patches", {}).values():
+        for patch in patches:
+            if hasattr(patch, "model_patch") and hasattr(patch, "image"):
+                raise ValueError(
+                    f"The MODEL carries a '{type(patch).__name__}' with a picture of the whole canvas, which cannot be cropped to "
+                    "regions: expected control through CONDITIONING (Apply ControlNet); remove the patch node."
+                )

@@ -1,0 +1,253 @@
+"""The region sampler as a SAMPLER of the host: one canvas, regions at noise levels of their own, on any MODEL of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import comfy.model_sampling
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...imaging.tiles import Region, grid
+from ...sampling.adaptive.plan import policy_for
+from ...sampling.adaptive.regions import MergeMode, NoiseField, NoiseSpace, RegionHooks, RegionResult, rows_of
+from ...sampling.adaptive.sampler import canvas_noise, sample_regions
+from ...sampling.adaptive.steppers import stepper_for
+from ...sampling.batching import BatchSize
+from ..gains.estimators import GainPlan, GainRun, outlined
+from ..gains.feature_injection import PfjRun
+from ..runtime import HostRuntime, rows_that_fit
+from .conditions import CanvasConditions
+from .denoiser import Outside, RegionDenoiser, check_model_patches
+from .events import Layout, RegionDisplay
+
+MOST_ROWS = 16
+PREVIEW_SHARE = 0.05
+"""Of the running time, what previews may take."""
+
+Callback = Callable[[int, Tensor, Tensor, int], None]
+"""The host's (step, x0, x, total)."""
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """Choices of a run: tile and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None, or gains."""
+
+    tile_px: int = 512
+    overlap_px: int = 128
+    merge: MergeMode = MergeMode.CONSENSUS
+    rows: int = 0
+    sampler: str = "euler"
+    budget: Tensor | None = None
+    gain: GainPlan | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.gain is not None:
+            raise ValueError(
+                "Got both 'budget' and 'gain', which each decide about the steps of a region: expected one of them; disconnect "
+                "the other."
+            )
+
+
+def regions_of(latent_size: Sequence[int], downscale: int, options: RegionOptions) -> tuple[Region, ...]:
+    """Regions of a canvas of (h, w) cells, for latents of `downscale` pixels a cell."""
+    size, overlap = max(1, options.tile_px // downscale), options.overlap_px // downscale
+    if overlap > size // 2:
+        raise ValueError(
+            f"Got an overlap of {options.overlap_px} pixels for tiles of {size * downscale}: expected at most half a tile, beyond "
+            "which every pixel would be computed many times; lower overlap or raise tile_size."
+        )
+    return grid(*latent_size, size, overlap)
+
+
+def row_bytes(model: Any, channels: int, region: Region) -> float:
+    """The host's estimate of memory for one region in a call, positive and negative together."""
+    return model.memory_required([2, channels, region.height, region.width])
+
+
+def check_latent(latent: Tensor) -> None:
+    """Raises ValueError with a sentence for anything but maps (B, C, h, w)."""
+    nested = getattr(latent, "is_nested", False)
+    if nested or latent.ndim != 4:
+        shape = "several latents in one" if nested else f"shape {tuple(latent.shape)}"
+        raise ValueError(
+            f"Got a LATENT of {shape}: expected maps (batch, channels, height, width); models of video, audio or 3D cannot be "
+            "cut into regions here, use the host's KSampler for them."
+        )
+
+
+def noise_space(model_sampling: Any) -> NoiseSpace:
+    """What the model's noisy latents are. Raises ValueError that names the kind of model where regions are not defined."""
+    kinds = comfy.model_sampling
+    outside = tuple(getattr(kinds, name) for name in ("IMG_TO_IMG", "IMG_TO_IMG_FLOW") if hasattr(kinds, name))
+    if isinstance(model_sampling, kinds.CONST) and not isinstance(model_sampling, outside):
+        return NoiseSpace.FLOW
+    if isinstance(model_sampling, kinds.EPS) and not isinstance(model_sampling, outside):
+        return NoiseSpace.VARIANCE_EXPLODING
+    names = (c.__name__ for c in type(model_sampling).__mro__ if c.__module__ == kinds.__name__)
+    kind = next((name for name in names if not name.startswith("ModelSampling")), "unknown")
+    raise ValueError(
+        f"This MODEL predicts '{kind}': expected eps, v, x0, EDM or flow prediction (SD 1.x, 2.x, SDXL, SD3, Flux and their "
+        "like); use the host's KSampler for it."
+    )
+
+
+class RegionSampler(comfy.samplers.Sampler):
+    """Samples a guider's model region by region; `report` describes the last run, `display` shows it meanwhile."""
+
+    def __init__(self, options: RegionOptions, display: RegionDisplay | None = None) -> None:
+        self.options = options
+        self.display = display or RegionDisplay(None)
+        self.report: dict[str, Any] = {}
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Called by the guider: latents (B, C, h, w) in the model's scale, noise of the same shape -> sampled latents."""
+        start = perf_counter()
+        check_latent(noise)
+        check_model_patches(extra_args["model_options"])
+        model, options = model_wrap.inner_model, self.options
+        stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
+        latent = torch.zeros_like(noise) if latent_image is None else latent_image
+        regions = regions_of(noise.shape[2:], model.latent_format.spacial_downscale_ratio, options)
+        own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
+        gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
+        policy = policy_for(options.budget, regions, (noise.shape[2], noise.shape[3]), len(sigmas) - 1)
+        policy = policy if gain is None else gain.policy
+        planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
+        injection = PfjRun.start(model_wrap, gain, noise.device)
+        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
+        denoiser = RegionDenoiser(
+            model_wrap, extra_args, conditions, self._outside(denoise_mask, latent, noise, sigmas, extra_args)
+        )
+        rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
+        preview = None if callback is None else _Preview(callback, regions, gain)
+        _reset_peak(noise.device)
+        steps = len(sigmas) - 1
+        layout = Layout((noise.shape[2], noise.shape[3]), regions, len(noise), steps, steps)
+        self.display.start(layout, None if gain is None else gain.letter)
+        x = model.model_sampling.noise_scaling(sigmas[0], noise.clone(), latent, self.max_denoise(model_wrap, sigmas))
+        result = sample_regions(
+            denoiser,
+            x,
+            sigmas.tolist(),
+            regions=regions,
+            stepper=stepper,
+            merge=options.merge,
+            policy=policy,
+            noise=_step_noise(x, extra_args.get("seed"), model.model_sampling),
+            rows_per_call=BatchSize(rows),
+            hooks=_hooks(preview, planned, denoiser, gain, self.display),
+        )
+        if preview is not None and float(sigmas[-1]) == 0.0:
+            preview.finish(result)
+        self.report = report(options, result, regions, noise, steps, perf_counter() - start)
+        if gain is not None:
+            self.report |= gain.report(result, steps * len(regions) * len(noise))
+        self.display.finish(self.report)
+        return model.model_sampling.inverse_noise_scaling(sigmas[-1], result.samples)
+
+    def _outside(
+        self, mask: Tensor | None, latent: Tensor, noise: Tensor, sigmas: Tensor, extra_args: dict[str, Any]
+    ) -> Outside | None:
+        """What a noise mask keeps, under the noise that the host's sampler of this name puts there."""
+        if mask is None:
+            return None
+        if self.options.sampler == "ddim":
+            generator = torch.Generator().manual_seed((extra_args.get("seed") or 0) + 1)
+            noise = torch.randn(noise.shape, generator=generator).to(noise)
+        return Outside(mask, latent, noise, sigmas)
+
+
+def _step_noise(x: Tensor, seed: int | None, model_sampling: Any) -> NoiseField:
+    """Noise of random samplers; some flow models want it scaled, as the host does at the start."""
+    field = canvas_noise(x, seed or 0)
+    scale = getattr(model_sampling, "noise_scale", 1.0)
+    return field if scale == 1.0 else lambda level: field(level) * scale
+
+
+def _hooks(
+    preview: _Preview | None, planned: int, denoiser: RegionDenoiser, gain: GainRun | None, display: RegionDisplay
+) -> RegionHooks:
+    bar = comfy.utils.ProgressBar(planned)
+    return RegionHooks(
+        step=lambda done, total: bar.update_absolute(done, total),
+        preview=preview,
+        is_out_of_memory=HostRuntime(planned).is_out_of_memory,
+        full_precision=denoiser.full_precision(),
+        observe=None if gain is None else gain.observe,
+        called=display.called,
+        moved=display.moved,
+    )
+
+
+class _Preview:
+    """Hands the canvas to the host's callback, as often as costs a small share of the time, and the result at the end.
+
+    Regions that gains have ended are framed until then.
+    """
+
+    def __init__(self, callback: Callback, regions: Sequence[Region] = (), gain: GainRun | None = None) -> None:
+        self._callback, self._regions, self._gain = callback, regions, gain
+        self._next = 0.0
+
+    def __call__(self, x0: Tensor, done: int, total: int) -> None:
+        start = perf_counter()
+        if start < self._next and done < total:
+            return
+        shown = x0 if self._gain is None else outlined(x0, self._gain.finished(), self._regions)
+        self._callback(done - 1, shown, shown, total)
+        end = perf_counter()
+        self._next = end + (end - start) / PREVIEW_SHARE
+
+    def finish(self, result: RegionResult) -> None:
+        """The finished canvas, from which the host makes its second output."""
+        self._callback(result.work.rows - 1, result.samples, result.samples, result.work.rows)
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def report(
+    options: RegionOptions, result: RegionResult, regions: Sequence[Region], noise: Tensor, steps: int, seconds: float
+) -> dict[str, Any]:
+    """What was done, counted; `skipped` is the share of calls saved against all steps in every region."""
+    work, fixed = result.work, steps * len(regions) * len(noise)
+    reasons = [reason for image in result.exit_reasons for reason in image]
+    peak = torch.cuda.max_memory_allocated(noise.device) / 2**30 if noise.device.type == "cuda" else None
+    return {
+        "sampler": options.sampler,
+        "merge": options.merge.value,
+        "steps": steps,
+        "images": len(noise),
+        "canvas": list(noise.shape[2:]),
+        "tiles": len(regions),
+        "calls": work.calls,
+        "region_calls": work.rows,
+        "latent_mpx": round(work.latent_cells / 1e6, 6),
+        "skipped": round(1 - work.rows / fixed, 4),
+        "seconds": round(seconds, 3),
+        "peak_gb": peak if peak is None else round(peak, 3),
+        "batch_sizes": {str(size): count for size, count in sorted(work.batch_sizes.items())},
+        "halvings": work.halvings,
+        "float32_retries": work.float32_retries,
+        "exit_reasons": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
+        "regions": [[r.y, r.x, r.height, r.width] for r in regions],
+        "steps_per_region": result.calls_per_region,
+    }

@@ -1,0 +1,1 @@
+"""The ResShift family under the host: loading, MODEL and VAE patchers, upscaling."""

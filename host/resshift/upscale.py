@@ -1,0 +1,160 @@
+"""Running ONE_STEP_SR on images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ...imaging.resize import resize
+from ...sampling.schedules import ResidualShiftSchedule
+from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
+from ..regions.events import Layout, RegionDisplay
+from ..runtime import HostRuntime, rows_that_fit
+from .loading import OneStepSR
+from .patchers import ResidualShiftVAE
+
+
+class HostDenoiser:
+    """`sampling.tiled.protocols.Denoiser` of a loaded patcher."""
+
+    def __init__(self, sr: OneStepSR) -> None:
+        self._network, self._device = sr.network, sr.patcher.load_device
+        self._dtype = sr.patcher.model.get_dtype_inference()
+        self.lq_factor, self.size_multiple = sr.lq_factor, sr.network.config.size_multiple
+
+    def __call__(self, x: Tensor, timesteps: Tensor, lq: Tensor, *, full_precision: bool = False) -> Tensor:
+        dtype = torch.float32 if full_precision else self._dtype
+        x, lq = x.to(self._device, dtype), lq.to(self._device, dtype)
+        return self._network(x, timesteps.to(self._device), lq).float().to(mm.intermediate_device())
+
+
+class HostAutoencoder:
+    """`sampling.tiled.protocols.Autoencoder` of a loaded VAE."""
+
+    def __init__(self, vae: ResidualShiftVAE) -> None:
+        self._vae = vae
+        self.downscale, self.latent_channels = vae.downscale_ratio, vae.latent_channels
+
+    def encode(self, image: Tensor) -> Tensor:
+        return self._run(self._vae.first_stage_model.encode, image)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self._run(self._vae.first_stage_model.decode, latent)
+
+    def _run(self, function: Any, tensor: Tensor) -> Tensor:
+        result = function(tensor.to(self._vae.device, self._vae.vae_dtype))
+        return result.float().to(self._vae.output_device)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices of a run: steps 0 = as trained, tile and overlap in pixels of the network's input, rows 0 = automatic."""
+
+    steps: int = 0
+    stochastic: bool = True
+    tile_px: int = 256
+    overlap_px: int = 32
+    rows: int = 0
+    seed: int = 0
+
+
+def target_size(width: int, height: int, scale: float, target_width: int, target_height: int) -> tuple[int, int]:
+    """(width, height) of the result: exact sides where given (one alone keeps the aspect), else the scale."""
+    if target_width and target_height:
+        return target_width, target_height
+    if target_width:
+        return target_width, max(1, round(height * target_width / width))
+    if target_height:
+        return max(1, round(width * target_height / height)), target_height
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def upscale_rgb(
+    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Settings, display: RegionDisplay | None = None
+) -> tuple[Tensor, dict[str, Any]]:
+    """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), not clamped, and a report."""
+    start = perf_counter()
+    width, height = size
+    if sr.scale == 1:  # a restorer: it sees the image at its final size
+        rgb = resize(rgb, height, width).clamp(0, 1)
+    chain, schedule = chain_for(sr, settings)
+    tiling = _tiling(sr, settings)
+    denoiser, autoencoder = HostDenoiser(sr), HostAutoencoder(sr.vae)
+    plan = Plan.of(rgb, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
+    _load(sr, tiling)
+    display = display or RegionDisplay(None)
+    display.start(Layout(plan.canvas, plan.regions, plan.batch, plan.steps, sr.schedule.num_steps))
+    result, work = upscale(
+        rgb * 2 - 1,
+        denoiser=denoiser,
+        autoencoder=autoencoder,
+        schedule=schedule,
+        chain=chain,
+        seed=settings.seed,
+        tiling=tiling,
+        runtime=HostRuntime(plan.total_rows),
+        called=display.called,
+    )
+    result = resize(result.add_(1).div_(2), height, width)
+    report = {
+        "model": sr.summary,
+        "chain": chain.value,
+        "steps": plan.steps,
+        "input": f"{plan.batch} x {plan.width_px}x{plan.height_px}",
+        "output": f"{width}x{height}",
+        **asdict(work),
+        "latent_mpx": round(work.latent_cells / 1e6, 6),
+        "decoded_per_output": round(work.decoded_px / (plan.batch * plan.height_px * plan.width_px * plan.scale**2), 4),
+        "seconds": round(perf_counter() - start, 3),
+    }
+    display.finish(report)
+    return result, report
+
+
+def chain_for(sr: OneStepSR, settings: Settings) -> tuple[Chain, ResidualShiftSchedule]:
+    """Chain and its schedule; refuses step counts that the weights were not trained for."""
+    steps = settings.steps or (1 if sr.one_step_only else sr.schedule.num_steps)
+    if steps == 1:
+        return Chain.ONE_STEP, sr.schedule
+    if sr.one_step_only:
+        raise ValueError(
+            f"Got steps = {steps} for weights that know one step only ({sr.summary}): expected 0 or 1; load a multi-step "
+            "teacher, or choose its preset in the loader."
+        )
+    if steps > sr.schedule.num_steps:
+        raise ValueError(
+            f"Got steps = {steps} for a chain of {sr.schedule.num_steps} ({sr.summary}): expected 0 (all), 1 or up to "
+            f"{sr.schedule.num_steps}."
+        )
+    return Chain.STOCHASTIC if settings.stochastic else Chain.DETERMINISTIC, sr.schedule_of(steps)
+
+
+def _tiling(sr: OneStepSR, settings: Settings) -> Tiling:
+    """Tiles in latent cells: the side goes up to what the network can take, the rows come from the host's memory."""
+    multiple = sr.network.config.size_multiple
+    cells = max(1, settings.tile_px // sr.lq_factor)
+    size = cells + -cells % multiple
+    overlap = settings.overlap_px // sr.lq_factor
+    if overlap > size // 2:
+        raise ValueError(
+            f"Got an overlap of {settings.overlap_px} pixels for tiles of {size * sr.lq_factor}: expected at most half a tile, "
+            "beyond which every pixel would be computed many times; lower overlap or raise tile."
+        )
+    if settings.rows:
+        return Tiling(size, overlap, settings.rows, settings.rows)
+    latent = (1, sr.vae.latent_channels, size, size)
+    denoise = rows_that_fit(sr.patcher.load_device, sr.patcher.model.memory_required(latent))
+    autoencode = rows_that_fit(sr.vae.device, sr.vae.memory_used_decode(latent, sr.vae.vae_dtype))
+    return Tiling(size, overlap, denoise, autoencode)
+
+
+def _load(sr: OneStepSR, tiling: Tiling) -> None:
+    latent = (1, sr.vae.latent_channels, tiling.size, tiling.size)
+    denoise = tiling.denoise_rows * sr.patcher.model.memory_required(latent)
+    autoencode = tiling.autoencode_rows * sr.vae.memory_used_decode(latent, sr.vae.vae_dtype)
+    mm.load_models_gpu([sr.patcher, sr.vae.patcher], memory_required=max(denoise, autoencode))

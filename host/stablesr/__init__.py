@@ -1,0 +1,1 @@
+"""StableSR under the host: loading, the patch of a MODEL, and CFW decoding."""

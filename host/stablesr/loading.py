@@ -1,0 +1,190 @@
+"""STABLESR and how it is loaded and put into a MODEL."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.conds
+import comfy.model_base
+import comfy.model_management as mm
+import node_helpers
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor
+
+from ...models import registry
+from ...models.state_dict import StateDict, UnsupportedModelError
+from ...models.struct_parts import StructParts, base_prediction, describe_other, select_parts
+from .. import files
+from ..building import build_network, network_patcher
+from ..resshift.patchers import network_dtype
+from .patch import LR_LATENT, PARTS, StructPatch, other_block_patches, residual_blocks
+
+OTHER_BASES = {768: "Stable Diffusion 1.x", 2048: "SDXL"}
+"""Families by the width of their prompts; SD 1.x has the same residual blocks as 2.1 and is only known by it."""
+_V_NAMES, _EPS_NAMES = ("768v", "768_v"), ("512", "turbo", "000117")
+
+
+@dataclass(frozen=True)
+class StableSR:
+    """What STABLESR carries: encoder and SFT layers, and what the base is expected to predict ('eps', 'v' or unknown)."""
+
+    patcher: Any
+    summary: str
+    prediction: str | None
+
+    def is_dynamic(self) -> bool:
+        """Asked by the host's cache."""
+        return self.patcher.is_dynamic()
+
+    @property
+    def parts(self) -> StructParts:
+        """The networks."""
+        return self.patcher.model
+
+
+def load_stablesr(name: str) -> StableSR:
+    """The encoder and the SFT layers of a checkpoint, whatever else it holds.
+
+    Raises UnsupportedModelError with a sentence when the file is damaged or of another kind.
+    """
+    path = files.find_file(files.STABLESR, name)
+    weights = files.load_file(path)
+    identified = _identified(weights, name)
+    prediction = base_prediction(weights)
+    known = f"the file's denoiser predicts {prediction}" if prediction else "the file holds no denoiser"
+    guess = prediction or guess_prediction(name)
+    base = {"v": "SD 2.1 768 (v)", "eps": "SD 2.1 base 512 (eps) or SD Turbo", None: "the base it was trained on"}[
+        guess
+    ]
+    return StableSR(_patcher(path, weights=weights), f"{identified.label}; {known}. Use with {base}.", guess)
+
+
+def guess_prediction(name: str) -> str | None:
+    """'v' or 'eps' by the published file names; None for others."""
+    low = os.path.basename(name).lower()
+    if any(part in low for part in _V_NAMES):
+        return "v"
+    return "eps" if any(part in low for part in _EPS_NAMES) else None
+
+
+def _identified(weights: StateDict, name: str) -> registry.Identified:
+    try:
+        identified = registry.identify(weights)
+        label = f"a {identified.label}"
+    except UnsupportedModelError as error:
+        identified, label = None, describe_other(weights)
+        if select_parts(weights):
+            raise UnsupportedModelError(f"'{name}': {error}") from error
+    if identified is None or identified.kind != "struct_parts":
+        raise UnsupportedModelError(
+            f"'{name}' holds {label}: expected a StableSR checkpoint or its webui file (keys structcond_stage_model.* and "
+            "*.spade.*); get one from the StableSR authors and put it into models/adaptivesr/stablesr."
+        )
+    return identified
+
+
+def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
+    """Patcher of the parts. The host calls it again, without weights, when it needs an unshared copy."""
+    chosen = select_parts(files.load_file(path) if weights is None else weights)
+    network, fitting = build_network(chosen, mm.unet_offload_device(), network_dtype)
+    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
+    patcher.cached_patcher_init = (_patcher, (path,))
+    return patcher
+
+
+def apply_stablesr(
+    model: Any, positive: list[Any], negative: list[Any], stablesr: StableSR, latent: dict[str, Any], strength: float
+) -> tuple[Any, list[Any], list[Any], str]:
+    """MODEL with the patch, both conditionings with the LR latent, and a remark (or ""); all unchanged at strength 0.
+
+    Raises ValueError with a sentence for a MODEL or latent that does not fit.
+    """
+    check_base(model, stablesr.parts)
+    samples = checked_samples(latent["samples"], stablesr.parts)
+    remark = base_remark(model, stablesr)
+    if strength == 0.0:
+        return model, positive, negative, remark
+    scaled = model.model.process_latent_in(samples)
+    return patched(model, stablesr, strength), with_latent(positive, scaled), with_latent(negative, scaled), remark
+
+
+def patched(model: Any, stablesr: StableSR, strength: float) -> Any:
+    """A clone of the MODEL that runs the parts; a patch of the kind that it had before is replaced."""
+    clone = model.clone()
+    if other_block_patches(clone):
+        logging.warning("StableSR Apply: the MODEL has another patch of its residual blocks, which StableSR overrules.")
+    clone.set_additional_models(PARTS, [stablesr.patcher])
+    for kind, wrapper in StructPatch(strength).wrappers().items():
+        clone.remove_wrappers_with_key(kind, PARTS)
+        clone.add_wrapper_with_key(kind, PARTS, wrapper)
+    return clone
+
+
+def with_latent(conditioning: list[Any], scaled: Tensor) -> list[Any]:
+    """A copy of the conditioning that carries the scaled LR latent as something the host crops and batches like noise."""
+    carried = comfy.conds.CONDNoiseShape(scaled)
+    return [
+        node_helpers.conditioning_set_values(
+            [entry], {"model_conds": {**entry[1].get("model_conds", {}), LR_LATENT: carried}}
+        )[0]
+        for entry in conditioning
+    ]
+
+
+def check_base(model: Any, parts: StructParts) -> None:
+    """Raises ValueError unless the MODEL's UNet has the residual blocks that the parts have SFT layers for."""
+    unet, kind = model.model.diffusion_model, type(model.model.model_config).__name__
+    advice = "connect Stable Diffusion 2.1 (512 base for the 512 files, 768 for 768v) or SD Turbo."
+    if not isinstance(unet, UNetModel):
+        raise ValueError(f"StableSR Apply got a MODEL of the kind {kind}, which has no UNet: {advice}")
+    context = model.model.model_config.unet_config.get("context_dim")
+    if context in OTHER_BASES:
+        raise ValueError(
+            f"StableSR Apply got a MODEL of the kind {kind}, {OTHER_BASES[context]} with prompts of width {context}, and StableSR is "
+            f"trained on 2.1: {advice}"
+        )
+    blocks = {placed.name: placed for placed in residual_blocks(unet)}
+    wanted = {name: shape.channels for name, shape in parts.config.modulations}
+    found = {name: placed.block.out_channels for name, placed in blocks.items()}
+    other = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    deepest = 1 + max((placed.level for placed in blocks.values()), default=0)
+    if other or deepest != parts.encoder.config.levels:
+        where = f"they differ at {', '.join(other[:3])}" if other else "their numbers of levels differ"
+        raise ValueError(
+            f"StableSR Apply got a MODEL of the kind {kind} with {len(found)} residual blocks on {deepest} levels, and the STABLESR "
+            f"file has SFT layers for {len(wanted)} on {parts.encoder.config.levels} ({where}): {advice}"
+        )
+
+
+def checked_samples(samples: Tensor, parts: StructParts) -> Tensor:
+    """The LR latents (B, 4, h, w) in float32; ValueError for another shape or what is not finite."""
+    channels = parts.encoder.config.in_channels
+    if samples.ndim != 4 or samples.shape[1] != channels:
+        raise ValueError(
+            f"StableSR Apply got an LR LATENT of shape {tuple(samples.shape)}: expected (batch, {channels}, height, width); "
+            "encode the enlarged LR image with the VAE of Stable Diffusion 2.1."
+        )
+    if not torch.isfinite(samples).all():
+        raise ValueError(
+            "StableSR Apply got an LR LATENT with NaN or infinite values: expected finite ones; check the image, or run the VAE in "
+            "float32 (--fp32-vae)."
+        )
+    return samples.float()
+
+
+def base_remark(model: Any, stablesr: StableSR) -> str:
+    """A warning, also logged, when the file's base predicts something else than the MODEL; keys cannot prove it."""
+    types = comfy.model_base.ModelType
+    predicted = {types.EPS: "eps", types.V_PREDICTION: "v"}.get(model.model.model_type)
+    if stablesr.prediction in (None, predicted) or predicted is None:
+        return ""
+    remark = (
+        f"This StableSR file goes with a base that predicts {stablesr.prediction}, and the MODEL predicts {predicted}: 512 and turbo "
+        "files want SD 2.1 base or SD Turbo (eps), 768v files SD 2.1 768 (v)."
+    )
+    logging.warning("StableSR Apply: %s", remark)
+    return remark

@@ -1,0 +1,1 @@
+"""Training runs under the host: bases, data, files, progress and ends."""

@@ -1,0 +1,86 @@
+"""Files of training runs: resumable states and trained weights, both below the host's output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+from torch import Tensor
+
+from ...training.image_folder import image_files
+from ..files import trained_folder
+from ..images import split_image
+
+START_ANEW = "(start anew)"
+
+
+def states_folder() -> Path:
+    """Where resumable runs lie, with the tables of their losses."""
+    return Path(folder_paths.get_output_directory()) / "adaptivesr" / "training"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Files of one kind of run: how its states end, and the folder of its trained weights."""
+
+    ending: str
+    kind: str
+
+    def states(self) -> list[str]:
+        """Names of the runs that can be resumed."""
+        return sorted(path.name.removesuffix(self.ending) for path in states_folder().glob(f"*{self.ending}"))
+
+    def state_path(self, run: str) -> Path:
+        """The state of a run by its name."""
+        return states_folder() / f"{run}{self.ending}"
+
+    def free_name(self, name: str) -> str:
+        """name_00001 and on: a run never writes over another's files."""
+        folders = (states_folder(), trained_folder(self.kind))
+        taken = [path.name for folder in folders for path in folder.glob(f"{name}_*")]
+        number = 1
+        while any(other.startswith(f"{name}_{number:05}") for other in taken):
+            number += 1
+        return f"{name}_{number:05}"
+
+    def weights_path(self, name: str) -> Path:
+        """Where trained weights go, in a folder that exists."""
+        folder = trained_folder(self.kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.safetensors"
+
+
+def below_output(path: Path) -> str:
+    """A path as users see it: from the output folder on."""
+    return path.relative_to(folder_paths.get_output_directory()).as_posix()
+
+
+def folder_state(folder: str) -> str:
+    """Changes when files of a folder come, go or change; for a node's cache."""
+    path = Path(folder.strip()).expanduser()
+    if not folder.strip() or not path.is_dir():
+        return folder
+    found = [(str(file), file.stat().st_mtime_ns) for file in sorted(path.rglob("*")) if file.is_file()]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def check_name(name: str) -> None:
+    """ValueError unless it can be the start of a file's name."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"Got the name {name!r}: expected letters, digits, '.', '-' and '_', for a file's name.")
+
+
+def pictures_of(folder: str, image: Tensor | None) -> Sequence[Path | Tensor]:
+    """Files of a folder, else the pictures of an IMAGE; ValueError where there is neither or both."""
+    if folder.strip() and image is not None:
+        raise ValueError("Got a folder and images: expected one of them; clear image_folder or disconnect images.")
+    if image is not None:
+        return list(split_image(image, "images")[0].cpu().clone())
+    if not folder.strip():
+        raise ValueError("Got neither a folder nor images: write the path of a folder of pictures, or connect images.")
+    return image_files(Path(folder.strip()).expanduser())

@@ -1,0 +1,190 @@
+"""The host's networks as `training.tasr.steps.FrozenBase`: copies that stay frozen, and fresh ones that learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_management as mm
+import comfy.model_sampling
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+
+from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
+from ...models.time_aware_adapter_config import Design
+from ...training.tasr.init import controlnet_from_unet
+from ..control.adapter import Fusion
+from ..control.controlnet import LatentControl, check_base
+from ..networks import LatentControlNetwork, controlnet
+from .networks import Autoencoder, copied, moved
+
+EMB_FACTOR = 4
+"""Width of the time embedding in units of the UNet's channels."""
+
+
+class TrainedFusion(Fusion):
+    """The patches of one model call of a training step: as `Fusion` sums them, with the gates kept for the loss."""
+
+    def __init__(self, adapters: TimeAwareAdapters | None, residuals: dict[str, list[Any]]) -> None:
+        self._adapters = adapters
+        self._middle, self._output = residuals["middle"], residuals["output"]
+        self._emb: Tensor | None = None
+        self.alphas: list[Tensor] = []
+
+    def _added(self, site: int, target: Tensor, h: Tensor, skip: Tensor | None, residual: Tensor | None) -> Tensor:
+        if residual is None or self._emb is None:
+            return target
+        if self._adapters is None:
+            return target + residual
+        self.alphas.append(self._adapters.forward_site(site, h, skip, residual, self._emb))
+        return target + self.alphas[-1] * residual
+
+
+class HostBase:
+    """A frozen UNet and autoencoder of the host on one device; `training.tasr.steps.FrozenBase`."""
+
+    pixels_per_cell = 8
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        sigmas: Tensor,
+        autoencoder: Autoencoder,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """sigmas (T,) are the host's noise levels, sigma^2 = (1 - abar) / abar."""
+        self.device, self.precision = device, precision
+        self.alphas_cumprod = 1 / (1 + sigmas.float().to(device).square())
+        self._unet = moved(unet, device, precision).requires_grad_(False)
+        self._autoencoder = autoencoder.to(device, precision)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Scaled latents, the mean of the posterior (the public code samples the target's, whose deviation is tiny)."""
+        with torch.no_grad(), self._cast():
+            return self._autoencoder.encode(picture.to(self.device)).float()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The picture (B, 3, H, W) of scaled latents."""
+        with self._cast():
+            return self._autoencoder.decode(latent).float()
+
+    def predict(
+        self,
+        controlnet: nn.Module,
+        adapters: TimeAwareAdapters | None,
+        z_t: Tensor,
+        z_lr: Tensor,
+        t: Tensor,
+        text: Tensor,
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Noise (B, 4, h, w) and the gates, deepest site first."""
+        with self._cast():
+            residuals = controlnet(z_t, z_lr, t, text)
+            fusion, options = TrainedFusion(adapters, residuals), {}
+            fusion.install(options)
+            noise = self._unet(z_t, t, context=text, transformer_options=options)
+        return noise.float(), fusion.alphas
+
+    def _cast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
+
+
+def base_of(model: Any, vae: Any, precision: torch.dtype) -> HostBase:
+    """Frozen copies of MODEL (with its patches) and VAE, which passed `check_model`, on the host's device.
+
+    To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
+    """
+    unet = copied(model, "diffusion_model")
+    autoencoder = Autoencoder(copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15())
+    sigmas = model.get_model_object("model_sampling").sigmas.clone()
+    return HostBase(unet, sigmas, autoencoder, mm.get_torch_device(), precision)
+
+
+def check_model(model: Any, vae: Any) -> None:
+    """ValueError with a sentence for a MODEL or VAE that TASR's training is not made for."""
+    network, sampling = model.model.diffusion_model, model.get_model_object("model_sampling")
+    if not isinstance(network, UNetModel):
+        raise ValueError(
+            f"The MODEL is a {type(network).__name__}: expected the UNet of Stable Diffusion 2.1-base, whose skips the adapters "
+            "gate; load that checkpoint."
+        )
+    if network.num_classes is not None or network.in_channels != 4:
+        raise ValueError(
+            f"The MODEL takes {network.in_channels} latent channels{' and a label' if network.num_classes else ''}: expected "
+            "a text-to-image UNet of 4 channels without a label, as Stable Diffusion 2.1-base is (no SDXL, no inpainting)."
+        )
+    if isinstance(sampling, comfy.model_sampling.V_PREDICTION) or not isinstance(sampling, comfy.model_sampling.EPS):
+        raise ValueError(
+            "The MODEL does not predict noise: expected an eps model such as Stable Diffusion 2.1-base (512); the 768 version and "
+            "DiffBIR v2.1's predict v, for which TASR has no losses."
+        )
+    if vae.latent_channels != 4 or vae.latent_dim != 2:
+        raise ValueError(
+            f"The VAE has {vae.latent_channels} latent channels: expected Stable Diffusion's 4; connect the checkpoint's own VAE."
+        )
+
+
+def trainable_controlnet(control: Any, model: Any) -> tuple[LatentControlNetwork, str]:
+    """A ControlNet that learns, in float32 on the CPU, and where it starts: from a CONTROL_NET, or from the UNet (no control)."""
+    if control is None:
+        config, weights = _from_unet(copied(model, "diffusion_model"), model.model.model_config.unet_config)
+        words = "the MODEL's encoder"
+    else:
+        config, weights = _from_control(control, model)
+        words = "the given ControlNet"
+    network = controlnet(config, dtype=torch.float32, device="cpu")
+    network.load_state_dict(weights, strict=True)
+    return network.requires_grad_(True), words
+
+
+def _from_control(control: Any, model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not isinstance(control, LatentControl):
+        raise ValueError(
+            f"control_net is a {type(control).__name__}: expected the CONTROL_NET of Load Time-Aware ControlNet itself (a DiffBIR or "
+            "TASR file), or nothing, to start from the MODEL."
+        )
+    check_base(control.config, control.prediction, model.model)
+    mm.load_models_gpu([control.control_model_wrapped], force_full_load=True)
+    sd = control.control_model.state_dict()
+    return control.config.arguments(), {key: value.detach().float().cpu().clone() for key, value in sd.items()}
+
+
+def _from_unet(unet: nn.Module, sizes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Arguments and weights of a fresh ControlNet of the UNet's sizes (DiffBIR, section 3.3)."""
+    left_out = ("transformer_depth_output", "out_channels", "in_channels", "dtype", "device")
+    arguments = {key: value for key, value in sizes.items() if key not in left_out} | {"in_channels": 8}
+    shapes = {key: value.shape for key, value in controlnet(arguments, device="meta").state_dict().items()}
+    return arguments, controlnet_from_unet(unet.state_dict(), shapes)
+
+
+def sites_of(unet: nn.Module) -> tuple[int, list[tuple[int, int]]]:
+    """Channels behind the middle block, and of (feature, skip) before each decoder block, deepest first."""
+    skips: list[int] = []
+    for block in unet.input_blocks:  # type: ignore[union-attr]
+        skips.append(_width(block, skips[-1] if skips else 0))
+    hidden = skips[-1]
+    sites: list[tuple[int, int]] = []
+    middle = hidden
+    for block in unet.output_blocks:  # type: ignore[union-attr]
+        sites.append((hidden, skips.pop()))
+        hidden = _width(block, hidden)
+    return middle, sites
+
+
+def _width(block: Any, before: int) -> int:
+    """Channels that leave a block, by the last convolution that changes them."""
+    first = block[0]
+    found = getattr(first, "out_channels", None)
+    return int(found) if found is not None else before
+
+
+def fresh_adapters(unet: nn.Module, design: Design, seed: int) -> TimeAwareAdapters:
+    """Adapters for every site of a UNet, at their neutral start."""
+    middle, decoder = sites_of(unet)
+    width = int(unet.model_channels) * EMB_FACTOR  # type: ignore[arg-type]
+    network = TimeAwareAdapters(TimeAwareAdaptersConfig.for_channels(design, middle, decoder, emb_channels=width))
+    network.reset_parameters(torch.Generator().manual_seed(seed))
+    return network

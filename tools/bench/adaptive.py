@@ -1,0 +1,245 @@
+"""`dev.py bench adaptive`: dynamic timesteps against every step in every region, on the embedded teacher and held-out photos.
+
+Parts: table (every back end at the default tau, beside runs of as many even steps), curve (over tau, with a picture), and
+ablations in the form of AdaDiffSR's tables: metrics (Table 4), intervals (Table 3), pfj (Table 5), merge (Fig. 6), modes. The
+base's chain loses PSNR with every step, so fewer steps may raise it: both signs are shown, + is better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...sampling.adaptive.regions import MergeMode
+from ..env import environment as env
+from ..env.in_process import enter_host
+from .parts import adaptive_counts as counts
+from .parts import adaptive_tables as tables
+from .parts.adaptive_counts import Outcome
+from .parts.heldout import DEGRADATIONS, SETS, Pixels, low_resolution, picture
+from .parts.report import RESULTS, write_report
+
+PHOTOS = ("china.jpg", "rocket.jpg", "coffee.png", "astronaut.png", "flower.jpg", "chelsea.png", "camera.png", "motorcycle_left.png")  # fmt: skip
+"""Sky, flat walls and texture first."""
+TAUS = (0.00125, 0.0025, 0.005, 0.01, 0.02)
+INTERVALS = ("1, 1, 1, 1", "1, 2, 2, 3", "1, 2, 3, 4", "1, 2, 3, 5", "1, 3, 4, 5", "2, 3, 4, 5")
+EVEN = (30, 20, 14, 10)
+Found = dict[str, list[Outcome]]
+
+
+class Contest:
+    """The pictures, and every way to sample them. `runs` is the module that knows the host."""
+
+    def __init__(self, runs: Any, options: argparse.Namespace) -> None:
+        self.runs, self.options = runs, options
+        self.base = runs.AdaptiveBase(runs.Setting(sampler=options.sampler, seed=options.seed))
+        self.pairs = [_pair(name, options.degradation, options.crop) for name in PHOTOS[: options.photos]]
+        self.pictures: list[Tensor | None] = [None] * len(self.pairs)
+        self.fixed: list[Outcome] = []
+
+    @property
+    def trained(self) -> bool:
+        """Whether the repository has a regressor for the base."""
+        return self.base.has("mmle")
+
+    @property
+    def injects(self) -> bool:
+        """Whether it has an injection."""
+        return self.base.has("pfj")
+
+    def choice(self, **values: Any) -> Any:
+        """A way to sample, with the benchmark's own steps and merge mode."""
+        return self.runs.Choice(**{"steps": self.options.steps, "merge": MergeMode(self.options.merge), **values})
+
+    def gains(self, **values: Any) -> Any:
+        """The same with gains of the back end that ablations use."""
+        back_end = self.options.back_end or ("regressor" if self.trained else "vae")
+        return self.choice(back_end=back_end, **values)
+
+    def limits(self, **values: Any) -> Any:
+        """Expert numbers of the node, its defaults but for these."""
+        return self.runs.GainLimits(**values)
+
+    def run(self, name: str, choice: Any) -> list[Outcome]:
+        """Every picture sampled so."""
+        sampled = [self.base.run(low, truth, choice, then) for (low, truth), then in zip(self.pairs, self.pictures)]
+        found = [outcome for _, outcome in sampled]
+        print(f"{name}: {sum(o.calls for o in found)} evaluations, {sum(o.seconds for o in found):.0f} s", flush=True)
+        if not self.fixed:  # the first run is the one that others are held against
+            self.fixed, self.pictures = found, [shown for shown, _ in sampled]
+        return found
+
+    def every_step(self) -> Found:
+        """The fixed run, made once."""
+        return {tables.FIXED: self.fixed or self.run(tables.FIXED, self.choice())}
+
+    def with_macs(self, outcomes: list[Outcome], choice: Any) -> list[Outcome]:
+        """The same with multiplications counted on the first picture."""
+        macs = self.base.macs(self.pairs[0][0], choice)
+        return [replace(outcome, macs=macs) for outcome in outcomes]
+
+
+def table(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """Every back end at the default tau, beside as many even steps; the trained parts' injection on top."""
+    found = contest.every_step()
+    names = ["latent", "rgb_linear", "proxies", "vae"]
+    names += ["regressor", contest.runs.TOLD] if contest.trained else []
+    for name in names:
+        choice = contest.choice(back_end=name)
+        found[name] = contest.with_macs(contest.run(name, choice), choice)
+    if contest.injects:
+        found["regressor + PFJ"] = contest.run("regressor + PFJ", contest.choice(back_end="regressor", pfj=1.0))
+    means = [sum(o.calls for o in found[name]) / sum(len(o.steps) for o in found[name]) for name in names]
+    for steps in sorted({round(mean) for mean in means}, reverse=True):
+        name = f"{steps} even steps"
+        outcomes = contest.run(name, contest.choice(steps=steps))
+        found[name] = [replace(o, fixed_calls=f.calls) for o, f in zip(outcomes, contest.fixed)]
+    judge = contest.runs.TOLD if contest.trained else "vae"
+    reached = [name for name in found if name != tables.FIXED and counts.reaches_goal(found[name], contest.fixed)]
+    goal = f"Goal (half the evaluations saved, at most 0.1 dB and 1 % lost): reached by {', '.join(reached) or 'none'}."
+    lines = [*tables.quality_table(found), "", goal, "", *tables.steps_table(found, judge)]
+    return {"runs": found, "goal_reached": reached}, lines
+
+
+def curve(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """Quality against work over tau, and for fewer even steps."""
+    fixed = contest.every_step()[tables.FIXED]
+    names = ["latent", "proxies", "vae", *(["regressor"] if contest.trained else [])]
+    curves = {
+        name: {tau: contest.run(f"{name}, tau {tau:g}", contest.choice(back_end=name, tau=tau)) for tau in TAUS}
+        for name in ([contest.options.back_end] if contest.options.back_end else names)
+    }
+    even = {steps: contest.run(f"{steps} even steps", contest.choice(steps=steps)) for steps in EVEN}
+    tables.plot_curves(curves, even, fixed, RESULTS / "adaptive_curve.png")
+    lines = [
+        *tables.curve_table(curves, fixed),
+        "",
+        *tables.even_table(even, fixed),
+        "",
+        "![curve](adaptive_curve.png)",
+    ]
+    return {"curves": curves, "even": even, "fixed": fixed}, lines
+
+
+def metrics(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """Table 4: metrics against the input alone, those without reference alone, both; on decoded pictures."""
+    lists = {"FR only (psnr, nlpd)": "psnr, nlpd", "NR only (sharpness)": "sharpness", "both": "psnr, nlpd, sharpness"}
+    return _ablation(contest, {n: contest.choice(back_end="vae", metrics=m) for n, m in lists.items()})
+
+
+def intervals(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """Table 3: the four intervals, in steps of the grid."""
+    return _ablation(contest, {f"({i})": contest.gains(limits=contest.limits(intervals=i)) for i in INTERVALS})
+
+
+def modes(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """How the four intervals follow from the classes, which the paper leaves open."""
+    rules = {"A ladder": "ladder", "B phase_class": "phase_class", "C magnitude": "magnitude"}
+    return _ablation(contest, {name: contest.gains(mode=rule) for name, rule in rules.items()})
+
+
+def pfj(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """Table 5: dynamic timesteps and injection, each off and on."""
+    contest.base.needs_models("pfj")
+    every = contest.runs.every_step()
+    choices = {
+        "PFJ": contest.choice(back_end="regressor", limits=every, pfj=1.0),
+        "DTSS": contest.choice(back_end="regressor"),
+        "DTSS + PFJ": contest.choice(back_end="regressor", pfj=1.0),
+    }
+    return _ablation(contest, choices)
+
+
+def merge(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+    """Fig. 6: how regions become one canvas, with every step and with dynamic timesteps."""
+    found = contest.every_step()
+    for mode in MergeMode:
+        if mode.value != contest.options.merge:
+            found[f"{mode.value}, every step"] = contest.run(f"{mode.value}, every step", contest.choice(merge=mode))
+    for mode in MergeMode:
+        found[f"{mode.value}, dynamic"] = contest.run(f"{mode.value}, dynamic", contest.gains(merge=mode))
+    return {"runs": found}, [*tables.quality_table(found), "", *tables.seam_table(found)]
+
+
+PARTS: Mapping[str, Callable[[Contest], tuple[dict[str, Any], list[str]]]] = {
+    "table": table,
+    "curve": curve,
+    "metrics": metrics,
+    "intervals": intervals,
+    "pfj": pfj,
+    "merge": merge,
+    "modes": modes,
+}
+
+
+def _ablation(contest: Contest, choices: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    found = contest.every_step()
+    for name, choice in choices.items():
+        found[name] = contest.run(name, choice)
+    return {"runs": found}, [*tables.quality_table(found), "", *tables.steps_table(found, judge="")]
+
+
+def _pair(name: str, degradation: str, crop: int) -> tuple[Tensor, Tensor]:
+    """(LR image, truth), both (1, 3, H, W) in [0, 1], of the middle of a photo; crop 0 is all of it."""
+    truth = picture(name)
+    if crop:
+        top, left = (max(0, (side - crop) // 8 * 4) for side in truth.shape[:2])
+        truth = truth[top : top + crop, left : left + crop].copy()
+    return _tensor(low_resolution(truth, degradation, SETS["photos"].index(name))), _tensor(truth)
+
+
+def _tensor(image: Pixels) -> Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def described(options: argparse.Namespace) -> str:
+    """The setting in a sentence."""
+    shown = f"the middle {options.crop} x {options.crop} pixels of " if options.crop else ""
+    return (
+        f"Embedded teacher, {options.steps} steps of {options.sampler}, scheduler normal, regions of 128 pixels with an overlap of 32, "
+        f"merge mode {options.merge}; {shown}{min(options.photos, len(PHOTOS))} held-out photos, {options.degradation} LR. Changes against every step in "
+        "every region at the same overlap, + is better. Seconds are of a shared machine."
+    )
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench adaptive", description=__doc__)
+    parser.add_argument(
+        "--part",
+        nargs="+",
+        choices=["all", *PARTS],
+        default=["table"],
+        help="which tables; all leaves out pfj where nothing is trained (table)",
+    )
+    parser.add_argument("--photos", type=int, default=4, help=f"pictures, at most {len(PHOTOS)} (4)")
+    parser.add_argument("--crop", type=int, default=320, help="pixels of their middle, a multiple of 4; 0: all (320)")
+    parser.add_argument("--degradation", choices=DEGRADATIONS, default="clean", help="of the LR pictures (clean)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of the fixed run (40)")
+    parser.add_argument("--sampler", default="ddpm", help="ddpm (the paper's chain), euler, euler_ancestral (ddpm)")
+    parser.add_argument("--merge", choices=[mode.value for mode in MergeMode], default="consensus", help="(consensus)")
+    parser.add_argument("--back-end", default="", help="of ablations and the curve (regressor where trained, else vae)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+    options = parser.parse_args(argv)
+    enter_host(env.host_source(env.ensure_environment()))
+    contest = Contest(importlib.import_module(f"{__package__}.adaptive_runs"), options)
+    possible = [name for name in PARTS if name != "pfj" or contest.injects]
+    for name in possible if "all" in options.part else options.part:
+        result, lines = PARTS[name](contest)
+        title = "adaptive" if name == "table" else f"adaptive_{name}"
+        write_report(title, {**vars(options), **_plain(result)}, [described(options), "", *lines])
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """Outcomes as dictionaries, for JSON."""
+    if isinstance(value, Outcome):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,231 @@
+"""The embedded teacher as a MODEL of the host, sampled by the region sampler with every choice of `bench adaptive`.
+
+Importable where a ComfyUI is; `tools.env.in_process.enter_host` comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ....host.conditioning import empty_prompt, lr_condition, with_values
+from ....host.gains.estimators import GainLimits, GainPlan, GainRun, make_plan, told_metrics
+from ....host.gains.feature_injection import inject_pfj
+from ....host.gains.models import EMBEDDED, LoadedGainModels, load_gain_models, model_path
+from ....host.regions.run import Schedule, sample_latent
+from ....host.regions.sampler import RegionOptions
+from ....host.resshift.loading import load_one_step
+from ....imaging.metrics.seams import seam_ratio
+from ....imaging.tiles import Region
+from ....sampling.adaptive.regions import Gains, MergeMode, Row
+from ...env.steps import StepError
+from .adaptive_counts import Outcome
+from .measures import measure, vif
+
+BASE = "embedded: teacher, 15 steps"
+SCHEDULER = "normal"
+"""Not "simple": the base's table has 15 entries, which that would repeat in a run of more steps."""
+TOLD = "metrics of the regressor"
+"""A back end of the benchmark only: the metrics that the regressor tells, measured on decoded pictures."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to sample. back_end "" makes every step in every region."""
+
+    back_end: str = ""
+    tau: float = 0.005
+    mode: str = "ladder"
+    metrics: str = "psnr, nlpd, sharpness"
+    limits: GainLimits = field(default_factory=GainLimits)
+    merge: MergeMode = MergeMode.CONSENSUS
+    pfj: float = 0.0
+    steps: int = 40
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a benchmark share: the sampler, tile and overlap in pixels, the seed, regions in a call."""
+
+    sampler: str = "ddpm"
+    tile: int = 128
+    overlap: int = 32
+    seed: int = 0
+    rows: int = 4
+
+
+@dataclass
+class Spent:
+    """Seconds of one part of a run."""
+
+    seconds: float = 0.0
+
+    def timed(self, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """The call's result; its time is added."""
+        _wait()
+        start = perf_counter()
+        result = call(*given, **named)
+        _wait()
+        self.seconds += perf_counter() - start
+        return result
+
+
+class WatchedGains:
+    """An estimator whose time is taken."""
+
+    def __init__(self, inner: Any, spent: Spent) -> None:
+        self.inner, self.spent = inner, spent
+
+    @property
+    def latest(self) -> Any:
+        """What the report and the injection read."""
+        return self.inner.latest
+
+    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
+        return self.spent.timed(self.inner, rows, x0, levels)
+
+
+@dataclass(frozen=True)
+class WatchedPlan(GainPlan):
+    """A plan that makes watched estimators."""
+
+    spent: Spent = field(default_factory=Spent)
+
+    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
+        run = super().start(guider, sigmas, latent_image, rows)
+        return replace(run, observe=WatchedGains(run.observe, self.spent))
+
+
+def watched(plan: GainPlan, spent: Spent) -> WatchedPlan:
+    """The plan with its estimator's time taken."""
+    return WatchedPlan(**{f.name: getattr(plan, f.name) for f in fields(plan)}, spent=spent)
+
+
+class AdaptiveBase:
+    """The embedded teacher, its gain models if there are any, and runs of it."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.base = load_one_step(BASE)
+        self.models = gain_models()
+
+    def has(self, part: str) -> bool:
+        """Whether the repository has the trained part, "mmle" or "pfj"."""
+        return self.models is not None and getattr(self.models.config, part) is not None
+
+    def needs_models(self, part: str = "mmle") -> LoadedGainModels:
+        """The trained parts. Raises StepError where the repository lacks this one."""
+        if self.models is None or not self.has(part):
+            raise StepError(
+                f"There is no {part} in models/weights/{EMBEDDED[BASE]}: expected the trained part; make it with dev.py train {part}, or "
+                "choose parts of the benchmark and back ends without it."
+            )
+        return self.models
+
+    def run(self, low: Tensor, truth: Tensor, choice: Choice, fixed: Tensor | None = None) -> tuple[Tensor, Outcome]:
+        """The picture (1, 3, H, W) in [0, 1] of the LR image (1, 3, h, w), and what it took and is worth."""
+        picture, report, spent = self.sample(low, choice)
+        return picture, outcome(report, picture, truth, spent, fixed)
+
+    def sample(self, low: Tensor, choice: Choice) -> tuple[Tensor, dict[str, Any], tuple[Spent, Spent]]:
+        """The picture, the sampler's report, and the time of network and estimator."""
+        model, network, estimator = self.base.patcher.clone(), Spent(), Spent()
+
+        def call_model(apply: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
+            return network.timed(apply, given["input"], given["timestep"], **given["c"])
+
+        model.set_model_unet_function_wrapper(call_model)
+        values, latent = lr_condition(self.base, low)
+        positive = negative = with_values(empty_prompt(model), values)
+        plan = None if not choice.back_end else watched(self.plan(choice, latent), estimator)
+        if choice.pfj:
+            if plan is None:
+                plan = watched(self.plan(replace(choice, back_end="regressor", limits=every_step()), latent), estimator)
+            model, positive, negative, _ = inject_pfj(
+                model, positive, negative, plan, self.needs_models("pfj"), choice.pfj
+            )
+        options = RegionOptions(
+            self.setting.tile, self.setting.overlap, choice.merge, self.setting.rows, self.setting.sampler, None, plan
+        )
+        schedule = Schedule(self.setting.seed, choice.steps, 1.0, SCHEDULER, 1.0)
+        with torch.inference_mode():
+            sampled, report = sample_latent(model, positive, negative, latent, schedule, options)
+            picture = self.base.vae.decode(sampled["samples"]).movedim(-1, 1).clamp(0, 1).float().cpu()
+        return picture, report, (network, estimator)
+
+    def plan(self, choice: Choice, latent: dict[str, Tensor]) -> GainPlan:
+        """MMLE Gain Estimator's plan of a choice."""
+        given = (choice.mode, choice.metrics, choice.limits, latent)
+        if choice.back_end == "regressor":
+            return make_plan("regressor", choice.tau, *given, models=self.needs_models())
+        if choice.back_end != TOLD:
+            return make_plan(choice.back_end, choice.tau, *given, vae=self.base.vae)
+        told = told_metrics(self.needs_models())
+        regressor = make_plan("regressor", choice.tau, *given, models=self.needs_models())
+        names = ", ".join(metric.name for metric in told)
+        plan = make_plan("vae", choice.tau, choice.mode, names, choice.limits, latent, vae=self.base.vae)
+        return replace(plan, metrics=told, settings=regressor.settings)
+
+    def macs(self, low: Tensor, choice: Choice) -> dict[str, float]:
+        """Multiplications and additions per region and call, of the network and of a choice's estimator, on a short run."""
+        plain = self._counted(low, Choice(steps=4))
+        if not choice.back_end:
+            return {"network": plain}
+        both = self._counted(low, replace(choice, steps=4, limits=every_step(), pfj=0.0))
+        return {"network": plain, "estimator": both - plain}
+
+    def _counted(self, low: Tensor, choice: Choice) -> float:
+        with FlopCounterMode(display=False) as counter:
+            _, report, _ = self.sample(low, choice)
+        return counter.get_total_flops() / 2 / report["region_calls"]
+
+
+def gain_models() -> LoadedGainModels | None:
+    """The trained parts of the base, None where the repository has none."""
+    return load_gain_models(BASE) if Path(model_path(BASE)).is_file() else None
+
+
+def every_step() -> GainLimits:
+    """Limits with which gains are measured and nothing is skipped."""
+    return GainLimits(intervals="1, 1, 1, 1")
+
+
+def outcome(
+    report: dict[str, Any], picture: Tensor, truth: Tensor, spent: tuple[Spent, Spent], fixed: Tensor | None
+) -> Outcome:
+    """What a sampler's report and its picture (1, 3, H, W) amount to."""
+    quality = measure(picture, truth)
+    cell = picture.shape[-1] // report["canvas"][1]
+    regions = [Region(*rectangle).scaled(cell) for rectangle in report["regions"]]
+    network, estimator = spent
+    return Outcome(
+        calls=report["region_calls"],
+        fixed_calls=report["steps"] * len(regions),
+        steps=tuple(report["steps_per_region"][0]),
+        detail=tuple(gradient_energy(truth[(..., *region.slices)]) for region in regions),
+        quality={name: value for name, value in quality.items() if name != "ger"} | {"vif": vif(picture, truth)},
+        ger=quality["ger"],
+        seam=seam_ratio(picture, regions) / seam_ratio(truth, regions),
+        seconds=report["seconds"],
+        network_seconds=network.seconds,
+        estimator_seconds=estimator.seconds,
+        to_fixed=math.inf if fixed is None else measure(picture, fixed)["psnr"],
+    )
+
+
+def gradient_energy(picture: Tensor) -> float:
+    """Mean squared difference to the next pixel, across and down."""
+    return float(picture.diff(dim=-1).square().mean() + picture.diff(dim=-2).square().mean())
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

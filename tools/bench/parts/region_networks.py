@@ -1,0 +1,57 @@
+"""Small denoisers for measuring and testing the region sampler without a host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ....sampling.adaptive.regions import NoiseSpace, Row
+
+
+def crops(canvas: Tensor, rows: Sequence[Row]) -> Tensor:
+    """The parts (N, C, h, w) of a canvas (B, C, H, W) that belong to the rows."""
+    return torch.stack([canvas[(row.image, slice(None), *row.region.slices)] for row in rows])
+
+
+class GaussianDenoiser:
+    """E[x0 | x] for independent pixels N(mean, deviation^2): sees no neighbours, so tiling cannot change it."""
+
+    def __init__(self, mean: Tensor, deviation: float, space: NoiseSpace) -> None:
+        """mean is a canvas (B, C, H, W)."""
+        self.mean, self.deviation, self.space = mean, deviation, space
+
+    def __call__(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+        sigma = sigma.reshape(-1, 1, 1, 1)
+        signal = 1 - sigma if self.space is NoiseSpace.FLOW else torch.ones_like(sigma)
+        mean, variance = crops(self.mean, rows), self.deviation**2
+        return mean + signal * variance / (signal**2 * variance + sigma**2) * (x - signal * mean)
+
+
+class TileNetwork(nn.Module):
+    """A small random convolutional denoiser that sees its tile alone: zeros around it, and the tile's mean.
+
+    Where noise hides the detail (k = sigma^2 / (sigma^2 + 0.05) near 1) it smooths, x0 = (1 - k) x + k f(x), so that near the
+    edge of a tile the zeros darken it, and it pulls the tile's mean towards 0: without overlap seams are plain to see.
+    """
+
+    def __init__(self, channels: int = 4, seed: int = 0, strength: float = 0.2, pull: float = 0.2) -> None:
+        super().__init__()
+        self.smooth = nn.Conv2d(channels, channels, 7, padding=3, groups=channels, bias=False)
+        self.mix = nn.Conv2d(channels, channels, 3, padding=1)
+        self.strength, self.pull = strength, pull
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+            parameter.copy_(torch.rand(parameter.shape, generator=generator))
+        self.smooth.weight /= self.smooth.weight.sum((2, 3), keepdim=True)
+        self.mix.weight -= self.mix.weight.mean()
+
+    def forward(self, x: Tensor, sigma: Tensor, rows: Sequence[Row] = ()) -> Tensor:
+        variance = sigma.square().reshape(-1, 1, 1, 1)
+        noisy = variance / (variance + 0.05)
+        smooth = self.smooth(x)
+        drawn = torch.tanh(self.mix(smooth) - smooth.mean((2, 3), keepdim=True))
+        guess = smooth - self.pull * x.mean((2, 3), keepdim=True)
+        return (1 - noisy) * x + noisy * guess + self.strength * variance / (1 + variance) * drawn

@@ -1,0 +1,32 @@
+"""The example workflows, described once each; `tools.workflows` makes files of them."""
+
+from .adadiffsr import ADADIFFSR_ANY_MODEL
+from .adadiffsr_embedded import ADADIFFSR_EMBEDDED
+from .adadiffsr_stablesr import ADADIFFSR
+from .adaptive_upscale import ADAPTIVE_UPSCALE
+from .distill import DISTILL_ONE_STEP
+from .image_quality import IMAGE_QUALITY
+from .invsr import INVSR, INVSR_STEPS
+from .one_step import ONE_STEP_SR
+from .stablesr import STABLESR, STABLESR_TURBO
+from .tasr import TASR, TASR_TRAINING_FREE
+from .tiled_region import TILED_REGION_UPSCALE
+from .train_mmle import TRAIN_MMLE
+
+WORKFLOWS = (
+    ONE_STEP_SR,
+    ADAPTIVE_UPSCALE,
+    DISTILL_ONE_STEP,
+    TILED_REGION_UPSCALE,
+    ADADIFFSR_ANY_MODEL,
+    ADADIFFSR,
+    ADADIFFSR_EMBEDDED,
+    INVSR,
+    INVSR_STEPS,
+    STABLESR,
+    STABLESR_TURBO,
+    TASR,
+    TASR_TRAINING_FREE,
+    IMAGE_QUALITY,
+    TRAIN_MMLE,
+)

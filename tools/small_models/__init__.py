@@ -1,0 +1,1 @@
+"""Small model files in the published layouts, made here, for tests and trials."""

@@ -1,0 +1,57 @@
+"""`dev.py train tasr`: TASR's training without the page, through the same functions as the node.
+
+Without --checkpoint it runs on the small networks that the tests make, and without --images on generated pictures: that
+shows that everything works and teaches nothing. With Stable Diffusion 2.1-base, DiffBIR v2 as --control and a folder of
+photos it is the real thing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+from pathlib import Path
+
+import torch
+
+from ...models.time_aware_adapter_config import DESIGNS
+from ...training.tasr.config import TasrConfig
+from ...training.tasr.rewards import ENERGY, REWARDS
+from ..env import environment as env
+from ..env.in_process import enter_host
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options; defaults are those of a trial."""
+    default = TasrConfig()
+    top = argparse.ArgumentParser(prog="train tasr", description=__doc__)
+    top.add_argument("--checkpoint", type=Path, help="Stable Diffusion 2.1-base; without: small networks made here")
+    top.add_argument("--control", type=Path, help="DiffBIR or TASR file to start from; without: the model's encoder")
+    top.add_argument(
+        "--images", type=Path, help="folder of pictures, tags in .txt files beside them; without: generated"
+    )
+    top.add_argument("--out", type=Path, default=ROOT / "train_output" / "tasr", help="states, weights, loss picture")
+    top.add_argument("--stage", type=int, choices=(1, 2), default=default.stage)
+    top.add_argument("--steps", type=int, default=20, help="steps of this run, on top of those of a resumed one")
+    top.add_argument("--batch", type=int, default=default.batch)
+    top.add_argument("--lr", type=float, default=default.lr)
+    top.add_argument("--adapter-every", type=int, default=default.adapter_every)
+    top.add_argument("--size", choices=DESIGNS, default="lite", help="of the adapters")
+    top.add_argument("--reward", choices=REWARDS, default=ENERGY)
+    top.add_argument("--crop", type=int, help="pixels; 512 with a checkpoint, else 64")
+    top.add_argument("--seed", type=int, default=default.seed)
+    top.add_argument("--precision", choices=("bfloat16", "float32"), default="float32")
+    top.add_argument("--resume", metavar="NAME", help="go on with this run of --out, e.g. tasr_adapter_00001")
+    top.add_argument("--threads", type=int, default=1)
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Trains, and prints the report."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(options.threads)
+    enter_host(env.host_source(env.ensure_environment()))
+    return importlib.import_module(f"{__package__}.tasr_recipe").run(options)

@@ -1,0 +1,1 @@
+"""The weights that ship with the pack, from generated images to files."""

@@ -1,0 +1,1 @@
+"""AdaDiffSR's trained parts: the gain regressor (MMLE) and feature injection (PFJ)."""

@@ -1,0 +1,1 @@
+"""StableSR's trained parts."""

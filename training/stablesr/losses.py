@@ -1,0 +1,29 @@
+"""What trains StableSR's encoder and SFT layers: the denoiser's own loss, with the LR latent beside it (Wang et al. 2023, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...sampling.adaptive.codebook import stable_diffusion_alphas
+from ..tad_sr.losses import per_sample_mse
+
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x_t (B, C, h, w), timesteps (B,), LR latent (B, C, h, w)) -> the network's output, eps or v."""
+
+
+def guided_diffusion_loss(
+    predict: Predict, hr: Tensor, lr: Tensor, timesteps: Tensor, noise: Tensor, *, predicts_v: bool
+) -> Tensor:
+    """Squared error of the prediction for each image, (B,); the caller averages it.
+
+    hr, lr: scaled latents (B, C, h, w) of the truth and of the enlarged LR image; timesteps: (B,) of 0 to 999; noise: unit
+    normal, like hr. The target is the noise (Ho et al. 2020, eq. 14), or v = sqrt(abar) noise - sqrt(1 - abar) hr (Salimans
+    and Ho 2022, section 4) for a base that predicts v.
+    """
+    a = torch.from_numpy(stable_diffusion_alphas()).float().to(hr.device)[timesteps].view(-1, 1, 1, 1)
+    signal, deviation = a.sqrt(), (1.0 - a).sqrt()
+    target = signal * noise - deviation * hr if predicts_v else noise
+    return per_sample_mse(predict(signal * hr + deviation * noise, timesteps, lr), target)

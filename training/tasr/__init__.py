@@ -1,0 +1,1 @@
+"""TASR: the ControlNet and its time-aware adapters."""

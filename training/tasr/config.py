@@ -1,0 +1,58 @@
+"""Settings of TASR's training, frozen and saved beside every checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from .losses import X0Formula
+
+CONTROL, BOTH = 1, 2
+"""Stages: the ControlNet alone, then ControlNet and adapters in turns (TASR, section 3.3)."""
+
+
+@dataclass(frozen=True)
+class TasrConfig:
+    """Defaults are the paper's, except where a comment says that they are the public code's."""
+
+    stage: int = BOTH
+    batch: int = 4
+    lr: float = 1e-5
+    weight_decay: float = 1e-2
+    seed: int = 0
+    adapter_every: int = 5
+    """Every n-th step trains the adapters, the others the ControlNet: 5 in the public code, 2 is turns ("alternate")."""
+    l1_below: int = 800
+    reward_until: int = 200
+    l1_weight: float = 0.01
+    """0.1 in the public code's configuration, as the reward's."""
+    reward_weight: float = 0.01
+    pull_weight: float = 0.0
+    """Weight of the adapters' squared distance from the plain ControlNet (ours)."""
+    x0_formula: str = X0Formula.CORRECT.value
+    prompt_dropping: float = 0.5
+    """Share of samples whose prompt is replaced by the empty one (public code)."""
+    decode_cells: int = 32
+    """Side of the random latent crop that is decoded for the picture losses (ours, for memory); 0: all of it."""
+
+    def __post_init__(self) -> None:
+        if self.stage not in (CONTROL, BOTH):
+            raise ValueError(f"Got stage {self.stage}: expected 1 (ControlNet) or 2 (ControlNet and adapters).")
+        if self.batch < 1 or self.adapter_every < 1:
+            raise ValueError(
+                f"Got batch {self.batch} and adapter_every {self.adapter_every}: expected both to be at least 1."
+            )
+        if not 0 <= self.reward_until < self.l1_below <= 1000:
+            raise ValueError(
+                f"Got the reward until timestep {self.reward_until} and L1 below {self.l1_below}: expected "
+                "0 <= reward < L1 <= 1000, as in the paper (200 and 800)."
+            )
+        X0Formula(self.x0_formula)
+
+    def trains_adapters(self, step: int) -> bool:
+        """Whose turn step (from 0) is."""
+        return self.stage == BOTH and step % self.adapter_every == 0
+
+    def text(self, **more: object) -> str:
+        """JSON of everything that decides a run, by which a resumed run knows its own file."""
+        return json.dumps({**asdict(self), **more}, sort_keys=True)

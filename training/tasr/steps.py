@@ -1,0 +1,144 @@
+"""One step of TASR's training: what is drawn, and what is minimised (section 3.3; turns as in the public code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...models.time_aware_adapter import TimeAwareAdapters
+from .config import TasrConfig
+from .losses import X0Formula, at, denoise_loss, masked_l1, neutral_pull, noised, predicted_x0, reward_loss
+from .rewards import Reward
+
+
+class FrozenBase(Protocol):
+    """The networks that stay as they are; whoever binds them to a host decides how."""
+
+    alphas_cumprod: Tensor
+    """(T,) of the noise schedule."""
+    pixels_per_cell: int
+    device: torch.device
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Scaled latents (B, 4, h, w) of a picture (B, 3, H, W) in [0, 1], without gradients."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The picture in [0, 1], not clamped, of scaled latents; differentiable."""
+        ...
+
+    def predict(
+        self,
+        controlnet: nn.Module,
+        adapters: TimeAwareAdapters | None,
+        z_t: Tensor,
+        z_lr: Tensor,
+        t: Tensor,
+        text: Tensor,
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Predicted noise, and every alpha map (none without adapters); differentiable in both trained networks."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A batch: targets and conditions (B, 3, H, W) in [0, 1] at the same size, text (B, L, C), and the text of no prompt."""
+
+    target: Tensor
+    condition: Tensor
+    text: Tensor
+    empty_text: Tensor | None
+    """(1, L, C); None: prompts are never dropped."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All randomness of a step."""
+
+    t: Tensor
+    eps: Tensor
+    keep_prompt: Tensor
+    crop: tuple[int, int]
+
+
+def draw(config: TasrConfig, step: int, shape: Sequence[int], steps_of_noise: int, generator: torch.Generator) -> Draw:
+    """Timesteps, noise, kept prompts and the corner of the decoded crop, for latents of a shape (B, 4, h, w).
+
+    The adapters' turns see t = 0..reward_until, the others all timesteps.
+    """
+    limit = config.reward_until + 1 if config.trains_adapters(step) else steps_of_noise
+    t = torch.randint(limit, (shape[0],), generator=generator)
+    eps = torch.randn(tuple(shape), generator=generator)
+    keep = torch.rand(shape[0], generator=generator) >= config.prompt_dropping
+    side = decoded_cells(config, shape)
+    room = [length - cells + 1 for length, cells in zip(shape[-2:], side)]
+    corner = [int(torch.randint(most, (), generator=generator)) for most in room]
+    return Draw(t, eps, keep, (corner[0], corner[1]))
+
+
+def decoded_cells(config: TasrConfig, shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of the part of a latent that is decoded."""
+    wanted = config.decode_cells or max(shape[-2:])
+    return min(wanted, shape[-2]), min(wanted, shape[-1])
+
+
+def step_loss(
+    config: TasrConfig,
+    step: int,
+    base: FrozenBase,
+    controlnet: nn.Module,
+    adapters: TimeAwareAdapters | None,
+    pictures: Pictures,
+    drawn: Draw,
+    reward: Reward | None,
+) -> tuple[Tensor, dict[str, float]]:
+    """The scalar to minimise at a step, and its parts by name.
+
+    Stage I: L_d. Stage II: L_d + l1_weight L_1 when the ControlNet learns, L_d + reward_weight ReLU(1 - R) when the adapters
+    do (TASR eq. 6, split as section 3.3 says).
+    """
+    target, condition = pictures.target.to(base.device), pictures.condition.to(base.device)
+    z_0, z_lr = base.encode(target), base.encode(condition)
+    t, eps = drawn.t.to(base.device), drawn.eps.to(z_0)
+    abar = at(base.alphas_cumprod, t).to(z_0)
+    z_t = noised(z_0, eps, abar)
+    prediction, alphas = base.predict(controlnet, adapters, z_t, z_lr, t, _texts(pictures, drawn).to(base.device))
+    loss = denoise_loss(prediction, eps)
+    numbers = {"denoise": float(loss.detach())}
+    if adapters is None:
+        return loss, numbers
+    learn = config.trains_adapters(step)
+    if learn or bool(((t > 0) & (t < config.l1_below)).any()):  # else nothing needs the decoder
+        z_hat = predicted_x0(z_t, prediction, abar, X0Formula(config.x0_formula))
+        picture, part = decoded(config, base, z_hat, target, drawn)
+        if learn and reward is not None:
+            extra = reward_loss(reward(picture, part)).mean()
+            loss, numbers["reward_loss"] = loss + config.reward_weight * extra, float(extra.detach())
+        elif not learn:
+            extra = masked_l1(picture, part, t, config.l1_below)
+            loss, numbers["l1"] = loss + config.l1_weight * extra, float(extra.detach())
+    if learn and config.pull_weight:
+        pull = neutral_pull(alphas, adapters.config.alpha_max / 2)
+        loss, numbers["pull"] = loss + config.pull_weight * pull, float(pull.detach())
+    if learn:
+        numbers["alpha"] = float(torch.stack([alpha.detach().float().mean() for alpha in alphas]).mean())
+    return loss, numbers
+
+
+def decoded(config: TasrConfig, base: FrozenBase, z_hat: Tensor, target: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
+    """I_hat = clamp(Decode(z_hat), 0, 1) (TASR eq. 3) and the target, both of the drawn crop."""
+    (top, left), (rows, columns), scale = drawn.crop, decoded_cells(config, z_hat.shape), base.pixels_per_cell
+    picture = base.decode(z_hat[..., top : top + rows, left : left + columns]).float().clamp(0, 1)
+    part = target[..., scale * top : scale * (top + rows), scale * left : scale * (left + columns)]
+    return picture, part
+
+
+def _texts(pictures: Pictures, drawn: Draw) -> Tensor:
+    if pictures.empty_text is None:
+        return pictures.text
+    keep = drawn.keep_prompt.to(pictures.text.device)[:, None, None]
+    return torch.where(keep, pictures.text, pictures.empty_text)
