@@ -16,6 +16,7 @@ from . import (
     time_aware_adapter_config,
     vq_autoencoder,
 )
+from .compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from .gain_models import GainModels
 from .noise_predictor import NoisePredictor
 from .pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
@@ -43,6 +44,8 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
             return _gain_models_bytes(network, height, width, dtype_size)
         case PixelDenoiser():
             return _pixel_denoiser_bytes(network.config, height, width, dtype_size)
+        case CompactDenoiser():
+            return _compact_denoiser_bytes(network.config, height, width, dtype_size)
         case TimeAwareAdapters():
             return time_aware_adapter_config.activation_bytes(network.config, height, width, dtype_size)
         case _:
@@ -62,3 +65,8 @@ def _pixel_denoiser_bytes(config: PixelDenoiserConfig, height: int, width: int, 
     latents = 5 * config.latent_channels
     refine = 4 * (config.feature_channels + 24 + 2 * config.refine_channels)
     return (trunk + latents + refine) * height * width * dtype_size
+
+
+def _compact_denoiser_bytes(config: CompactDenoiserConfig, height: int, width: int, dtype_size: int) -> int:
+    """The body (input, output, and the output behind its slopes) and five latents."""
+    return (3 * config.channels + 5 * config.latent_channels) * height * width * dtype_size

@@ -26,7 +26,8 @@ DEFAULT_KAPPA = 0.2  # 1.7 times the residual's deviation; the papers' 2.0 fits 
 DEFAULT_RESIDUAL_STD = 0.12
 
 
-def _rows(sd: Mapping[str, object], key: str, dim: int = 0) -> int:
+def rows_of(sd: Mapping[str, object], key: str, dim: int = 0) -> int:
+    """A side of the tensor of that key; ValueError where there is none."""
     tensor = sd.get(key)
     if not isinstance(tensor, Tensor):
         raise ValueError(f"key {key!r} is missing: this is not a pixel denoiser file; choose one with that key")
@@ -68,12 +69,12 @@ class PixelDenoiserConfig:
         """Sizes from output dimensions and key presence; ValueError names the first key that is missing."""
         blocks = sum(1 for key in sd if key.startswith("blocks.") and key.endswith(".conv1.weight"))
         return cls(
-            channels=_rows(sd, "embed_lq.weight"),
+            channels=rows_of(sd, "embed_lq.weight"),
             blocks=blocks,
-            refine_channels=_rows(sd, "refine_in.weight"),
-            feature_channels=_rows(sd, "to_features.weight") // 4,
-            time_channels=_rows(sd, "time_embed.weight"),
-            num_steps=_rows(sd, "sqrt_etas"),
+            refine_channels=rows_of(sd, "refine_in.weight"),
+            feature_channels=rows_of(sd, "to_features.weight") // 4,
+            time_channels=rows_of(sd, "time_embed.weight"),
+            num_steps=rows_of(sd, "sqrt_etas"),
         )
 
 
@@ -124,7 +125,63 @@ class ResidualBlock(nn.Module):
         return h + self.conv2(F.relu(torch.addcmul(shift, self.conv1(h), scale)))
 
 
-class PixelDenoiser(nn.Module):
+class ResidualDenoiser(nn.Module):
+    """The call f(x_t / s_t, t, y0) -> x0 that the embedded denoisers share; a subclass gives `_network`, EDM's F.
+
+    The schedule travels with the weights, in float32 whatever the storage type, and is cast where it is used.
+    """
+
+    sqrt_etas: Tensor
+    kappa: Tensor
+    residual_std: Tensor
+    one_step: Tensor
+
+    def __init__(self, num_steps: int, device: torch.device | str | None) -> None:
+        super().__init__()
+        grid = torch.logspace(math.log10(0.04), math.log10(0.99), num_steps, device=device)
+        self.register_buffer("sqrt_etas", grid)
+        self.register_buffer("kappa", torch.tensor(DEFAULT_KAPPA, device=device))
+        self.register_buffer("residual_std", torch.tensor(DEFAULT_RESIDUAL_STD, device=device))
+        self.register_buffer("one_step", torch.tensor(0.0, device=device))
+
+    def level(self, timesteps: Tensor) -> Tensor:
+        """sqrt(eta) (B,) float32 of raw indices, which may be fractional: linear between the grid's entries."""
+        grid = self.sqrt_etas.to(timesteps.device, torch.float32)
+        place = timesteps.float().clamp(0, grid.shape[0] - 1)
+        low = place.floor().long()
+        return torch.lerp(grid[low], grid[(low + 1).clamp_max(grid.shape[0] - 1)], place - low)
+
+    def forward(self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predicted x0 (B, 48, h, w) from x = x_t / sqrt(kappa^2 eta_t + 1) (ResShift, input scaling).
+
+        x (B, 48, h, w); timesteps (B,) indices into `sqrt_etas`; lq (B, 3, h, w) in [-1, 1]. There is no mask input.
+        """
+        if mask is not None:
+            raise ValueError("mask was given, but the pixel denoiser has no mask input: disconnect it")
+        y, shifted, (c_in, c_skip, c_out), sqrt_eta = self._prepared(x, timesteps, lq)
+        residual = self._network(shifted * c_in, sqrt_eta, lq.to(x.dtype))
+        return y + c_skip * shifted + c_out * residual
+
+    def _network(self, latent: Tensor, sqrt_eta: Tensor, lq: Tensor) -> Tensor:
+        """EDM's F: unit-variance residual estimate (B, 48, h, w) from the scaled r_t and the LR image."""
+        raise NotImplementedError
+
+    def _prepared(
+        self, x: Tensor, timesteps: Tensor, lq: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
+        """y, r_t = x_t - y, the scalings (c_in, c_skip, c_out) as (B, 1, 1, 1), and sqrt(eta) (B,)."""
+        if lq.shape[-2:] != x.shape[-2:]:
+            raise ValueError(f"lq is {tuple(lq.shape[-2:])} and x {tuple(x.shape[-2:])}: both must be the LR size")
+        sqrt_eta = self.level(timesteps)  # (B,)
+        kappa, std = self.kappa.to(sqrt_eta), self.residual_std.to(sqrt_eta)
+        column = (sqrt_eta.shape[0], 1, 1, 1)
+        c_in, c_skip, c_out = (c.view(column).to(x.dtype) for c in precondition(sqrt_eta, kappa, std))
+        input_scale = (kappa**2 * sqrt_eta**2 + 1).sqrt().view(column).to(x.dtype)
+        y = upsampled_latent(lq.to(x.dtype))  # (B, 48, h, w)
+        return y, x * input_scale - y, (c_in, c_skip, c_out), sqrt_eta
+
+
+class PixelDenoiser(ResidualDenoiser):
     """Predicts the clean latent from a noisy one and the LR image; see the module docstring."""
 
     def __init__(
@@ -134,7 +191,7 @@ class PixelDenoiser(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(config.num_steps, device)
         self.config = config
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         c, r, f = config.channels, config.refine_channels, config.feature_channels
@@ -149,16 +206,6 @@ class PixelDenoiser(nn.Module):
         self.refine_in = conv(f + 2 * HALF_CHANNELS, r, 3, padding=1, **factory)
         self.refine_mid = conv(r, r, 3, padding=1, **factory)
         self.refine_out = conv(r, HALF_CHANNELS, 3, padding=1, **factory)
-        self.sqrt_etas: Tensor
-        self.kappa: Tensor
-        self.residual_std: Tensor
-        self.one_step: Tensor
-        # The schedule travels with the weights, in float32 whatever the storage type, and is cast where it is used.
-        grid = torch.logspace(math.log10(0.04), math.log10(0.99), config.num_steps, device=device)
-        self.register_buffer("sqrt_etas", grid)
-        self.register_buffer("kappa", torch.tensor(DEFAULT_KAPPA, device=device))
-        self.register_buffer("residual_std", torch.tensor(DEFAULT_RESIDUAL_STD, device=device))
-        self.register_buffer("one_step", torch.tensor(0.0, device=device))
 
     @property
     def size_multiple(self) -> int:
@@ -182,24 +229,6 @@ class PixelDenoiser(nn.Module):
         latent_inputs = slice(self.config.feature_channels, self.config.feature_channels + HALF_CHANNELS)
         nn.init.zeros_(self.refine_in.weight[:, latent_inputs])
 
-    def level(self, timesteps: Tensor) -> Tensor:
-        """sqrt(eta) (B,) float32 of raw indices, which may be fractional: linear between the grid's entries."""
-        grid = self.sqrt_etas.to(timesteps.device, torch.float32)
-        place = timesteps.float().clamp(0, grid.shape[0] - 1)
-        low = place.floor().long()
-        return torch.lerp(grid[low], grid[(low + 1).clamp_max(grid.shape[0] - 1)], place - low)
-
-    def forward(self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Predicted x0 (B, 48, h, w) from x = x_t / sqrt(kappa^2 eta_t + 1) (ResShift, input scaling).
-
-        x (B, 48, h, w); timesteps (B,) indices into `sqrt_etas`; lq (B, 3, h, w) in [-1, 1]. There is no mask input.
-        """
-        if mask is not None:
-            raise ValueError("mask was given, but the pixel denoiser has no mask input: disconnect it")
-        y, shifted, (c_in, c_skip, c_out), sqrt_eta = self._prepared(x, timesteps, lq)
-        residual = self._network(shifted * c_in, sqrt_eta, lq.to(x.dtype))
-        return y + c_skip * shifted + c_out * residual
-
     def features(
         self, x: Tensor, timesteps: Tensor, lq: Tensor, mask: Tensor | None = None, *, taps: tuple[int, ...] = ()
     ) -> list[Tensor]:
@@ -216,20 +245,6 @@ class PixelDenoiser(nn.Module):
         modulation, _ = self._modulation(sqrt_eta, x.dtype)
         maps = self._trunk(shifted * c_in, lq.to(x.dtype), modulation[: wanted[-1] + 1])
         return [maps[tap + 1] for tap in wanted]
-
-    def _prepared(
-        self, x: Tensor, timesteps: Tensor, lq: Tensor
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
-        """y, r_t = x_t - y, the scalings (c_in, c_skip, c_out) as (B, 1, 1, 1), and sqrt(eta) (B,)."""
-        if lq.shape[-2:] != x.shape[-2:]:
-            raise ValueError(f"lq is {tuple(lq.shape[-2:])} and x {tuple(x.shape[-2:])}: both must be the LR size")
-        sqrt_eta = self.level(timesteps)  # (B,)
-        kappa, std = self.kappa.to(sqrt_eta), self.residual_std.to(sqrt_eta)
-        column = (sqrt_eta.shape[0], 1, 1, 1)
-        c_in, c_skip, c_out = (c.view(column).to(x.dtype) for c in precondition(sqrt_eta, kappa, std))
-        input_scale = (kappa**2 * sqrt_eta**2 + 1).sqrt().view(column).to(x.dtype)
-        y = upsampled_latent(lq.to(x.dtype))  # (B, 48, h, w)
-        return y, x * input_scale - y, (c_in, c_skip, c_out), sqrt_eta
 
     def _modulation(self, sqrt_eta: Tensor, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], Tensor]:
         """(scale, shift) of every block in one tensor (B, 2 C, 1, 1) each, and the refinement's (B, 2 r, 1, 1)."""
@@ -248,7 +263,6 @@ class PixelDenoiser(nn.Module):
         return maps
 
     def _network(self, latent: Tensor, sqrt_eta: Tensor, lq: Tensor) -> Tensor:
-        """EDM's F: unit-variance residual estimate (B, 48, h, w) from the scaled r_t and the LR image."""
         pairs, last = self._modulation(sqrt_eta, latent.dtype)
         maps = self._trunk(latent, lq, pairs)
         h = maps[-1] + maps[0]

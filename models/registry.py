@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .cfw import CFW, CFWConfig
+from .compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from .gain_models import GainModels, GainModelsConfig
 from .latent_control import LatentControlConfig
 from .layers import Attention
@@ -21,7 +22,10 @@ from .struct_parts import StructParts, StructPartsConfig, select_parts
 from .time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from .vq_autoencoder import VQAutoencoder, VQConfig
 
-__all__ = ["Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
+__all__ = ["WITH_SCHEDULE", "Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
+
+WITH_SCHEDULE = ("compact_denoiser", "pixel_denoiser")
+"""Kinds of the embedded family: their files carry their schedule, and their latents are rearranged pixels."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,16 @@ def _pixel_denoiser(sd: StateDict) -> Identified:
     except ValueError as error:
         raise UnsupportedModelError(f"Not an embedded pixel denoiser: {error}") from error
     return Identified("pixel_denoiser", f"embedded pixel denoiser, x4 ({config.channels} channels)", config)
+
+
+def _compact_denoiser(sd: StateDict) -> Identified:
+    try:
+        config = CompactDenoiserConfig.from_state_dict(sd)
+    except ValueError as error:
+        raise UnsupportedModelError(f"Not an embedded compact denoiser: {error}") from error
+    return Identified(
+        "compact_denoiser", f"embedded compact denoiser, x4 ({config.blocks} x {config.channels} channels)", config
+    )
 
 
 def _discriminator(sd: StateDict) -> Identified:
@@ -111,6 +125,7 @@ def _cfw(sd: StateDict) -> Identified:
 
 TABLE = (
     Row("struct_parts", "StableSR's encoder and SFT layers", ("structcond_stage_model.", ".spade."), _struct_parts),
+    Row("compact_denoiser", "the embedded one-step network", ("sqrt_etas", "kappa", "slopes.0"), _compact_denoiser),
     Row("pixel_denoiser", "the embedded pixel denoiser", ("sqrt_etas", "kappa"), _pixel_denoiser),
     Row(
         "cfw",
@@ -177,6 +192,8 @@ def build(
             return GainModels(cast("GainModelsConfig", identified.config), **factory)
         case "pixel_denoiser":
             return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
+        case "compact_denoiser":
+            return CompactDenoiser(cast("CompactDenoiserConfig", identified.config), **factory)
         case "cfw":
             return CFW(cast("CFWConfig", identified.config), **factory)
         case "time_aware_adapters":

@@ -23,7 +23,11 @@ EMBEDDED = {
     "embedded: teacher, 15 steps": "embedded_teacher.safetensors",
 }
 AUTO = "auto"
-DENOISERS = {"residual_unet": "a ResShift, SinSR or TAD-SR denoiser", "pixel_denoiser": "an embedded one"}
+DENOISERS = {
+    "residual_unet": "a ResShift, SinSR or TAD-SR denoiser",
+    "pixel_denoiser": "an embedded one",
+    "compact_denoiser": "an embedded one-step network",
+}
 PUBLISHED_AUTOENCODERS = {3: "autoencoder_vq_f4.pth", 8: "ffhq512_vq_f8_dim8_face.pth"}
 """By latent channels, the file that the ResShift authors publish."""
 
@@ -88,7 +92,7 @@ def one_step_from_file(path: str, name: str, vae: ResidualShiftVAE) -> OneStepSR
 def one_step_at(path: str, autoencoder: str | None) -> OneStepSR:
     """A checkpoint and its autoencoder anywhere on disk; the embedded family needs none."""
     if autoencoder is None:
-        if registry.identify(files.load_file(path)).kind != "pixel_denoiser":
+        if registry.identify(files.load_file(path)).kind not in registry.WITH_SCHEDULE:
             raise ValueError(
                 f"'{os.path.basename(path)}' works on an autoencoder's latents: expected one; give its file too."
             )
@@ -119,7 +123,12 @@ def _assembled(
     schedule, one_step_only, summary = facts
     patcher = _denoiser_patcher(path, schedule, vae.downscale_ratio, weights=weights)
     return OneStepSR(
-        patcher, vae, schedule, one_step_only, f"{identified.label}. {summary}", identified.kind == "pixel_denoiser"
+        patcher,
+        vae,
+        schedule,
+        one_step_only,
+        f"{identified.label}. {summary}",
+        identified.kind in registry.WITH_SCHEDULE,
     )
 
 
@@ -138,7 +147,7 @@ def _training_facts(
     name: str, identified: registry.Identified, preset: str, weights: StateDict
 ) -> tuple[ResidualShiftSchedule, bool, str]:
     """Schedule, whether one step is all that the weights know, and a sentence that says so."""
-    if identified.kind == "pixel_denoiser":  # our own files carry their schedule
+    if identified.kind in registry.WITH_SCHEDULE:  # our own files carry their schedule
         levels = tuple(float(level) for level in weights["sqrt_etas"])
         one_step = bool(weights["one_step"] > 0)
         schedule = ResidualShiftSchedule(levels, float(weights["kappa"]), tuple(range(len(levels))))
@@ -166,7 +175,7 @@ def _denoiser_patcher(
 
 
 def _autoencoder(name: str, latent_channels: int, kind: str) -> ResidualShiftVAE:
-    if kind == "pixel_denoiser":
+    if kind in registry.WITH_SCHEDULE:
         return ResidualShiftVAE(PixelAutoencoder(), {})
     candidates = _autoencoder_candidates(latent_channels) if name == AUTO else [name]
     for candidate in candidates:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from adaptivesr.models import memory, noise_predictor, registry
 from adaptivesr.models import time_aware_adapter as adapters
+from adaptivesr.models.compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from adaptivesr.models.feature_injection import PfjConfig
 from adaptivesr.models.gain_models import GainModels, GainModelsConfig
 from adaptivesr.models.gain_regressor import MmleConfig
@@ -26,7 +27,8 @@ class Casting:
 
     class Conv2d(nn.Conv2d):
         def forward(self, x):
-            return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            return F.conv2d(x, self.weight.to(x.dtype), bias, self.stride, self.padding)
 
     class Linear(nn.Linear):
         def forward(self, x):
@@ -116,6 +118,16 @@ def test_gain_model_estimates_bound_the_peaks(parts, dtype, size):
     else:
         peak = measured(network.pfj, latent, torch.empty(1, 6, device="meta"))
     estimate = bytes_of(network, *size, dtype.itemsize)
+    assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_compact_denoisers_estimate_bounds_the_peak(dtype):
+    network = CompactDenoiser(CompactDenoiserConfig(), operations=Casting, device="meta", dtype=dtype)
+    x = torch.empty(1, 48, 128, 96, dtype=dtype, device="meta")
+    lq = torch.empty(1, 3, 128, 96, dtype=dtype, device="meta")
+    peak = measured(network, x, torch.empty(1, device="meta"), lq)
+    estimate = bytes_of(network, 128, 96, dtype.itemsize)
     assert peak <= estimate <= SLACK * peak, (peak / 2**20, estimate / 2**20)
 
 
