@@ -10,17 +10,19 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from . import thumbnails
 from .env import environment as env
 from .env.server import running_host
 from .env.steps import say
 from .examples import WORKFLOWS
-from .examples.parts import FRONTEND_NOTE, Link, Node, Workflow
+from .examples.parts import DOWNLOADS, FRONTEND_NOTE, Link, Node, Workflow
 from .layout import Group, Layout, arrange, extra_widgets, is_socket
 
 FOLDER = env.ROOT / "workflows"
 PACK_ID = "adaptivesr"
+REPOSITORY = "https://github.com/adaptivesr/ComfyUI-AdaptiveSR"
 
 
 def main(argv: list[str]) -> int:
@@ -103,7 +105,7 @@ def ui_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, A
         for slot, output in enumerate(raw["outputs"]):
             output["links"] = [link[0] for link in links if link[1] == ids[node.key] and link[2] == slot] or None
     return {
-        "id": workflow.name,
+        "id": str(uuid5(NAMESPACE_URL, f"{REPOSITORY}/workflows/{workflow.name}.json")),  # the page wants a GUID
         "revision": 0,
         "last_node_id": len(nodes),
         "last_link_id": len(links),
@@ -141,6 +143,13 @@ def _ui_node(
         return raw
     if node.type.startswith("AdaptiveSR"):
         raw["properties"]["cnr_id"] = PACK_ID
+    models = [
+        {"name": name, "url": DOWNLOADS[name][0], "directory": DOWNLOADS[name][1]}
+        for name in node.inputs.values()
+        if isinstance(name, str) and name in DOWNLOADS
+    ]
+    if models:
+        raw["properties"]["models"] = models
     for name, (kind, *options) in _declared(node, definitions).items():
         value = node.inputs.get(name)
         if isinstance(value, Link):

@@ -3,8 +3,10 @@
 import itertools
 import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from adaptivesr.tools.examples.parts import DOWNLOADS
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
@@ -97,3 +99,15 @@ def test_every_workflow_has_a_thumbnail_for_a_square_card(file):
 
 def test_no_thumbnail_is_of_a_workflow_that_is_gone():
     assert {file.stem for file in FOLDER.glob("*.jpg")} <= {file.stem for file in WORKFLOWS}
+
+
+def test_a_workflow_has_a_guid_of_its_own():
+    ids = [json.loads(file.read_text(encoding="utf-8"))["id"] for file in WORKFLOWS]
+    assert [str(UUID(one)) for one in ids] == ids and len(set(ids)) == len(ids)
+
+
+def test_loaders_say_where_the_files_that_they_name_are_published(graph):
+    for node in graph["nodes"]:
+        named = [value for value in node["widgets_values"] if isinstance(value, str) and value in DOWNLOADS]
+        offered = {model["name"]: (model["url"], model["directory"]) for model in node["properties"].get("models", [])}
+        assert offered == {name: DOWNLOADS[name] for name in named}

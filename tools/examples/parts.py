@@ -74,6 +74,29 @@ class File:
     folder: str
 
 
+_HUB = "https://huggingface.co/{}/resolve/main/{}"
+DOWNLOADS: Mapping[str, tuple[str, str]] = {
+    "sd_turbo.safetensors": (_HUB.format("stabilityai/sd-turbo", "sd_turbo.safetensors"), "checkpoints"),
+    "v1-5-pruned-emaonly-fp16.safetensors": (
+        _HUB.format("Comfy-Org/stable-diffusion-v1-5-archive", "v1-5-pruned-emaonly-fp16.safetensors"),
+        "checkpoints",
+    ),
+    "control_v11f1e_sd15_tile.pth": (
+        _HUB.format("lllyasviel/ControlNet-v1-1", "control_v11f1e_sd15_tile.pth"),
+        "controlnet",
+    ),
+    "noise_predictor_sd_turbo_v5.pth": (
+        _HUB.format("OAOA/InvSR", "noise_predictor_sd_turbo_v5.pth"),
+        "adaptivesr_noise_predictor",
+    ),
+    "stablesr_000117.ckpt": (_HUB.format("Iceclear/StableSR", "stablesr_000117.ckpt"), "adaptivesr_stablesr"),
+    "stablesr_turbo.ckpt": (_HUB.format("Iceclear/StableSR", "stablesr_turbo.ckpt"), "adaptivesr_stablesr"),
+    "vqgan_cfw_00011.ckpt": (_HUB.format("Iceclear/StableSR", "vqgan_cfw_00011.ckpt"), "adaptivesr_cfw"),
+}
+"""Address and model folder, as the host names it, of files that the page may offer to download; docs/downloads.md says
+where each address was taken from."""
+
+
 SD_TURBO = File(
     "Load Checkpoint",
     "sd_turbo.safetensors",
