@@ -1,0 +1,113 @@
+"""`dev.py bench flops`: arithmetic of the host's UNets, counted by torch on shapes alone; the source of `sampling.network_cost`.
+
+The polynomial of `NetworkCost` goes through three sizes; two more, one of them not square, show that it is exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...sampling.network_cost import COUNTED, NetworkCost
+from ..env import environment as env
+from ..env.in_process import enter_host
+from .parts.report import write_report
+
+TOKENS = 77
+FITTED, CHECKED = ((32, 32), (64, 64), (128, 128)), ((72, 72), (64, 104))
+SHARED: Mapping[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "use_spatial_transformer": True,
+    "use_temporal_attention": False,
+    "legacy": False,
+}
+SMALL: Mapping[str, Any] = {
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+}
+LARGE: Mapping[str, Any] = {
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": [1, 2, 4],
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "transformer_depth_middle": 10,
+    "num_classes": "sequential",
+    "adm_in_channels": 2816,
+}
+CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "SD 1.5": {**SHARED, **SMALL, "context_dim": 768, "num_heads": 8, "use_linear_in_transformer": False},
+    "SD 2.1": {**SHARED, **SMALL, "context_dim": 1024, "num_head_channels": 64, "use_linear_in_transformer": True},
+    "SDXL": {**SHARED, **LARGE, "context_dim": 2048, "num_head_channels": 64, "use_linear_in_transformer": True},
+}
+"""The published UNets as the host's detection describes them."""
+
+
+def host_unet(config: Mapping[str, Any]) -> nn.Module:
+    """The host's UNet without memory. Only after `enter_host`."""
+    unet = importlib.import_module("comfy.ldm.modules.diffusionmodules.openaimodel").UNetModel
+    operations = importlib.import_module("comfy.ops").disable_weight_init
+    return unet(**config, dtype=torch.float32, device="meta", operations=operations)
+
+
+def count(network: nn.Module, config: Mapping[str, Any], height: int, width: int) -> int:
+    """Operations of one forward of a row of (height, width) cells, with attention as torch's own function."""
+    x, times = torch.empty(1, 4, height, width, device="meta"), torch.empty(1, device="meta")
+    text = torch.empty(1, TOKENS, config["context_dim"], device="meta")
+    vector = torch.empty(1, config["adm_in_channels"], device="meta") if "adm_in_channels" in config else None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(x, times, context=text, y=vector)
+    return counter.get_total_flops()
+
+
+def fitted(counts: Mapping[tuple[int, int], int]) -> NetworkCost:
+    """The polynomial through the counts of three sizes."""
+    cells = [height * width for height, width in counts]
+    powers = torch.tensor([[1.0, n, float(n) ** 2] for n in cells], dtype=torch.float64)
+    found = torch.linalg.solve(powers, torch.tensor(list(counts.values()), dtype=torch.float64))
+    fixed, per_cell, per_pair = found.tolist()
+    return NetworkCost(round(fixed), round(per_cell), round(per_pair, 2))
+
+
+def torch_attention() -> None:
+    """Makes the host choose torch's own attention, which runs on shapes alone. Before the host is imported."""
+    importlib.import_module("comfy.cli_args").args.use_pytorch_cross_attention = True
+
+
+def main(argv: list[str]) -> int:
+    argparse.ArgumentParser(prog="bench flops", description=__doc__).parse_args(argv)
+    enter_host(env.host_source(env.ensure_environment()), cpu=True)
+    torch_attention()
+    rows, errors = {}, []
+    for name, config in CONFIGS.items():
+        network = host_unet(config)
+        cost = fitted({size: count(network, config, *size) for size in FITTED})
+        errors += [abs(cost(*size) / count(network, config, *size) - 1) for size in CHECKED]
+        shares = {f"{side}": cost.per_pair * side**4 / cost(side, side) for side in (64, 96, 128, 256)}
+        rows[name] = {**vars(cost), "tflop_64": cost(64, 64) / 1e12, "attention": shares}
+    lines = [
+        f"One row, {TOKENS} tokens; attention: share of the arithmetic between pairs of cells, at so many cells a side.",
+        "",
+        "| UNet | fixed | per cell | per pair of cells | TFLOP at 64 x 64 | attention 64 | 96 | 128 | 256 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        shares = " | ".join(f"{share:.0%}" for share in row["attention"].values())
+        lines.append(
+            f"| {name} | {row['fixed']} | {row['per_cell']} | {row['per_pair']} | {row['tflop_64']:.4f} | {shares} |"
+        )
+    lines += ["", f"Largest error at {CHECKED}: {max(errors):.1e}."]
+    write_report("flops", {"rows": rows, "largest_error": max(errors)}, lines)
+    stored = {name: NetworkCost(row["fixed"], row["per_cell"], row["per_pair"]) for name, row in rows.items()}
+    return 0 if stored == COUNTED and max(errors) < 1e-9 else 1
