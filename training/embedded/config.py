@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...models.compact_denoiser import CompactDenoiserConfig
 from ...models.pixel_denoiser import PixelDenoiserConfig
 from ..tad_sr.config import HSD, MUON, TIME_AWARE, DistillSettings
 
@@ -71,4 +72,24 @@ class RecipeConfig:
     distill_batch: int = 2
     teacher_chain: int = 2
     score_levels: int = 5
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class OneStepConfig:
+    """Everything that decides the one-step weights, apart from sources, code and library versions."""
+
+    seed: int = 1
+    network: CompactDenoiserConfig = field(default_factory=CompactDenoiserConfig)
+    phase: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=5000, batch=4, patch=32, lr=5e-4, warmup=50))
+    late_patch: int = 44  # from `late` on crops are larger: fewer of their pixels see the border's zeros
+    late: float = 0.6
+    soft: float = 0.65  # from here on the loss's foot widens tenfold, towards a squared error
+    eps: float = 0.01
+    luma_share: float = 0.5
+    photo_pictures: int = 2280
+    generated_pictures: int = 320
+    photo_share: float = 0.65
+    clean_share: float = 0.5
+    ema_decay: float = 0.998
     clip_norm: float = 1.0

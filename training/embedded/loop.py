@@ -14,7 +14,7 @@ from ...sampling.noise import generator_for
 from ..checkpoint import TrainState
 from ..optim import set_learning_rate
 from .config import PhaseConfig
-from .pool import Pool
+from .pool import Batches
 
 log = logging.getLogger("adaptivesr")
 
@@ -23,6 +23,8 @@ LossFn = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, dict[str, flo
 PHASES = ("regression", "teacher", "student", "polish", "chain", "texture")
 """polish is more of the teacher's training; chain goes on between the schedule's entries, for chains of more steps; texture
 is the student's last phase, with a discriminator on the finished teacher's features."""
+STREAMS = (*PHASES, "one_step")
+"""Phases by the number that keys their random draws; `one_step` has a recipe of its own."""
 
 
 def learning_rate(step: int, phase: PhaseConfig) -> float:
@@ -34,7 +36,7 @@ def learning_rate(step: int, phase: PhaseConfig) -> float:
 def train(
     state: TrainState,
     phase: PhaseConfig,
-    pool: Pool,
+    pool: Batches,
     loss_fn: LossFn,
     *,
     seed: int,
@@ -46,7 +48,7 @@ def train(
     started, first = time.monotonic(), state.step
     parameters = list(state.model.parameters())
     while state.step < until:
-        generator = generator_for(seed, PHASES.index(state.phase), state.step)
+        generator = generator_for(seed, STREAMS.index(state.phase), state.step)
         hr, lr = pool.batch(generator, phase.batch, phase.patch)
         set_learning_rate(state.optimizers, learning_rate(state.step, phase))
         loss, numbers = loss_fn(hr, lr, generator)

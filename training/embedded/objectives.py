@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...models.pixel_autoencoder import PixelAutoencoder
-from ...models.pixel_denoiser import PixelDenoiser, precondition, upsampled_latent
+from ...models.pixel_denoiser import PixelDenoiser, ResidualDenoiser, precondition, upsampled_latent
 from ...sampling.residual_shift import last_index, prior_sample, scale_input
 from ...sampling.samplers import Denoise, sample_deterministic
 from ...sampling.schedules import ResidualShiftSchedule, shorten
@@ -18,7 +18,7 @@ from .loop import LossFn
 codec = PixelAutoencoder()
 
 
-def schedule_of(model: PixelDenoiser) -> ResidualShiftSchedule:
+def schedule_of(model: ResidualDenoiser) -> ResidualShiftSchedule:
     """The schedule that travels in the model's buffers."""
     levels = tuple(model.sqrt_etas.tolist())
     return ResidualShiftSchedule(levels, float(model.kappa), tuple(range(len(levels))))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,30 +66,36 @@ def _store(hr: npt.NDArray[np.uint8], lr: npt.NDArray[np.uint8], chunks: object,
         log.info("pool %d of %d images", (i + 1) * CHUNK, count)
 
 
+class Batches(Protocol):
+    """What a training loop draws from."""
+
+    def batch(self, generator: torch.Generator, size: int, patch: int) -> tuple[Tensor, Tensor]:
+        """size random crops: HR (B, 3, 4 patch, 4 patch) and LR (B, 3, patch, patch), float32 in [-1, 1]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """Memory-mapped pairs."""
 
     hr: npt.NDArray[np.uint8]
     lr: npt.NDArray[np.uint8]
+    clean_share: float = CLEAN_SHARE
 
     @classmethod
-    def open(cls, folder: Path) -> Pool:
-        return cls(np.load(folder / "hr.npy", mmap_mode="r"), np.load(folder / "lr.npy", mmap_mode="r"))
+    def open(cls, folder: Path, clean_share: float = CLEAN_SHARE) -> Pool:
+        """The pool that `build_pool` wrote into folder."""
+        return cls(np.load(folder / "hr.npy", mmap_mode="r"), np.load(folder / "lr.npy", mmap_mode="r"), clean_share)
 
     def batch(self, generator: torch.Generator, size: int, patch: int) -> tuple[Tensor, Tensor]:
-        """size random crops: HR (B, 3, 4 patch, 4 patch) and LR (B, 3, patch, patch), float32 in [-1, 1].
+        """As `Batches.batch`. Crops are mirrored, transposed and their colour channels permuted; clean_share of them have the clean LR."""
+        return as_batch([self.crop(generator, patch) for _ in range(size)])
 
-        Crops are mirrored, transposed and their colour channels permuted; CLEAN_SHARE of them have the clean LR.
-        """
-        pairs = [self._crop(generator, patch) for _ in range(size)]
-        hr, lr = (torch.stack(side).float() / 127.5 - 1 for side in zip(*pairs))
-        return hr, lr
-
-    def _crop(self, generator: torch.Generator, patch: int) -> tuple[Tensor, Tensor]:
+    def crop(self, generator: torch.Generator, patch: int) -> tuple[Tensor, Tensor]:
+        """One HR and LR crop in 8 bit."""
         draw = torch.rand(8, generator=generator).tolist()
         index = int(draw[0] * len(self.hr))
-        version = 0 if draw[1] < CLEAN_SHARE else 1 + int((draw[1] - CLEAN_SHARE) / (1 - CLEAN_SHARE) * (VARIANTS - 1))
+        version = 0 if draw[1] < self.clean_share else 1 + self._degraded(draw[1])
         room = self.lr.shape[2] - patch + 1
         top, left = int(draw[2] * room), int(draw[3] * room)
         rows, columns = slice(top, top + patch), slice(left, left + patch)
@@ -95,6 +103,10 @@ class Pool:
         order = torch.randperm(3, generator=generator)
         pair = (self.hr[index, wide_rows, wide_columns], self.lr[index, version, rows, columns])
         return tuple(self._turn(torch.from_numpy(side.copy()), draw[4:7])[order] for side in pair)  # type: ignore[return-value]
+
+    def _degraded(self, draw: float) -> int:
+        """Which of the degraded versions a draw in [clean_share, 1) means."""
+        return int((draw - self.clean_share) / (1 - self.clean_share) * (VARIANTS - 1))
 
     @staticmethod
     def _turn(image: Tensor, draw: list[float]) -> Tensor:
@@ -104,3 +116,22 @@ class Pool:
         if draw[1] < 0.5:
             chw = chw.flip(-2)
         return chw.transpose(-1, -2) if draw[2] < 0.5 else chw
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Crops of several pools, each with its share."""
+
+    pools: tuple[Pool, ...]
+    shares: tuple[float, ...]
+
+    def batch(self, generator: torch.Generator, size: int, patch: int) -> tuple[Tensor, Tensor]:
+        """As `Batches.batch`; every crop's pool is drawn."""
+        which = torch.multinomial(torch.tensor(self.shares), size, replacement=True, generator=generator).tolist()
+        return as_batch([self.pools[index].crop(generator, patch) for index in which])
+
+
+def as_batch(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Pairs of 8-bit crops as two float32 batches in [-1, 1]."""
+    hr, lr = (torch.stack(side).float() / 127.5 - 1 for side in zip(*pairs))
+    return hr, lr

@@ -1,11 +1,10 @@
-"""Makes the weights that ship with the pack: generated images -> plain regression -> teacher -> one-step student.
+"""Makes the embedded teacher and the first one-step student: generated images -> plain regression -> teacher -> student.
 
 Everything is computed from the seed; the run can be stopped at any time and resumed exactly (`--resume`).
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import logging
@@ -167,25 +166,3 @@ def scaled(recipe: RecipeConfig, factor: float) -> RecipeConfig:
     images = max(CHUNK, round(recipe.pool_images * min(factor, 1) / CHUNK) * CHUNK)
     phases = {name: shrink(getattr(recipe, name)) for name in PHASES}
     return replace(recipe, pool_images=images, **phases)
-
-
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="train embedded", description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "train_output", help="pool, checkpoints and log")
-    parser.add_argument("--size", choices=sorted(SIZES), default="xs")
-    parser.add_argument("--budget", type=float, default=1.0, help="factor on all step counts")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that generate images")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
-    parser.add_argument("--install", action="store_true", help="overwrite the weights that ship with the pack")
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(options.threads)
-    recipe = scaled(replace(RecipeConfig(), seed=options.seed, network=SIZES[options.size]), options.budget)
-    checkpoints = [path for path in (options.out / f"{phase}.safetensors" for phase in PHASES) if path.exists()]
-    if checkpoints and not options.resume:
-        parser.error(f"{options.out} holds checkpoints: add --resume or choose another --out")
-    files = FILES if options.install else {name: options.out / "final" / path.name for name, path in FILES.items()}
-    run(recipe, options.out, files, workers=options.workers)
-    return 0

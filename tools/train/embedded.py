@@ -1,0 +1,89 @@
+"""`dev.py train embedded`: makes the weights that ship with the pack.
+
+one-step (the default) starts from published weights and fine-tunes them on photographs and generated pictures; teacher makes
+the multi-step teacher and the former one-step student from generated pictures alone. A run can be stopped at any time and
+goes on exactly with --resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ...training.embedded import recipe as family
+from ...training.embedded.config import OneStepConfig, RecipeConfig
+from ...training.embedded.loop import PHASES
+from ...training.embedded.one_step import export, run_one_step
+from ...training.embedded.photos import build_photo_pool
+from ...training.embedded.pool import Mixture, Pool, build_pool
+from ...training.embedded.warm_start import read_stack
+from .embedded_sources import SOURCES, fetch_photos, fetch_stack
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_STEP_FILE = ROOT / "models" / "weights" / "embedded_one_step.safetensors"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of both parts; defaults are those of the shipped weights."""
+    top = argparse.ArgumentParser(prog="train embedded", description=__doc__)
+    top.add_argument("--part", choices=("one-step", "teacher"), default="one-step")
+    top.add_argument("--out", type=Path, default=ROOT / "train_output", help="pools, checkpoints and log")
+    top.add_argument("--seed", type=int, default=1)
+    top.add_argument("--budget", type=float, default=1.0, help="factor on all step counts")
+    top.add_argument("--threads", type=int, default=1)
+    top.add_argument("--workers", type=int, default=1, help="processes that generate images")
+    top.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
+    top.add_argument("--install", action="store_true", help="overwrite the weights that ship with the pack")
+    top.add_argument(
+        "--photos", type=Path, help="one-step: folder of photographs; without: Debian's packages are fetched"
+    )
+    top.add_argument(
+        "--warm-start", type=Path, help="one-step: a published stack as X.param beside X.bin; without: fetched with pip"
+    )
+    top.add_argument("--size", choices=sorted(family.SIZES), default="xs", help="teacher: the network")
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Trains one part."""
+    top = parser()
+    options = top.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    phases = ("one_step",) if options.part == "one-step" else PHASES
+    checkpoints = [path for path in (options.out / f"{phase}.safetensors" for phase in phases) if path.exists()]
+    if checkpoints and not options.resume:
+        top.error(f"{options.out} holds checkpoints: add --resume or choose another --out")
+    return one_step(options) if options.part == "one-step" else teacher(options)
+
+
+def teacher(options: argparse.Namespace) -> int:
+    """Regression, teacher and the former student, from generated pictures."""
+    recipe = replace(RecipeConfig(), seed=options.seed, network=family.SIZES[options.size])
+    names = family.FILES
+    files = names if options.install else {name: options.out / "final" / path.name for name, path in names.items()}
+    family.run(family.scaled(recipe, options.budget), options.out, files, workers=options.workers)
+    return 0
+
+
+def one_step(options: argparse.Namespace) -> int:
+    """The one-step weights, from a published stack."""
+    config = replace(OneStepConfig(), seed=options.seed)
+    phase = replace(config.phase, steps=max(2, round(config.phase.steps * options.budget)))
+    config = replace(config, phase=phase)
+    photos = options.photos or fetch_photos(options.out / "sources")
+    param = options.warm_start or fetch_stack(options.out / "sources")
+    stack = read_stack(param.with_suffix(".param"), param.with_suffix(".bin"))
+    build_photo_pool(options.out / "photo_pool", photos, config.seed, config.photo_pictures)
+    build_pool(options.out / "one_step_pool", config.seed, config.generated_pictures, options.workers)
+    pools = [Pool.open(options.out / name, config.clean_share) for name in ("photo_pool", "one_step_pool")]
+    mixture = Mixture(tuple(pools), (config.photo_share, 1 - config.photo_share))
+    state = run_one_step(config, mixture, options.out, stack)
+    where = ONE_STEP_FILE if options.install else options.out / "final" / ONE_STEP_FILE.name
+    given = options.photos or options.warm_start
+    export(state, where, config, "own sources and generated pictures" if given else SOURCES)
+    return 0

@@ -1,0 +1,68 @@
+"""Reads a plain stack of convolutions with PReLU from a pair of ncnn files, and starts a compact denoiser from it.
+
+ncnn's .bin holds the layers in the order of the .param file. A convolution is a flag word, its weights in half precision
+(padded to four bytes) and its biases in float32; a PReLU layer is its slopes in float32.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...models.compact_denoiser import CompactDenoiser
+
+HALF_PRECISION = 0x01306B47
+"""The flag word of half-precision weights; the only kind that is read."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Convolutions as (weight (out, in, 3, 3), bias (out,)), and the slopes (out,) behind all but the last."""
+
+    convolutions: list[tuple[Tensor, Tensor]]
+    slopes: list[Tensor]
+
+
+def read_stack(param: Path, binary: Path) -> Stack:
+    """The layers of an ncnn model; ValueError where it holds other than 3x3 convolutions and PReLU, or does not fit the .bin."""
+    data, place, inputs, stack = binary.read_bytes(), 0, 3, Stack([], [])
+    for line in param.read_text("utf-8").splitlines()[2:]:
+        kind, options = line.split()[0], dict(part.split("=") for part in line.split() if "=" in part)
+        if kind == "Convolution":
+            outputs, count = int(options["0"]), int(options["6"])
+            flag = struct.unpack_from("<I", data, place)[0]
+            if flag != HALF_PRECISION or count != outputs * inputs * 9:
+                raise ValueError(
+                    f"{binary.name}: {line.split()[1]} is no half-precision 3x3 convolution of {inputs} maps."
+                )
+            weight = np.frombuffer(data, np.float16, count, place + 4).astype(np.float32)
+            place += 4 + (2 * count + 3) // 4 * 4
+            bias = np.frombuffer(data, np.float32, outputs, place).copy()
+            place += 4 * outputs
+            stack.convolutions.append((torch.from_numpy(weight).view(outputs, inputs, 3, 3), torch.from_numpy(bias)))
+            inputs = outputs
+        elif kind == "PReLU":
+            stack.slopes.append(torch.from_numpy(np.frombuffer(data, np.float32, inputs, place).copy()))
+            place += 4 * inputs
+    if place != len(data) or len(stack.slopes) != len(stack.convolutions) - 1:
+        raise ValueError(f"{binary.name} has {len(data)} bytes, its layers {place}: expected a plain stack with PReLU.")
+    return stack
+
+
+def start_from(model: CompactDenoiser, stack: Stack) -> None:
+    """Head, body and slopes of the stack into model, whose pictures lie in [-1, 1] instead of [0, 1]; the tail stays as it is."""
+    (first, bias), *body = stack.convolutions[:-1]
+    weights = {"head.weight": first / 2, "head.bias": bias + first.sum((1, 2, 3)) / 2}
+    for i, (weight, bias) in enumerate(body):
+        weights |= {f"body.{i}.weight": weight, f"body.{i}.bias": bias}
+    weights |= {f"slopes.{i}": slope for i, slope in enumerate(stack.slopes)}
+    state = model.state_dict()
+    wrong = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
+    if wrong:
+        raise ValueError(f"The stack does not fit the network at {wrong[0]}: expected {model.config}.")
+    model.load_state_dict({**state, **weights})
