@@ -125,11 +125,19 @@ def run_one_step(
         if current.step % save_every == 0 or current.step == stop:
             save_checkpoint(path, current, text)
 
-    options = {"seed": config.seed, "clip_norm": config.clip_norm, "after_step": after_step}
-    loss_fn, larger = one_step_loss(state, config), replace(config.phase, patch=config.late_patch)
+    loss_fn = one_step_loss(state, config)
     late = round(config.late * config.phase.steps)
-    train(state, config.phase, pool, loss_fn, until=min(late, stop), **options)
-    train(state, larger, pool, loss_fn, until=stop, **options)
+    for phase, end in ((config.phase, min(late, stop)), (replace(config.phase, patch=config.late_patch), stop)):
+        train(
+            state,
+            phase,
+            pool,
+            loss_fn,
+            seed=config.seed,
+            until=end,
+            clip_norm=config.clip_norm,
+            after_step=after_step,
+        )
     return {**{name: value.clone() for name, value in model.state_dict().items()}, **state.ema.values}
 
 
