@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ..imaging.color import ColorFix, match_color
@@ -63,10 +65,10 @@ class Parts:
     """What is connected."""
 
     one_step: OneStepSR | None = None
-    model: Any = None
-    vae: Any = None
-    positive: Any = None
-    negative: Any = None
+    model: ModelPatcher | None = None
+    vae: VAE | None = None
+    positive: list[Any] | None = None
+    negative: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,11 +171,10 @@ def _flipped(image: Tensor, index: int) -> Tensor:
 def repaint(large: Tensor, parts: Parts, preset: Preset, wishes: Wishes) -> tuple[Tensor, dict[str, Any]]:
     """The enlarged picture (B, 3, H, W) in [0, 1] sampled anew by the MODEL, region by region with gains, and their report."""
     height, width = large.shape[2:]
-    model = parts.model
-    canvas = pad_to_multiple(large, parts.vae.spacial_compression_encode())
-    latent = encode(parts.vae, canvas)
+    model, vae = cast("ModelPatcher", parts.model), cast("VAE", parts.vae)
+    latent = encode(vae, pad_to_multiple(large, cast("int", vae.spacial_compression_encode())))
     empty = empty_prompt(model)
-    prompts = [empty if given is None else given for given in (parts.positive, parts.negative)]
+    positive, negative = (empty if prompt is None else prompt for prompt in (parts.positive, parts.negative))
     cfg = wishes.cfg or (preset.cfg if parts.positive is not None else 1.0)
     scheduler = "simple" if noise_space(model.get_model_object("model_sampling")) is NoiseSpace.FLOW else "normal"
     gain = make_plan(GainBackEnd.PROXIES.value, preset.tau, JumpRule.LADDER.value, "", GainLimits())
@@ -182,17 +183,17 @@ def repaint(large: Tensor, parts: Parts, preset: Preset, wishes: Wishes) -> tupl
     schedule = Schedule(wishes.seed, preset.steps, cfg, scheduler, wishes.denoise or preset.denoise)
     # Every image gets the noise of the first one, so that a batch gives what its images give alone.
     start = {"samples": latent, "batch_index": [0] * len(latent)}
-    sampled, report = sample_latent(model, *prompts, start, schedule, options)
-    return decode(parts.vae, sampled["samples"])[..., :height, :width], report
+    sampled, report = sample_latent(model, positive, negative, start, schedule, options)
+    return decode(vae, sampled["samples"])[..., :height, :width], report
 
 
-def native_tile(model: Any) -> int:
+def native_tile(model: ModelPatcher) -> int:
     """Pixels on which the model was trained: 512 for SD 1.x and 2.x, else 1024."""
     four_channels = model.get_model_object("latent_format").latent_channels == 4
     return 512 if four_channels and not model.model.model_config.unet_config.get("adm_in_channels") else 1024
 
 
-def encode(vae: Any, image: Tensor) -> Tensor:
+def encode(vae: VAE, image: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> latents, in tiles where it is large."""
     mm.throw_exception_if_processing_interrupted()
     pixels = image.movedim(1, -1)
@@ -201,10 +202,10 @@ def encode(vae: Any, image: Tensor) -> Tensor:
     return vae.encode_tiled(pixels, tile_x=VAE_TILE_PX, tile_y=VAE_TILE_PX, overlap=VAE_OVERLAP_PX)
 
 
-def decode(vae: Any, latent: Tensor) -> Tensor:
+def decode(vae: VAE, latent: Tensor) -> Tensor:
     """Latents -> (B, 3, H, W) in [0, 1], in tiles where it is large."""
     mm.throw_exception_if_processing_interrupted()
-    cell = vae.spacial_compression_decode()
+    cell = cast("int", vae.spacial_compression_decode())
     if latent.shape[2] * latent.shape[3] * cell**2 <= UNTILED_VAE_PX:
         pixels = vae.decode(latent)
     else:

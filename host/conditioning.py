@@ -8,9 +8,11 @@ import comfy.model_base
 import node_helpers
 import torch
 import torch.nn.functional as F
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..imaging.resize import bicubic_upsample, pad_to_multiple
+from .loading import base_model
 from .resshift.loading import OneStepSR
 from .resshift.patchers import LR_CONDITION
 
@@ -20,9 +22,9 @@ POOLED_SDXL = 1280
 """SDXL's vector input has sizes and crops beside the pooled output."""
 
 
-def empty_prompt(model: Any) -> list[Any]:
+def empty_prompt(model: ModelPatcher) -> list[Any]:
     """Zeros (1, 77, width) and a pooled output of zeros, in the widths that the model's configuration names."""
-    config = model.model.model_config.unet_config
+    config = base_model(model).model_config.unet_config
     width = config.get("context_dim") or DEFAULT_WIDTH
     with_sizes = isinstance(model.model, (comfy.model_base.SDXL, comfy.model_base.SDXLRefiner))
     pooled = POOLED_SDXL if with_sizes else config.get("adm_in_channels") or width

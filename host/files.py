@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import comfy.utils
 import folder_paths
@@ -36,6 +37,14 @@ TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS)
 """Kinds that training nodes write."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"
+EMBEDDED: Mapping[str, Mapping[str, str]] = {
+    ONE_STEP: {
+        "embedded: one step": "embedded_student.safetensors",
+        "embedded: teacher, 15 steps": "embedded_teacher.safetensors",
+    },
+    GAIN_MODELS: {"embedded: teacher, 15 steps": "embedded_gain.safetensors"},
+}
+"""Entries of the loaders for weights that ship with the pack; gain models are named as the base that they are for."""
 
 
 def register_folders() -> None:
@@ -60,8 +69,15 @@ def list_files(folder: str) -> list[str]:
     return folder_paths.get_filename_list(folder)
 
 
+def loader_entries(folder: str) -> list[str]:
+    """Choices of a loader: the weights that ship with the pack, and the files of the folder."""
+    return [*EMBEDDED.get(folder, ()), *list_files(folder)]
+
+
 def find_file(folder: str, name: str) -> str:
-    """Full path of a listed file."""
+    """Full path of a loader's entry."""
+    if name in EMBEDDED.get(folder, ()):
+        return str(EMBEDDED_WEIGHTS / EMBEDDED[folder][name])
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         raise FileNotFoundError(
@@ -133,7 +149,7 @@ def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
     asks for anything else is refused with that name.
     """
     try:
-        return comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+        return _contents(path)
     except pickle.UnpicklingError:
         names = _unsafe_names(path)
         if not names:
@@ -142,7 +158,12 @@ def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
     if foreign:
         raise pickle.UnpicklingError(f"it asks for {', '.join(foreign[:3])}, which could run code")
     with torch.serialization.safe_globals([(_TrainingState, name) for name in names]):
-        return comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+        return _contents(path)
+
+
+def _contents(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
+    found = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+    return cast("tuple[dict[str, object], Mapping[str, str] | None]", found)
 
 
 def _unsafe_names(path: str) -> list[str]:

@@ -49,8 +49,8 @@ def _rows(entry: Score, labels: Sequence[str]) -> list[tuple[str, float | None, 
     """(label, value, whether it is the best) of every bar."""
     if len(labels) <= MOST_IMAGES:
         return [(label, value, index == entry.best) for index, (label, value) in enumerate(zip(labels, entry.values))]
-    finite = [value for value in entry.values if value is not None] or [None]
-    least, greatest = (finite[0], finite[0]) if finite[0] is None else (min(finite), max(finite))
+    finite = [value for value in entry.values if value is not None]
+    least, greatest = min(finite, default=None), max(finite, default=None)
     return [("mean", entry.mean, False), ("least", least, False), ("greatest", greatest, False)]
 
 

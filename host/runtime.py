@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import comfy.utils
@@ -34,7 +34,7 @@ def rows_that_fit(device: torch.device, bytes_per_row: float, *, most: int = 16)
     """Rows for one network call by the host's account of free memory; 1 on a CPU, which gains nothing from more."""
     if device.type == "cpu":
         return 1
-    free = mm.get_free_memory(device) - mm.minimum_inference_memory()
+    free = cast("int", mm.get_free_memory(device)) - mm.minimum_inference_memory()
     return max(1, min(most, int(free / max(1.0, bytes_per_row))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -22,24 +22,37 @@ from .struct_parts import StructParts, StructPartsConfig, select_parts
 from .time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from .vq_autoencoder import VQAutoencoder, VQConfig
 
-__all__ = ["WITH_SCHEDULE", "Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
+__all__ = ["Identified", "StateDict", "UnsupportedModelError", "build", "canonicalize", "identify"]
 
-WITH_SCHEDULE = ("compact_denoiser", "pixel_denoiser")
-"""Kinds of the embedded family: their files carry their schedule, and their latents are rearranged pixels."""
+
+Config = TypeVar("Config", covariant=True)
 
 
 @dataclass(frozen=True)
-class Identified:
+class Identified(Generic[Config]):
     """What a file holds: its kind, a label for users, and the configuration to build it from (None: cannot be built)."""
 
     kind: str
     label: str
-    config: object
+    config: Config
+
+
+class LabelledConfig(Protocol):
+    """A configuration that names its network for users."""
+
+    @property
+    def label(self) -> str:
+        """Name of the network."""
+        ...
+
+
+Reader = Callable[[StateDict], tuple[str, object]]
+"""Gives label and configuration of a canonical state dict, or refuses it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of network: all of keys must be present, then read makes label and configuration, or refuses.
+    """One kind of network: all of keys must be present for read to be asked.
 
     An entry of keys that starts or ends with a dot stands for any key that contains it.
     """
@@ -47,7 +60,7 @@ class Row:
     kind: str
     what: str
     keys: tuple[str, ...]
-    read: Callable[[StateDict], Identified]
+    read: Reader
 
     def matches(self, sd: StateDict) -> bool:
         """Whether a canonical state dict has what this row looks for."""
@@ -57,71 +70,43 @@ class Row:
         )
 
 
-def _pixel_denoiser(sd: StateDict) -> Identified:
+def _labelled(config_of: Callable[[StateDict], LabelledConfig]) -> Reader:
+    def read(sd: StateDict) -> tuple[str, object]:
+        config = config_of(sd)
+        return config.label, config
+
+    return read
+
+
+def _pixel_denoiser(sd: StateDict) -> tuple[str, object]:
     try:
         config = PixelDenoiserConfig.from_state_dict(sd)
     except ValueError as error:
         raise UnsupportedModelError(f"Not an embedded pixel denoiser: {error}") from error
-    return Identified("pixel_denoiser", f"embedded pixel denoiser, x4 ({config.channels} channels)", config)
+    return f"embedded pixel denoiser, x4 ({config.channels} channels)", config
 
 
-def _compact_denoiser(sd: StateDict) -> Identified:
+def _compact_denoiser(sd: StateDict) -> tuple[str, object]:
     try:
         config = CompactDenoiserConfig.from_state_dict(sd)
     except ValueError as error:
         raise UnsupportedModelError(f"Not an embedded compact denoiser: {error}") from error
-    return Identified(
-        "compact_denoiser", f"embedded compact denoiser, x4 ({config.blocks} x {config.channels} channels)", config
-    )
+    return f"embedded compact denoiser, x4 ({config.blocks} x {config.channels} channels)", config
 
 
-def _discriminator(sd: StateDict) -> Identified:
+def _discriminator(sd: StateDict) -> tuple[str, object]:
     heads = {key.split(".")[1] for key in sd if key.startswith("heads.")}
-    return Identified("time_aware_discriminator", f"TAD-SR time-aware discriminator, {len(heads)} heads", None)
+    return f"TAD-SR time-aware discriminator, {len(heads)} heads", None
 
 
-def _time_aware_adapters(sd: StateDict) -> Identified:
-    config = TimeAwareAdaptersConfig.from_state_dict(sd)
-    return Identified("time_aware_adapters", config.label, config)
-
-
-def _latent_controlnet(sd: StateDict) -> Identified:
-    config = LatentControlConfig.from_state_dict(sd)
-    return Identified("latent_controlnet", config.label, config)
-
-
-def _gain_models(sd: StateDict) -> Identified:
-    config = GainModelsConfig.from_state_dict(sd)
-    return Identified("gain_models", config.label, config)
-
-
-def _residual_unet(sd: StateDict) -> Identified:
-    config = ResidualUNetConfig.from_state_dict(sd)
-    return Identified("residual_unet", config.label, config)
-
-
-def _noise_predictor(sd: StateDict) -> Identified:
-    config = NoisePredictorConfig.from_state_dict(sd)
-    return Identified("noise_predictor", config.label, config)
-
-
-def _struct_parts(sd: StateDict) -> Identified:
+def _struct_parts(sd: StateDict) -> tuple[str, object]:
     config = StructPartsConfig.from_state_dict(sd)
     count = sum(value.numel() for value in select_parts(sd).values()) / 1e6
-    return Identified(
-        "struct_parts", f"StableSR encoder and {len(config.modulations)} SFT layers ({count:.1f} M parameters)", config
-    )
+    return f"StableSR encoder and {len(config.modulations)} SFT layers ({count:.1f} M parameters)", config
 
 
-def _vq_autoencoder(sd: StateDict) -> Identified:
-    config = VQConfig.from_state_dict(sd)
-    return Identified("vq_autoencoder", config.label, config)
-
-
-def _cfw(sd: StateDict) -> Identified:
-    config = CFWConfig.from_state_dict(sd)
-    return Identified("cfw", config.label, config)
-
+_time_aware_adapters = _labelled(TimeAwareAdaptersConfig.from_state_dict)
+_gain_models = _labelled(GainModelsConfig.from_state_dict)
 
 TABLE = (
     Row("struct_parts", "StableSR's encoder and SFT layers", ("structcond_stage_model.", ".spade."), _struct_parts),
@@ -131,7 +116,7 @@ TABLE = (
         "cfw",
         "StableSR's controllable feature wrapping",
         ("decoder.fusion_layer_1.encode_enc_1.conv1.weight", "decoder.fusion_layer_2.encode_enc_1.conv1.weight"),
-        _cfw,
+        _labelled(CFWConfig.from_state_dict),
     ),
     Row(
         "time_aware_discriminator",
@@ -145,7 +130,7 @@ TABLE = (
         "latent_controlnet",
         "a DiffBIR or TASR ControlNet",
         ("zero_convs.0.0.weight", "middle_block_out.0.weight", "input_blocks.0.0.weight"),
-        _latent_controlnet,
+        _labelled(LatentControlConfig.from_state_dict),
     ),
     Row("gain_models", "an MMLE regressor", ("mmle.convs.0.weight", "mmle.fc2.weight"), _gain_models),
     Row("gain_models", "a PFJ network", ("pfj.gain1.weight", "pfj.out.weight"), _gain_models),
@@ -153,24 +138,30 @@ TABLE = (
         "residual_unet",
         "a ResShift, SinSR or TAD-SR denoiser",
         ("input_blocks.0.0.weight", "out.2.weight"),
-        _residual_unet,
+        _labelled(ResidualUNetConfig.from_state_dict),
     ),
-    Row("noise_predictor", "an InvSR noise predictor", (TIME_KEY, "encoder.conv_out.weight"), _noise_predictor),
-    Row("vq_autoencoder", "a VQ autoencoder", ("quantize.embedding.weight",), _vq_autoencoder),
+    Row(
+        "noise_predictor",
+        "an InvSR noise predictor",
+        (TIME_KEY, "encoder.conv_out.weight"),
+        _labelled(NoisePredictorConfig.from_state_dict),
+    ),
+    Row("vq_autoencoder", "a VQ autoencoder", ("quantize.embedding.weight",), _labelled(VQConfig.from_state_dict)),
 )
 
 
-def identify(sd: StateDict) -> Identified:
+def identify(sd: StateDict) -> Identified[object]:
     """Tells what a canonical state dict holds; UnsupportedModelError says what was found and what would match."""
     for row in TABLE:
         if row.matches(sd):
-            return row.read(sd)
+            label, config = row.read(sd)
+            return Identified(row.kind, label, config)
     known = "; ".join(f"{row.what} ({' and '.join(row.keys)})" for row in TABLE)
     raise UnsupportedModelError(f"No known network: the file has {describe_keys(sd)}. Expected the keys of {known}.")
 
 
 def build(
-    identified: Identified,
+    identified: Identified[object],
     *,
     operations: Any = torch.nn,
     device: torch.device | str | None = None,
@@ -179,26 +170,26 @@ def build(
 ) -> nn.Module:
     """Makes the network of an identified file, without its weights (see state_dict.load_weights)."""
     factory: dict[str, Any] = {"operations": operations, "device": device, "dtype": dtype}
-    match identified.kind:
-        case "residual_unet":
-            return ResidualUNet(cast("ResidualUNetConfig", identified.config), attention=attention, **factory)
-        case "vq_autoencoder":
-            return VQAutoencoder(cast("VQConfig", identified.config), attention=attention, **factory)
-        case "noise_predictor":
-            return NoisePredictor(cast("NoisePredictorConfig", identified.config), attention=attention, **factory)
-        case "struct_parts":
-            return StructParts(cast("StructPartsConfig", identified.config), attention=attention, **factory)
-        case "gain_models":
-            return GainModels(cast("GainModelsConfig", identified.config), **factory)
-        case "pixel_denoiser":
-            return PixelDenoiser(cast("PixelDenoiserConfig", identified.config), **factory)
-        case "compact_denoiser":
-            return CompactDenoiser(cast("CompactDenoiserConfig", identified.config), **factory)
-        case "cfw":
-            return CFW(cast("CFWConfig", identified.config), **factory)
-        case "time_aware_adapters":
-            return TimeAwareAdapters(cast("TimeAwareAdaptersConfig", identified.config), **factory)
-        case "latent_controlnet":
+    match identified.config:
+        case ResidualUNetConfig() as config:
+            return ResidualUNet(config, attention=attention, **factory)
+        case VQConfig() as config:
+            return VQAutoencoder(config, attention=attention, **factory)
+        case NoisePredictorConfig() as config:
+            return NoisePredictor(config, attention=attention, **factory)
+        case StructPartsConfig() as config:
+            return StructParts(config, attention=attention, **factory)
+        case GainModelsConfig() as config:
+            return GainModels(config, **factory)
+        case PixelDenoiserConfig() as config:
+            return PixelDenoiser(config, **factory)
+        case CompactDenoiserConfig() as config:
+            return CompactDenoiser(config, **factory)
+        case CFWConfig() as config:
+            return CFW(config, **factory)
+        case TimeAwareAdaptersConfig() as config:
+            return TimeAwareAdapters(config, **factory)
+        case LatentControlConfig():
             raise UnsupportedModelError(
                 f"This file is a {identified.label}: it works inside a MODEL; load it with Load Time-Aware ControlNet."
             )

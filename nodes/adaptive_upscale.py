@@ -9,31 +9,16 @@ from comfy_api.latest import io
 
 from ..host.adaptive_upscale import PRESETS, Parts, Wishes, adaptive_upscale, describe
 from ..host.images import join_image, split_image
+from ..host.resshift.loading import OneStepSR as OneStepModel
 from ..host.resshift.upscale import target_size
-from ..host.runtime import show_text
-from .region import node_id_of
+from .common import CATEGORY, seed_input, show, size_inputs
 from .types import OneStepSR
 
 
 def expert_inputs() -> list[io.Input]:
     """What the preset decides where it is 0."""
     return [
-        io.Int.Input(
-            "width",
-            default=0,
-            min=0,
-            max=65536,
-            advanced=True,
-            tooltip="Exact width of the result in pixels; 0 follows scale, or height and the aspect.",
-        ),
-        io.Int.Input(
-            "height",
-            default=0,
-            min=0,
-            max=65536,
-            advanced=True,
-            tooltip="Exact height of the result in pixels; 0 follows scale, or width and the aspect.",
-        ),
+        *size_inputs(advanced=True),
         io.Float.Input(
             "denoise",
             default=0.0,
@@ -73,7 +58,7 @@ class AdaptiveUpscale(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRAdaptiveUpscale",
             display_name="Adaptive Upscale",
-            category="image/upscaling/AdaptiveSR",
+            category=CATEGORY,
             description="Upscales in one box. Alone: one step with the embedded weights. With ONE_STEP_SR: those weights. With a MODEL and its VAE: the enlarged picture is painted anew, region by region, each as long as it gains.",
             search_aliases=[
                 "upscale",
@@ -102,14 +87,7 @@ class AdaptiveUpscale(io.ComfyNode):
                     default="Balanced",
                     tooltip="Fast: one step, or 10 steps of a MODEL. Balanced: colours kept, 4 steps of a chain, or 20 of a MODEL. Best: the whole chain, or eight flipped views of the embedded weights averaged (8 times the time, a little softer), or 30 of a MODEL.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="One noise field for the whole picture, the same for every image of a batch.",
-                ),
+                seed_input("One noise field for the whole picture, the same for every image of a batch."),
                 *expert_inputs(),
                 OneStepSR.Input(
                     "one_step_sr", optional=True, tooltip="From Load One-Step SR, instead of the embedded weights."
@@ -149,12 +127,12 @@ class AdaptiveUpscale(io.ComfyNode):
         denoise: float = 0.0,
         cfg: float = 0.0,
         tile_size: int = 0,
-        one_step_sr: object | None = None,
+        one_step_sr: OneStepModel | None = None,
         **connected: Any,
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
         size = target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
         wishes = Wishes(preset, seed, denoise, cfg, tile_size)
         result, report = adaptive_upscale(rgb, size, Parts(one_step_sr, **connected), wishes)
-        show_text(describe(report), node_id_of(cls))
+        show(cls, describe(report))
         return io.NodeOutput(join_image(result, alpha), json.dumps(report))

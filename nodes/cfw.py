@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from comfy_api.latest import io
 
 from ..host import files
 from ..host.images import join_image, split_image
-from ..host.runtime import show_text
 from ..host.stablesr import cfw as host_cfw
-from .region import node_id_of
+from .common import CATEGORY, LOADERS, file_input, loader_fingerprint, show
 from .types import CFW
-
-CATEGORY = "image/upscaling/AdaptiveSR"
 
 
 class LoadCFW(io.ComfyNode):
@@ -24,14 +19,14 @@ class LoadCFW(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRLoadCFW",
             display_name="Load CFW",
-            category=f"{CATEGORY}/loaders",
+            category=LOADERS,
             description="Loads StableSR's controllable feature wrapping (vqgan_cfw_00011) for CFW Decode, and the VAE in the same file.",
             search_aliases=["stablesr", "cfw", "vqgan_cfw", "controllable feature wrapping", "load vae"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "cfw_name",
-                    options=files.list_files(files.CFW),
-                    tooltip="Files of models/adaptivesr/cfw, told by their keys whatever their name: vqgan_cfw_00011.ckpt, or its fusion layers alone. One file serves StableSR 512, 768v and turbo.",
+                    files.CFW,
+                    "Files of models/adaptivesr/cfw, told by their keys whatever their name: vqgan_cfw_00011.ckpt, or its fusion layers alone. One file serves StableSR 512, 768v and turbo.",
                 ),
             ],
             outputs=[
@@ -47,12 +42,12 @@ class LoadCFW(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, cfw_name: str) -> str:
-        return f"{cfw_name} {os.path.getmtime(files.find_file(files.CFW, cfw_name))}"
+        return loader_fingerprint(files.CFW, cfw_name)
 
     @classmethod
     def execute(cls, cfw_name: str) -> io.NodeOutput:
         loaded, vae = host_cfw.load_cfw(cfw_name)
-        show_text(loaded.summary, node_id_of(cls))
+        show(cls, loaded.summary)
         return io.NodeOutput(loaded, vae, loaded.summary)
 
 
@@ -121,5 +116,5 @@ class CFWDecode(io.ComfyNode):
         settings = host_cfw.Decoding(w, tile, overlap)
         pixels, remark = host_cfw.decode_fused(vae, cfw, latent["samples"], rgb, settings)
         if remark:
-            show_text(remark, node_id_of(cls))
+            show(cls, remark)
         return io.NodeOutput(join_image(pixels, host_cfw.fit_alpha(alpha, pixels)))

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
 from ..imaging.color import ColorFix, match_color
+from .common import CATEGORY
 
 
 class WaveletColorFix(io.ComfyNode):
@@ -16,7 +17,7 @@ class WaveletColorFix(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRWaveletColorFix",
             display_name="Wavelet Color Fix",
-            category="image/upscaling/AdaptiveSR",
+            category=CATEGORY,
             description="Gives an upscaled image the colours of its source, on the whole frame so that tiles keep no tint. Transparency is untouched.",
             search_aliases=["color correction", "colour match", "adain", "lab", "wavelet", "stablesr"],
             inputs=[

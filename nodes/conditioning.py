@@ -6,6 +6,8 @@ from comfy_api.latest import io
 
 from ..host import conditioning
 from ..host.images import split_image
+from ..host.resshift.loading import OneStepSR as OneStepModel
+from .common import CATEGORY
 from .types import OneStepSR
 
 
@@ -17,7 +19,7 @@ class ResShiftConditioning(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRResShiftConditioning",
             display_name="ResShift Conditioning",
-            category="image/upscaling/AdaptiveSR",
+            category=CATEGORY,
             description="Prepares an image for sampling with a ResShift-family MODEL: the enlarged latent to start from, and conditioning that carries the LR image.",
             search_aliases=["resshift", "lr condition", "super resolution conditioning"],
             inputs=[
@@ -39,7 +41,7 @@ class ResShiftConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, one_step_sr: object, positive: list, negative: list, image: io.Image.Type) -> io.NodeOutput:
+    def execute(cls, one_step_sr: OneStepModel, positive: list, negative: list, image: io.Image.Type) -> io.NodeOutput:
         rgb, _ = split_image(image)
         values, latent = conditioning.lr_condition(one_step_sr, rgb)
         return io.NodeOutput(*(conditioning.with_values(c, values) for c in (positive, negative)), latent)
@@ -53,7 +55,7 @@ class EmptyPrompt(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSREmptyPrompt",
             display_name="Empty Prompt",
-            category="image/upscaling/AdaptiveSR",
+            category=CATEGORY,
             description="Conditioning of zeros in the shape that the model takes, for models without text and for graphs without a text encoder. It is not the encoding of an empty string.",
             search_aliases=["zero conditioning", "unconditional", "null prompt", "no clip"],
             inputs=[io.Model.Input("model", tooltip="The model that will be sampled.")],

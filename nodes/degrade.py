@@ -8,9 +8,8 @@ from comfy_api.latest import io
 
 from ..host.degrade import degrade_images, describe
 from ..host.images import join_image, split_image
-from ..host.runtime import show_text
 from ..imaging.degradation.presets import PRESETS
-from .region import node_id_of
+from .common import ANALYSIS, seed_input, show
 
 
 class RealWorldDegradation(io.ComfyNode):
@@ -21,7 +20,7 @@ class RealWorldDegradation(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRRealWorldDegradation",
             display_name="Real-World Degradation",
-            category="image/upscaling/AdaptiveSR/analysis",
+            category=ANALYSIS,
             description="Blurs, resizes, adds noise and JPEG, and reduces: a good picture becomes the input that the papers train on. With the original at hand, upscalers can be measured (Image Quality).",
             search_aliases=["degrade", "real-esrgan", "low quality", "make lr", "jpeg", "noise", "blur", "test image"],
             inputs=[
@@ -42,13 +41,8 @@ class RealWorldDegradation(io.ComfyNode):
                     max=16,
                     tooltip="How many times smaller the result is. Pixels on the right and at the bottom that do not fill one of the result are left out.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Every number is drawn from it. Image 2 of a batch is degraded as seed + 1 degrades it alone.",
+                seed_input(
+                    "Every number is drawn from it. Image 2 of a batch is degraded as seed + 1 degrades it alone."
                 ),
             ],
             outputs=[
@@ -68,6 +62,6 @@ class RealWorldDegradation(io.ComfyNode):
     def execute(cls, image: io.Image.Type, preset: str, scale: int, seed: int) -> io.NodeOutput:
         rgb, alpha = split_image(image)
         made = degrade_images(rgb, alpha, preset, scale, seed)
-        show_text(describe(made.report), node_id_of(cls))
+        show(cls, describe(made.report))
         reference = join_image(made.reference, made.reference_alpha)
         return io.NodeOutput(join_image(made.small, made.reference_alpha), json.dumps(made.report), reference)

@@ -11,7 +11,7 @@ from ..host.gains.estimators import GainBackEnd, GainLimits, make_plan, plan_tex
 from ..host.gains.models import LoadedGainModels
 from ..host.runtime import show_text
 from ..sampling.adaptive.dtss import JumpRule
-from .region import node_id_of
+from .common import node_id_of
 from .types import Gain, GainModels
 
 LIMITS = GainLimits()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from comfy_api.latest import io
 
 from ..host import files
 from ..host.gains import models as gain_models
-from ..host.runtime import show_text
-from .region import node_id_of
+from .common import LOADERS, file_input, loader_fingerprint, show
 from .types import GainModels
 
 
@@ -21,14 +18,14 @@ class LoadMMLEPFJ(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRLoadMMLEPFJ",
             display_name="Load MMLE + PFJ",
-            category="image/upscaling/AdaptiveSR/loaders",
+            category=LOADERS,
             description="Loads AdaDiffSR's trained parts: MMLE, which tells from latents what a step gained, and PFJ, which injects features of the input by those gains. A file belongs to one base network.",
             search_aliases=["adadiffsr", "mmle", "pfj", "gain regressor", "feature injection", "load gain models"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "model_name",
-                    options=[*gain_models.EMBEDDED, *files.list_files(files.GAIN_MODELS)],
-                    tooltip="Files of models/adaptivesr/gain_models and of the training nodes, .safetensors with metadata. 'embedded' ships with the pack and is for the MODEL of Load One-Step SR 'embedded: teacher, 15 steps' only.",
+                    files.GAIN_MODELS,
+                    "Files of models/adaptivesr/gain_models and of the training nodes, .safetensors with metadata. 'embedded' ships with the pack and is for the MODEL of Load One-Step SR 'embedded: teacher, 15 steps' only.",
                 ),
             ],
             outputs=[
@@ -42,10 +39,10 @@ class LoadMMLEPFJ(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> str:
-        return f"{model_name} {os.path.getmtime(gain_models.model_path(model_name))}"
+        return loader_fingerprint(files.GAIN_MODELS, model_name)
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         loaded = gain_models.load_gain_models(model_name)
-        show_text(loaded.summary, node_id_of(cls))
+        show(cls, loaded.summary)
         return io.NodeOutput(loaded, loaded.summary)

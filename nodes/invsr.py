@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 from comfy_api.latest import io
 
@@ -13,15 +12,22 @@ from ..host.invsr import loading as noise_predictor
 from ..host.invsr import noise as invsr
 from ..host.invsr import upscale as invsr_upscale
 from ..host.invsr.upscale import Order, Settings
-from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
 from ..sampling.inversion import LONGEST_START, choose_taus
 from ..sampling.tiled.start_noise import Patches
-from .region import display_of, node_id_of
+from .common import (
+    CATEGORY,
+    LOADERS,
+    NO_COLOR_FIX,
+    color_fix_input,
+    display_of,
+    file_input,
+    loader_fingerprint,
+    output,
+    seed_input,
+    show,
+)
 from .types import NoisePredictor
-
-CATEGORY = "image/upscaling/AdaptiveSR"
-NO_COLOR_FIX = "none"
 
 
 def step_inputs() -> list[io.Input]:
@@ -39,14 +45,7 @@ def step_inputs() -> list[io.Input]:
             default="",
             tooltip="Your own list of steps, falling, such as 200, 100, 50. The first must be 250, 200, 150 or 100: a larger one is sharper, a smaller one more faithful; 100 alone helps against patterns on skin. Empty: the list for steps.",
         ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="One noise field per seed covers the whole picture, the same for every image of a batch.",
-        ),
+        seed_input("One noise field per seed covers the whole picture, the same for every image of a batch."),
         io.Float.Input(
             "strength",
             default=1.0,
@@ -97,14 +96,14 @@ class LoadNoisePredictor(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRLoadNoisePredictor",
             display_name="Load Noise Predictor",
-            category=f"{CATEGORY}/loaders",
+            category=LOADERS,
             description="Loads InvSR's noise predictor (noise_predictor_sd_turbo_v5.pth, or one of your own training). It works with SD-Turbo. Published weights are for non-commercial use.",
             search_aliases=["invsr", "noise predictor", "sd turbo upscale", "diffusion inversion"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "model_name",
-                    options=files.list_files(files.NOISE_PREDICTOR),
-                    tooltip="Files of models/adaptivesr/noise_predictor, recognised by their keys whatever their name.",
+                    files.NOISE_PREDICTOR,
+                    "Files of models/adaptivesr/noise_predictor, recognised by their keys whatever their name.",
                 )
             ],
             outputs=[
@@ -116,13 +115,12 @@ class LoadNoisePredictor(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> str:
-        path = files.find_file(files.NOISE_PREDICTOR, model_name)
-        return json.dumps([model_name, os.path.getmtime(path)])
+        return loader_fingerprint(files.NOISE_PREDICTOR, model_name)
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         model = noise_predictor.load_noise_predictor(model_name)
-        show_text(model.summary, cls.hidden.unique_id)
+        show(cls, model.summary)
         return io.NodeOutput(model, model.summary)
 
 
@@ -211,11 +209,8 @@ class InvSRUpscale(io.ComfyNode):
                     round=0.01,
                     tooltip="Guidance. 1 is off, as trained; more follows the prompts and takes twice the time.",
                 ),
-                io.Combo.Input(
-                    "color_fix",
-                    options=[NO_COLOR_FIX, *(mode.value for mode in ColorFix)],
-                    default=NO_COLOR_FIX,
-                    tooltip="Gives the result the input's colours. The paper's numbers use wavelet; ycbcr keeps brightness and takes the colour alone.",
+                color_fix_input(
+                    "Gives the result the input's colours. The paper's numbers use wavelet; ycbcr keeps brightness and takes the colour alone."
                 ),
                 io.Combo.Input(
                     "mode",
@@ -262,5 +257,5 @@ class InvSRUpscale(io.ComfyNode):
         large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:
             large = match_color(large, rgb, ColorFix(color_fix))
-        show_text(invsr_upscale.describe(report), node_id_of(cls))
-        return io.NodeOutput(join_image(large, alpha), json.dumps(report), ui=display.ui)
+        show(cls, invsr_upscale.describe(report))
+        return output(display, join_image(large, alpha), json.dumps(report))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 from comfy_api.latest import io
 
@@ -11,14 +10,22 @@ from ..host import files
 from ..host.images import join_image, split_image
 from ..host.resshift import loading as one_step
 from ..host.resshift import upscale
-from ..host.runtime import show_text
 from ..imaging.color import ColorFix, match_color
 from ..sampling.tiled.residual_shift_presets import PRESETS
-from .region import display_of, node_id_of
+from .common import (
+    CATEGORY,
+    LOADERS,
+    NO_COLOR_FIX,
+    color_fix_input,
+    display_of,
+    file_fingerprint,
+    file_input,
+    output,
+    seed_input,
+    show,
+    size_inputs,
+)
 from .types import OneStepSR
-
-CATEGORY = "image/upscaling/AdaptiveSR"
-NO_COLOR_FIX = "none"
 
 
 class LoadOneStepSR(io.ComfyNode):
@@ -29,14 +36,14 @@ class LoadOneStepSR(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRLoadOneStepSR",
             display_name="Load One-Step SR",
-            category=f"{CATEGORY}/loaders",
+            category=LOADERS,
             description="Loads a ResShift, SinSR or TAD-SR checkpoint, or the small weights that ship with the pack, with its autoencoder.",
             search_aliases=["resshift", "sinsr", "tad-sr", "load upscale model", "one step super resolution"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "model_name",
-                    options=[*one_step.EMBEDDED, *files.list_files(files.ONE_STEP)],
-                    tooltip="Files of models/adaptivesr/one_step, told apart by their keys whatever their name. 'embedded' is a tiny demonstration model of ours, trained on synthetic images: no download, modest quality.",
+                    files.ONE_STEP,
+                    "Files of models/adaptivesr/one_step, told apart by their keys whatever their name. 'embedded' is a tiny demonstration model of ours, trained on synthetic images: no download, modest quality.",
                 ),
                 io.Combo.Input(
                     "autoencoder",
@@ -66,13 +73,14 @@ class LoadOneStepSR(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, autoencoder: str, preset: str) -> str:
-        times = [os.path.getmtime(path) for path in one_step.file_paths(model_name, autoencoder)]
-        return json.dumps([model_name, autoencoder, preset, *times])
+        return file_fingerprint(
+            lambda name, beside, _: one_step.file_paths(name, beside), model_name, autoencoder, preset
+        )
 
     @classmethod
     def execute(cls, model_name: str, autoencoder: str = one_step.AUTO, preset: str = one_step.AUTO) -> io.NodeOutput:
         sr = one_step.load_one_step(model_name, autoencoder, preset)
-        show_text(sr.summary, node_id_of(cls))
+        show(cls, sr.summary)
         return io.NodeOutput(sr, sr.patcher, sr.vae, sr.summary)
 
 
@@ -100,20 +108,7 @@ class OneStepDistilledSR(io.ComfyNode):
                     step=0.05,
                     tooltip="Size of the result in multiples of the input. The network's own scale (4 for most) is applied first, then one resize. Ignored where width or height is set.",
                 ),
-                io.Int.Input(
-                    "width",
-                    default=0,
-                    min=0,
-                    max=65536,
-                    tooltip="Exact width of the result in pixels; 0 follows scale, or height and the aspect.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=0,
-                    min=0,
-                    max=65536,
-                    tooltip="Exact height of the result in pixels; 0 follows scale, or width and the aspect.",
-                ),
+                *size_inputs(),
                 io.Int.Input(
                     "steps",
                     default=0,
@@ -121,19 +116,11 @@ class OneStepDistilledSR(io.ComfyNode):
                     max=15,
                     tooltip="0: as trained (1 for a student, all for a teacher). 1: one step from the noisiest level, for any weights. Others: a shortened chain of a teacher.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="One noise field per seed covers the whole picture, the same for every image of a batch and for every tile size.",
+                seed_input(
+                    "One noise field per seed covers the whole picture, the same for every image of a batch and for every tile size."
                 ),
-                io.Combo.Input(
-                    "color_fix",
-                    options=[NO_COLOR_FIX, *(mode.value for mode in ColorFix)],
-                    default=NO_COLOR_FIX,
-                    tooltip="Gives the result the input's colours, as the Wavelet Color Fix node does. none: as the papers.",
+                color_fix_input(
+                    "Gives the result the input's colours, as the Wavelet Color Fix node does. none: as the papers."
                 ),
                 io.Int.Input(
                     "tile",
@@ -200,4 +187,4 @@ class OneStepDistilledSR(io.ComfyNode):
         result, report = upscale.upscale_rgb(one_step_sr, rgb, size, settings, display)
         if color_fix != NO_COLOR_FIX:
             result = match_color(result.clamp(0, 1), rgb, ColorFix(color_fix))
-        return io.NodeOutput(join_image(result, alpha), json.dumps(report, indent=1), ui=display.ui)
+        return output(display, join_image(result, alpha), json.dumps(report, indent=1))

@@ -7,8 +7,7 @@ from comfy_api.latest import io
 from ..host.gains.estimators import GainPlan
 from ..host.gains.feature_injection import inject_pfj
 from ..host.gains.models import LoadedGainModels
-from ..host.runtime import show_text
-from .region import node_id_of
+from .common import CATEGORY, show
 from .types import Gain, GainModels
 
 
@@ -20,7 +19,7 @@ class PFJInject(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRPFJInject",
             display_name="PFJ Inject",
-            category="image/upscaling/AdaptiveSR",
+            category=CATEGORY,
             description="Injects features of the LR image into a region's next call by what its last call gained (AdaDiffSR's progressive feature injection). For StableSR, DiffBIR and TASR ControlNets, ResShift models and models that take the LR latent beside their own.",
             search_aliases=["adadiffsr", "pfj", "feature injection", "fidelity", "progressive feature injection"],
             inputs=[
@@ -71,5 +70,5 @@ class PFJInject(io.ComfyNode):
         gain_models: LoadedGainModels | None = None,
     ) -> io.NodeOutput:
         *outputs, line = inject_pfj(model, positive, negative, gain, gain_models, strength)
-        show_text(line, node_id_of(cls))
+        show(cls, line)
         return io.NodeOutput(*outputs)

@@ -9,8 +9,7 @@ from comfy_api.latest import io
 from ..host.images import join_image, split_image
 from ..host.quality import Choices, describe, measure_images
 from ..host.quality_bars import bars
-from ..host.runtime import show_text
-from .region import node_id_of
+from .common import ANALYSIS, show
 
 
 class ImageQuality(io.ComfyNode):
@@ -21,7 +20,7 @@ class ImageQuality(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRImageQuality",
             display_name="Image Quality (pyiqa)",
-            category="image/upscaling/AdaptiveSR/analysis",
+            category=ANALYSIS,
             description="Measures pictures by pyiqa's metrics, against a reference or alone: numbers and a picture of bars. Pictures of other methods can stand beside.",
             search_aliases=["psnr", "ssim", "lpips", "musiq", "iqa", "metric", "compare upscalers", "benchmark"],
             inputs=[
@@ -89,5 +88,5 @@ class ImageQuality(io.ComfyNode):
         truth = None if reference is None else split_image(reference, "reference")[0]
         other = None if compare is None else split_image(compare, "compare")[0]
         measured, report = measure_images(rgb, truth, other, Choices(metrics, crop_border, y_channel, labels))
-        show_text(describe(measured), node_id_of(cls))
+        show(cls, describe(measured))
         return io.NodeOutput(json.dumps(report), measured.first.mean, join_image(bars(measured).movedim(-1, 1)))

@@ -11,16 +11,14 @@ from comfy_api.latest import io
 from ..host.gains.estimators import GainPlan
 from ..host.images import join_image
 from ..host.regions import heat_map as region_map
-from ..host.regions.events import RegionDisplay, workflow_id_of
 from ..host.regions.run import Schedule, sample_latent
 from ..host.regions.sampler import RegionOptions, RegionSampler
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe
 from ..sampling.adaptive.regions import MergeMode
 from ..sampling.adaptive.steppers import STEPPER_NAMES
+from .common import CATEGORY, display_of, node_id_of
 from .types import Gain
-
-CATEGORY = "image/upscaling/AdaptiveSR"
 
 
 def option_inputs() -> list[io.Input]:
@@ -73,16 +71,6 @@ def option_inputs() -> list[io.Input]:
             tooltip="From MMLE Gain Estimator: every region's steps follow from what its last call gained. Not together with budget.",
         ),
     ]
-
-
-def node_id_of(node: type[io.ComfyNode]) -> str | None:
-    """Where a line of text can be shown; None where the node is called without a graph."""
-    return getattr(node.hidden, "unique_id", None)
-
-
-def display_of(node: type[io.ComfyNode]) -> RegionDisplay:
-    """Shows a run on the node, where there is a graph and somebody looks."""
-    return RegionDisplay(node_id_of(node), workflow_id_of(getattr(node.hidden, "extra_pnginfo", None)))
 
 
 def options_of(

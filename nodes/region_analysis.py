@@ -13,7 +13,7 @@ from ..host.regions.run import plan
 from ..host.regions.sampler import RegionOptions
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe, describe_gains, target_size
-from .region import node_id_of
+from .common import node_id_of
 
 CATEGORY = "image/upscaling/AdaptiveSR/analysis"
 

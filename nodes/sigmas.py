@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.sigmas import spaced_sigmas
+from .common import CATEGORY
 
 
 class SpacedSigmas(io.ComfyNode):
@@ -15,7 +16,7 @@ class SpacedSigmas(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRSpacedSigmas",
             display_name="Spaced Sigmas",
-            category="image/upscaling/AdaptiveSR",
+            category=CATEGORY,
             description="Evenly spaced timesteps with both ends, as the DDPM chains of StableSR, DiffBIR and TASR use them. With the sampler ddpm the host then runs the papers' chain.",
             search_aliases=["scheduler", "respacing", "ddpm", "stablesr", "diffbir", "tasr", "timesteps"],
             inputs=[

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from comfy_api.latest import io
 
 from ..host import files
-from ..host.runtime import show_text
-from ..host.stablesr.loading import StableSR as LoadedStableSR
-from ..host.stablesr.loading import apply_stablesr, load_stablesr
+from ..host.stablesr.loading import LoadedStableSR, apply_stablesr, load_stablesr
+from .common import CATEGORY, LOADERS, file_input, loader_fingerprint, show
 from .types import StableSR
-
-CATEGORY = "image/upscaling/AdaptiveSR"
 
 
 class LoadStableSR(io.ComfyNode):
@@ -23,14 +18,14 @@ class LoadStableSR(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRLoadStableSR",
             display_name="Load StableSR",
-            category=f"{CATEGORY}/loaders",
+            category=LOADERS,
             description="Loads StableSR's time-aware encoder and SFT layers from an original checkpoint or from the small webui file: 512, 768v and turbo.",
             search_aliases=["stablesr", "struct cond", "spade", "sft", "webui_768v", "stablesr_turbo"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "model_name",
-                    options=files.list_files(files.STABLESR),
-                    tooltip="Files of models/adaptivesr/stablesr, told by their keys whatever their name. What else a checkpoint holds is left out. 512 and turbo files go with SD 2.1 base or SD Turbo, 768v files with SD 2.1 768.",
+                    files.STABLESR,
+                    "Files of models/adaptivesr/stablesr, told by their keys whatever their name. What else a checkpoint holds is left out. 512 and turbo files go with SD 2.1 base or SD Turbo, 768v files with SD 2.1 768.",
                 ),
             ],
             outputs=[
@@ -42,12 +37,12 @@ class LoadStableSR(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> str:
-        return f"{model_name} {os.path.getmtime(files.find_file(files.STABLESR, model_name))}"
+        return loader_fingerprint(files.STABLESR, model_name)
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         loaded = load_stablesr(model_name)
-        show_text(loaded.summary, cls.hidden.unique_id)
+        show(cls, loaded.summary)
         return io.NodeOutput(loaded, loaded.summary)
 
 
@@ -105,5 +100,5 @@ class StableSRApply(io.ComfyNode):
     ) -> io.NodeOutput:
         *outputs, remark = apply_stablesr(model, positive, negative, stablesr, lr_latent, strength)
         if remark:
-            show_text(remark, cls.hidden.unique_id)
+            show(cls, remark)
         return io.NodeOutput(*outputs)

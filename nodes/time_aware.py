@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 
 from comfy_api.latest import io
 
 from ..host.control import controlnet as loading
-from ..host.control.adapter import BOTH, TRAINED, TRAINING_FREE, choose_influence, make_time_aware, summary_of
+from ..host.control.adapter import (
+    BOTH,
+    TRAINED,
+    TRAINING_FREE,
+    HostControl,
+    choose_influence,
+    make_time_aware,
+    summary_of,
+)
 from ..host.control.adapter_map import adapter_map
 from ..host.control.parts import TimeAwarePart
 from ..host.files import CONTROLNET, list_files
-from ..host.runtime import show_text
 from ..sampling.control_schedule import CUSTOM, OFF_LATE, PRESETS, ControlSchedule
-from .region import node_id_of
+from .common import ANALYSIS, CATEGORY, LOADERS, file_fingerprint, file_input, show
 from .types import TimeAwareAdapter
-
-CATEGORY = "image/upscaling/AdaptiveSR"
 
 
 class LoadTimeAwareControlNet(io.ComfyNode):
@@ -28,14 +32,14 @@ class LoadTimeAwareControlNet(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRLoadTimeAwareControlNet",
             display_name="Load Time-Aware ControlNet",
-            category=f"{CATEGORY}/loaders",
+            category=LOADERS,
             description="Loads a DiffBIR or TASR ControlNet, whose hint is the VAE latent of the LR picture, as CONTROL_NET for ComfyUI's own Apply ControlNet (connect its vae). TASR files hold adapters too.",
             search_aliases=["diffbir", "tasr", "load controlnet", "irControlNet", "v2.pth", "tasr_v1"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "control_name",
-                    options=list_files(CONTROLNET),
-                    tooltip="File in models/adaptivesr/controlnet: DiffBIR v1, v2, v2.1 or tasr_v1. Told by its keys, whatever its name.",
+                    CONTROLNET,
+                    "File in models/adaptivesr/controlnet: DiffBIR v1, v2, v2.1 or tasr_v1. Told by its keys, whatever its name.",
                 ),
                 io.Combo.Input(
                     "adapter_name",
@@ -65,13 +69,14 @@ class LoadTimeAwareControlNet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, control_name: str, adapter_name: str, prediction: str = loading.AUTO) -> str:
-        times = [os.path.getmtime(path) for path in loading.paths_of(control_name, adapter_name)]
-        return json.dumps([control_name, adapter_name, prediction, *times])
+        return file_fingerprint(
+            lambda name, other, _: loading.paths_of(name, other), control_name, adapter_name, prediction
+        )
 
     @classmethod
     def execute(cls, control_name: str, adapter_name: str, prediction: str = loading.AUTO) -> io.NodeOutput:
         loaded = loading.load_time_aware_control(control_name, adapter_name, prediction)
-        show_text(loaded.info, node_id_of(cls))
+        show(cls, loaded.info)
         return io.NodeOutput(loaded.control, loaded.adapters, loaded.info)
 
 
@@ -160,7 +165,7 @@ class TimeAwareAdapterNode(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        control_net: io.ControlNet.Type,
+        control_net: HostControl,
         schedule: str,
         preset: str,
         s_lo: float = 0.0,
@@ -183,7 +188,7 @@ class AdapterMap(io.ComfyNode):
         return io.Schema(
             node_id="AdaptiveSRAdapterMap",
             display_name="Adapter Map",
-            category=f"{CATEGORY}/analysis",
+            category=ANALYSIS,
             description="Pictures the weight of a time-aware ControlNet by site and timestep in the last run (TASR, fig. 7), and counts its calls.",
             search_aliases=["tasr", "alpha map", "controlnet calls", "adapter heat map"],
             inputs=[
@@ -204,8 +209,8 @@ class AdapterMap(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, control_net: io.ControlNet.Type, latent: io.Latent.Type) -> io.NodeOutput:
+    def execute(cls, control_net: object, latent: io.Latent.Type) -> io.NodeOutput:
         summary = summary_of(control_net)
         report = json.dumps(summary)
-        show_text(f"{summary['calls']} calls made, {summary['skipped']} skipped", node_id_of(cls))
+        show(cls, f"{summary['calls']} calls made, {summary['skipped']} skipped")
         return io.NodeOutput(adapter_map(summary), report)

@@ -15,7 +15,7 @@ NoisePredictor = io.Custom("ADAPTIVESR_NOISE_PREDICTOR")
 """`host.invsr.loading.NoisePredictorModel`: the network that predicts InvSR's start noise."""
 
 StableSR = io.Custom("ADAPTIVESR_STABLESR")
-"""`host.stablesr.loading.StableSR`: a time-aware encoder and SFT layers for a Stable Diffusion 2.1 MODEL."""
+"""`host.stablesr.loading.LoadedStableSR`: a time-aware encoder and SFT layers for a Stable Diffusion 2.1 MODEL."""
 
 CFW = io.Custom("ADAPTIVESR_CFW")
 """`host.stablesr.cfw.LoadedCFW`: fusion layers between the encoder and the decoder of a KL VAE."""

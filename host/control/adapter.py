@@ -7,15 +7,17 @@ residual: behind the middle block and on every skip. Where every factor of a cal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
-import comfy.controlnet
 import comfy.model_sampling
 import torch
+from comfy.controlnet import ControlBase, ControlNet, T2IAdapter
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from torch import Tensor
+from comfy.model_base import BaseModel
+from comfy.sd import VAE
+from torch import Tensor, nn
 
 from ...sampling.control_schedule import CONSTANT, MIDDLE, PRESETS, ControlSchedule, level_of
 from .parts import TimeAwarePart
@@ -23,6 +25,7 @@ from .record import Call, ControlRecord
 from .sums import add_residuals, scale_rows
 
 Residuals = dict[str, list[Any]]
+HostControl = ControlNet | T2IAdapter
 TRAINED, TRAINING_FREE, BOTH = "trained", "training-free", "both"
 LEVEL_NAMES = {MIDDLE: "middle", 0: "full size", 1: "1/2", 2: "1/4", 3: "1/8"}
 
@@ -37,10 +40,10 @@ class Influence:
     """Upper end of the trained gates; None: as they were trained."""
 
 
-class TimeAwareControl(comfy.controlnet.ControlBase):
+class TimeAwareControl(ControlBase):
     """A CONTROL_NET around another one, which keeps hint, strength and network; this one holds range and chain."""
 
-    def __init__(self, inner: Any, influence: Influence, record: ControlRecord) -> None:
+    def __init__(self, inner: HostControl, influence: Influence, record: ControlRecord) -> None:
         super().__init__()
         self.inner, self.influence, self.record = inner, influence, record
         self.concat_mask, self.extra_hooks = inner.concat_mask, inner.extra_hooks
@@ -50,21 +53,21 @@ class TimeAwareControl(comfy.controlnet.ControlBase):
         """What Apply ControlNet puts into a CONDITIONING; it writes the same record."""
         return TimeAwareControl(self.inner.copy(), self.influence, self.record)
 
-    def around(self, link: Any, previous: Any) -> TimeAwareControl:
+    def around(self, link: HostControl, previous: ControlBase | None) -> TimeAwareControl:
         """The same influence, inside of a run, on a link that sees another part of the hint."""
         made = TimeAwareControl(link, self.influence, self.record)
         made.timestep_range, made._sampling = self.timestep_range, self._sampling
         made.previous_controlnet = previous
         return made
 
-    def set_cond_hint(self, cond_hint: Tensor, strength: float = 1.0, timestep_percent_range: Any = (0.0, 1.0), vae: Any = None, extra_concat: Any = ()) -> TimeAwareControl:  # fmt: skip
+    def set_cond_hint(self, cond_hint: Tensor, strength: float = 1.0, timestep_percent_range: tuple[float, float] = (0.0, 1.0), vae: VAE | None = None, extra_concat: Sequence[Tensor] = ()) -> TimeAwareControl:  # fmt: skip
         """What Apply ControlNet was given."""
         self.inner.set_cond_hint(cond_hint, strength, (0.0, 1.0), vae=vae, extra_concat=list(extra_concat))
         self.cond_hint_original, self.strength = cond_hint, strength
         self.timestep_percent_range = timestep_percent_range
         return self
 
-    def set_extra_arg(self, argument: str, value: Any = None) -> None:
+    def set_extra_arg(self, argument: str, value: object = None) -> None:
         self.inner.set_extra_arg(argument, value)
 
     def get_models(self) -> list[Any]:
@@ -80,7 +83,7 @@ class TimeAwareControl(comfy.controlnet.ControlBase):
             "Time-Aware Adapter runs on one GPU: expected a MODEL without multi-GPU work units; remove that node, or this one."
         )
 
-    def pre_run(self, model: Any, percent_to_timestep_function: Callable[[float], float]) -> None:
+    def pre_run(self, model: BaseModel, percent_to_timestep_function: Callable[[float], float]) -> None:
         """Prepares a run; ValueError where the adapters cannot belong to the sampled model."""
         super().pre_run(model, percent_to_timestep_function)
         if self.influence.adapters is not None:
@@ -89,7 +92,7 @@ class TimeAwareControl(comfy.controlnet.ControlBase):
         self.inner.timestep_range = None  # judged here, row by row; the host looks at the first row only
         self.begin(model.model_sampling)
 
-    def begin(self, sampling: Any) -> None:
+    def begin(self, sampling: nn.Module) -> None:
         """Takes the sampled model's noise levels, and begins a new record."""
         self._sampling = sampling
         self.record.start()
@@ -100,11 +103,12 @@ class TimeAwareControl(comfy.controlnet.ControlBase):
         self._sampling = None
 
     def get_control(
-        self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: int, transformer_options: dict[str, Any]
+        self, x_noisy: Tensor, t: Tensor, cond: dict[str, Any], batched_number: int, transformer_options: dict[str, Any]
     ) -> Residuals | None:
         """Residuals of the links before, plus this one's where no adapter gates them. t is sigma per row, chunks included."""
         arguments = x_noisy, t, cond, batched_number, transformer_options
-        before = None if self.previous_controlnet is None else self.previous_controlnet.get_control(*arguments)
+        previous = cast("HostControl | None", self.previous_controlnet)
+        before = None if previous is None else previous.get_control(*arguments)
         sigmas = t.float().cpu()
         inside = self._inside(sigmas)
         if not inside.any():
@@ -211,7 +215,7 @@ class Fusion:
         return target + alpha * residual
 
 
-def timesteps_of(sampling: Any, sigmas: Tensor) -> Tensor:
+def timesteps_of(sampling: nn.Module, sigmas: Tensor) -> Tensor:
     """Timesteps (B,) from 0 (clean) to 1000 (noise) of noise levels (B,): the model's own, 1000 sigma for flow models.
 
     Other parametrisations get the timestep at which Stable Diffusion has that noise level.
@@ -219,11 +223,11 @@ def timesteps_of(sampling: Any, sigmas: Tensor) -> Tensor:
     if isinstance(sampling, (comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.ModelSamplingFlux)):
         return sigmas * 1000.0
     if isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
-        return sampling.timestep(sigmas.to(sampling.sigmas.device)).float().cpu()
+        return sampling.timestep(sigmas.to(sampling.get_buffer("sigmas").device)).float().cpu()
     return comfy.model_sampling.ModelSamplingDiscrete().timestep(sigmas).float()
 
 
-def check_adapters(part: TimeAwarePart, model: Any) -> None:
+def check_adapters(part: TimeAwarePart, model: BaseModel) -> None:
     """ValueError with a sentence if the sampled model has other sites than the adapters."""
     unet, sites = model.diffusion_model, len(part.network.config.inputs)
     if not isinstance(unet, UNetModel):
@@ -261,7 +265,7 @@ def choose_influence(
     return Influence(schedule if mode == BOTH else PRESETS[CONSTANT], adapters, alpha_max or None)
 
 
-def summary_of(control: Any) -> dict[str, Any]:
+def summary_of(control: object) -> dict[str, Any]:
     """The record of a CONTROL_NET; ValueError for one that keeps none."""
     if not isinstance(control, TimeAwareControl):
         raise ValueError(
@@ -270,7 +274,7 @@ def summary_of(control: Any) -> dict[str, Any]:
     return control.record.summary()
 
 
-def make_time_aware(control: Any, influence: Influence) -> TimeAwareControl:
+def make_time_aware(control: HostControl | TimeAwareControl, influence: Influence) -> TimeAwareControl:
     """CONTROL_NET with this influence, and a new record. ValueError for a control that is time-aware already."""
     if isinstance(control, TimeAwareControl):
         raise ValueError(

@@ -16,14 +16,14 @@ import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.model_sampling
 import comfy.ops
-import comfy.utils
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_base import BaseModel
 from torch import Tensor
 
-from ...models.latent_control import LatentControlConfig, split_control_file
+from ...models.latent_control import ControlFile, LatentControlConfig, split_control_file
 from ...models.state_dict import StateDict, UnsupportedModelError, check_fit
 from .. import files
-from ..building import identify_file
+from ..loading import identify_file, network_dtype
 from ..networks import controlnet
 from .parts import TimeAwarePart, adapter_part
 
@@ -61,7 +61,7 @@ class LatentControl(comfy.controlnet.ControlNet):
         self.copy_to(made)
         return made
 
-    def pre_run(self, model: Any, percent_to_timestep_function: Callable[[float], float]) -> None:
+    def pre_run(self, model: BaseModel, percent_to_timestep_function: Callable[[float], float]) -> None:
         """Prepares a run, as the host's do; ValueError for a base model or a wiring that cannot work."""
         check_base(self.config, self.prediction, model)
         if self.vae is None:
@@ -82,7 +82,7 @@ def _colours(image: Tensor) -> Tensor:
     return image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
 
 
-def check_base(config: LatentControlConfig, prediction: str | None, model: Any) -> None:
+def check_base(config: LatentControlConfig, prediction: str | None, model: BaseModel) -> None:
     """ValueError with a sentence if the sampled model is not of the ControlNet's kind."""
     found = getattr(model.model_config, "unet_config", {})
     if not isinstance(model.diffusion_model, UNetModel):
@@ -105,7 +105,7 @@ def check_base(config: LatentControlConfig, prediction: str | None, model: Any) 
     _check_prediction(prediction, model)
 
 
-def _check_prediction(prediction: str | None, model: Any) -> None:
+def _check_prediction(prediction: str | None, model: BaseModel) -> None:
     if prediction is None:
         return
     found = V if isinstance(model.model_sampling, comfy.model_sampling.V_PREDICTION) else EPS
@@ -141,10 +141,9 @@ def load_time_aware_control(name: str, adapter_name: str, prediction: str = AUTO
             f"'{name}' holds time-aware adapters only: expected a DiffBIR or TASR ControlNet; choose that file here, and this one "
             "as adapter_name."
         )
-    identified = identify_file(parts.control, name, {"latent_controlnet": "a DiffBIR or TASR ControlNet"})
-    config: Any = identified.config
+    identified = identify_file(parts.control, name, {LatentControlConfig: "a DiffBIR or TASR ControlNet"})
     chosen = guess_prediction(name) if prediction == AUTO else prediction
-    control = control_from_weights(parts.control, config, chosen)
+    control = control_from_weights(parts.control, identified.config, chosen)
     adapters, source = parts.adapters, name
     if adapter_name != FROM_THE_CONTROLNET_FILE:
         adapters, source = _parts(files.CONTROLNET, adapter_name).adapters, adapter_name
@@ -153,15 +152,11 @@ def load_time_aware_control(name: str, adapter_name: str, prediction: str = AUTO
                 f"'{adapter_name}' holds no time-aware adapters: expected a TASR file or one that Train Time-Aware Adapter has written; "
                 f"choose '{FROM_THE_CONTROLNET_FILE}' to go without a second file."
             )
-    made = (
-        None
-        if adapters is None
-        else adapter_part(identify_file(adapters, source, {"time_aware_adapters": "adapters"}), adapters)
-    )
+    made = None if adapters is None else adapter_part(adapters, source)
     return LoadedControl(control, made, _words(identified.label, chosen, made))
 
 
-def _parts(folder: str, name: str) -> Any:
+def _parts(folder: str, name: str) -> ControlFile:
     try:
         return split_control_file(files.read_file(files.find_file(folder, name)))
     except UnsupportedModelError as error:
@@ -181,11 +176,7 @@ def control_from_weights(weights: StateDict, config: LatentControlConfig, predic
     """CONTROL_NET of a canonical state dict, loaded strictly; stored and computed in the types that the host chooses."""
     fitting = check_fit(controlnet(config.arguments(), device="meta"), weights)
     device = mm.get_torch_device()
-    dtype = mm.unet_dtype(
-        device=device,
-        model_params=comfy.utils.calculate_parameters(fitting),
-        weight_dtype=comfy.utils.weight_dtype(fitting),
-    )
+    dtype = network_dtype(fitting)
     cast = mm.unet_manual_cast(dtype, device)
     network = controlnet(
         config.arguments(),

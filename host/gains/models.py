@@ -11,31 +11,25 @@ from torch import Tensor
 
 from ...models.gain_models import GainModels, GainModelsConfig, GainModelsInfo, base_identity
 from ...models.memory import activation_bytes
-from ...models.state_dict import StateDict, UnsupportedModelError
+from ...models.state_dict import UnsupportedModelError
 from ...sampling.adaptive.observers import Regressor
 from .. import files
-from ..building import build_network, identify_file, network_patcher
+from ..loading import Loaded, Recipe, file_patcher, identify_file
 from ..stablesr.patch import PARTS as STABLESR_PARTS
 
 PARTS = "adaptivesr_gain_models"
 """Key of the networks among the additional models of a MODEL that is sampled with them."""
 
-EMBEDDED = {"embedded: teacher, 15 steps": "embedded_gain.safetensors"}
-"""Entries of the loader for weights that ship with the pack, named as the base that they are for."""
+RECIPE = Recipe(dtype=lambda _: torch.float32)
 
 
 @dataclass(frozen=True)
-class LoadedGainModels:
+class LoadedGainModels(Loaded):
     """What GAIN_MODELS carries: a patcher around `models.gain_models.GainModels`, and what the file says about its parts."""
 
-    patcher: Any
     info: GainModelsInfo
     config: GainModelsConfig
     summary: str
-
-    def is_dynamic(self) -> bool:
-        """Asked by the host's cache."""
-        return self.patcher.is_dynamic()
 
     @property
     def network(self) -> GainModels:
@@ -82,36 +76,20 @@ def load_gain_models(name: str) -> LoadedGainModels:
 
     Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or has no metadata.
     """
-    return loaded_from_file(model_path(name), name)
+    return loaded_from_file(files.find_file(files.GAIN_MODELS, name), name)
 
 
 def loaded_from_file(path: str, name: str) -> LoadedGainModels:
     """The parts of the file at path, which users know as name."""
     weights, metadata = files.load_described(path)
-    config: Any = identify_file(weights, name, {"gain_models": "an MMLE regressor, a PFJ network or both"}).config
+    config = identify_file(weights, name, {GainModelsConfig: "an MMLE regressor, a PFJ network or both"}).config
     try:
         info = GainModelsInfo.from_metadata(metadata)
         info.check_parts(config)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"'{name}': {error}") from error
     summary = f"{config.label} ({', '.join(metric.name for metric in info.metrics)}). For {info.base_label}."
-    return LoadedGainModels(_patcher(path, weights=weights), info, config, summary)
-
-
-def model_path(name: str) -> str:
-    """File behind an entry of the loader's list."""
-    return (
-        str(files.EMBEDDED_WEIGHTS / EMBEDDED[name]) if name in EMBEDDED else files.find_file(files.GAIN_MODELS, name)
-    )
-
-
-def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
-    """Patcher of the networks. The host calls it again, without weights, when it needs an unshared copy."""
-    chosen = files.load_file(path) if weights is None else weights
-    network, fitting = build_network(chosen, mm.unet_offload_device(), lambda _: torch.float32)
-    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (_patcher, (path,))
-    return patcher
+    return LoadedGainModels(file_patcher(path, RECIPE, weights=weights), info, config, summary)
 
 
 def base_of(model: Any) -> tuple[str, str]:

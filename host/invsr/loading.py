@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import comfy.model_management as mm
 import torch
@@ -12,28 +11,22 @@ from torch import Tensor
 from ...models import registry
 from ...models.memory import activation_bytes
 from ...models.noise_predictor import NoisePredictorConfig
-from ...models.state_dict import StateDict, check_fit
+from ...models.state_dict import StateDict
 from ...sampling.tiled.start_noise import Patches
 from .. import files
-from ..building import build_network, identify_file, network_patcher
-from ..resshift.patchers import network_dtype
+from ..loading import Loaded, Recipe, file_patcher, identify_file, network_dtype
 from ..runtime import rows_that_fit
 
-EXPECTED = {"noise_predictor": "an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth"}
+EXPECTED = "an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth"
 
 
 @dataclass(frozen=True)
-class NoisePredictorModel:
+class NoisePredictorModel(Loaded):
     """What NOISE_PREDICTOR carries: a patcher of `models.noise_predictor.NoisePredictor`, and what it is in words."""
 
-    patcher: Any
     summary: str
     dtype: torch.dtype
     """Type of the activations: that of the weights, unless the host casts them for its device."""
-
-    def is_dynamic(self) -> bool:
-        """Asked by the host's cache."""
-        return self.patcher.is_dynamic()
 
     @property
     def config(self) -> NoisePredictorConfig:
@@ -65,29 +58,16 @@ def load_noise_predictor(name: str) -> NoisePredictorModel:
     """
     path = files.find_file(files.NOISE_PREDICTOR, name)
     weights = files.load_file(path)
-    identified = identify_file(weights, name, EXPECTED)
-    fitting = _fitting(identified, weights)
-    patcher = _patcher(path, weights=fitting)
-    stored = network_dtype(fitting)
+    identified = identify_file(weights, name, {NoisePredictorConfig: EXPECTED})
+    stored = network_dtype(_own_tensors(weights))
+    patcher = file_patcher(path, Recipe(_own_tensors), weights=weights)
     return NoisePredictorModel(patcher, identified.label, mm.unet_manual_cast(stored, patcher.load_device) or stored)
 
 
-def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
-    """Patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
-    if weights is None:
-        whole = files.load_file(path)
-        weights = _fitting(registry.identify(whole), whole)
-    network, fitting = build_network(weights, mm.unet_offload_device(), network_dtype)
-    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (_patcher, (path,))
-    return patcher
-
-
-def _fitting(identified: registry.Identified, weights: StateDict) -> StateDict:
+def _own_tensors(weights: StateDict) -> StateDict:
     """The network's own tensors. Whatever else a file holds is passed over, as the published loader does; a lack is not."""
-    plain = registry.build(identified, device="meta")
-    names = plain.state_dict()
-    return check_fit(plain, {key: value for key, value in weights.items() if key in names})
+    names = registry.build(registry.identify(weights), device="meta").state_dict()
+    return {key: value for key, value in weights.items() if key in names}
 
 
 def with_rows(model: NoisePredictorModel, patches: Patches) -> Patches:

@@ -7,10 +7,12 @@ from typing import Any
 
 import comfy.model_sampling
 import comfy.sample
-from torch import Tensor
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
 
 from ...sampling.inversion import StartNoise, indices, inversion_sigmas
 from ...sampling.tiled.start_noise import Patches, predict_start_noise
+from ..loading import base_model
 from ..regions.sampler import check_latent
 from ..runtime import HostRuntime
 from .loading import HostPredictor, NoisePredictorModel, with_rows
@@ -39,18 +41,18 @@ class PredictedNoise:
         return drawn.expand(shape[0], -1, -1, -1).clone()
 
 
-def check_base(model: Any) -> Any:
+def check_base(model: ModelPatcher) -> nn.Module:
     """The MODEL's noise table object. Raises ValueError with a sentence for a MODEL that InvSR cannot start."""
     sampling = model.get_model_object("model_sampling")
     names = (c.__name__ for c in type(sampling).__mro__ if c.__module__ == comfy.model_sampling.__name__)
     kind = next((name for name in names if not name.startswith("ModelSampling")), "unknown")
     discrete = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)
-    if kind != "EPS" or not discrete or len(sampling.sigmas) != TIMESTEPS:
+    if kind != "EPS" or not discrete or len(sampling.get_buffer("sigmas")) != TIMESTEPS:
         raise ValueError(
             f"InvSR got a MODEL with '{kind}' prediction: expected eps prediction and a table of {TIMESTEPS} timesteps; "
             f"load {BASE}."
         )
-    width = model.model.model_config.unet_config.get("context_dim")
+    width = base_model(model).model_config.unet_config.get("context_dim")
     if width != CONTEXT_DIM:
         raise ValueError(
             f"InvSR got a MODEL whose text has {width or 'no'} channels (SD 1.5 has 768, SDXL 2048): expected {CONTEXT_DIM}; "
@@ -59,9 +61,9 @@ def check_base(model: Any) -> Any:
     return sampling
 
 
-def start_sigmas(model: Any, taus: tuple[int, ...]) -> Tensor:
+def start_sigmas(model: ModelPatcher, taus: tuple[int, ...]) -> Tensor:
     """Noise levels of the steps, falling to 0, from the MODEL's own table. Raises as `check_base`."""
-    return inversion_sigmas(taus, check_base(model).sigmas.float().cpu())
+    return inversion_sigmas(taus, check_base(model).get_buffer("sigmas").float().cpu())
 
 
 def noise_for(

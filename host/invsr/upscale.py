@@ -10,6 +10,8 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.samplers
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.padding import Padding, to_chop
@@ -60,7 +62,7 @@ class Settings:
 class HostVAE:
     """`sampling.tiled.protocols.Autoencoder` of a VAE of the host, which loads itself and falls back to tiles of its own."""
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(self, vae: VAE) -> None:
         kind = (vae.latent_channels, vae.latent_dim, vae.spacial_compression_decode())
         if kind != (LATENT_CHANNELS, 2, DOWNSCALE):
             raise ValueError(
@@ -84,7 +86,7 @@ class _Sampler:
 
     def __init__(
         self,
-        model: Any,
+        model: ModelPatcher,
         conditions: tuple[Any, Any],
         sigmas: Tensor,
         settings: Settings,
@@ -150,9 +152,9 @@ class ChopRuntime(HostRuntime):
 
 
 def upscale_rgb(
-    model: Any,
+    model: ModelPatcher,
     conditions: tuple[Any, Any],
-    vae: Any,
+    vae: VAE,
     predictor: NoisePredictorModel,
     rgb: Tensor,
     settings: Settings,

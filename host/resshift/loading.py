@@ -3,49 +3,50 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import comfy.model_management as mm
 import torch
 
-from ...models import registry
+from ...models.compact_denoiser import CompactDenoiserConfig
 from ...models.pixel_autoencoder import PixelAutoencoder
+from ...models.pixel_denoiser import PixelDenoiserConfig
+from ...models.residual_unet_config import ResidualUNetConfig
 from ...models.state_dict import StateDict, UnsupportedModelError
+from ...models.vq_autoencoder import VQAutoencoder, VQConfig
 from ...sampling.schedules import ResidualShiftSchedule, respace, shorten
 from ...sampling.tiled import residual_shift_presets as presets
 from .. import files
-from ..building import build_network, identify_file
-from .patchers import ResidualShiftVAE, make_patcher, network_dtype
+from ..loading import Loaded, Recipe, build_network, file_patcher, identify_file, network_dtype
+from .patchers import DenoiserNetwork, ResidualShiftModel, ResidualShiftVAE
 
-EMBEDDED = {
-    "embedded: one step": "embedded_student.safetensors",
-    "embedded: teacher, 15 steps": "embedded_teacher.safetensors",
-}
+EMBEDDED = tuple(files.EMBEDDED[files.ONE_STEP])
 AUTO = "auto"
-DENOISERS = {
-    "residual_unet": "a ResShift, SinSR or TAD-SR denoiser",
-    "pixel_denoiser": "an embedded one",
-    "compact_denoiser": "an embedded one-step network",
+EmbeddedConfig = PixelDenoiserConfig | CompactDenoiserConfig
+"""Our own networks': their files carry their schedule, and their latents are rearranged pixels."""
+DenoiserConfig = ResidualUNetConfig | EmbeddedConfig
+DENOISERS: dict[type[DenoiserConfig], str] = {
+    ResidualUNetConfig: "a ResShift, SinSR or TAD-SR denoiser",
+    PixelDenoiserConfig: "an embedded one",
+    CompactDenoiserConfig: "an embedded one-step network",
 }
+VQ_AUTOENCODER = {VQConfig: "a VQ autoencoder"}
 PUBLISHED_AUTOENCODERS = {3: "autoencoder_vq_f4.pth", 8: "ffhq512_vq_f8_dim8_face.pth"}
 """By latent channels, the file that the ResShift authors publish."""
 
 
 @dataclass(frozen=True)
-class OneStepSR:
+class OneStepSR(Loaded):
     """What ONE_STEP_SR carries: a MODEL patcher, a VAE and what the file alone cannot tell."""
 
-    patcher: Any
     vae: ResidualShiftVAE
     schedule: ResidualShiftSchedule
     one_step_only: bool
     summary: str
     is_embedded: bool
-
-    def is_dynamic(self) -> bool:
-        """Asked by the host's cache."""
-        return self.patcher.is_dynamic()
 
     def schedule_of(self, steps: int) -> ResidualShiftSchedule:
         """Schedule of a chain of 2 to T steps: respaced as the papers' code does, or with both ends kept for our own weights."""
@@ -64,9 +65,9 @@ class OneStepSR:
         return self.vae.downscale_ratio // self.lq_factor
 
     @property
-    def network(self) -> torch.nn.Module:
+    def network(self) -> DenoiserNetwork:
         """The denoiser itself."""
-        return self.patcher.model.diffusion_model.network
+        return cast("ResidualShiftModel", self.patcher.model).diffusion_model.network
 
 
 def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> OneStepSR:
@@ -74,115 +75,86 @@ def load_one_step(name: str, autoencoder: str = AUTO, preset: str = AUTO) -> One
 
     Raises UnsupportedModelError or ValueError with a sentence when a file is damaged, of another kind or does not fit.
     """
-    path = model_path(name)
-    weights = files.load_file(path)
-    identified = _denoiser(weights, name)
-    facts = _training_facts(name, identified, preset, weights)
-    vae = _autoencoder(autoencoder, cast("Any", identified.config).latent_channels, identified.kind)
-    return _assembled(path, weights, identified, facts, vae)
+    path = files.find_file(files.ONE_STEP, name)
+    return _assembled(path, name, preset, lambda config: _autoencoder(autoencoder, config))
 
 
 def one_step_from_file(path: str, name: str, vae: ResidualShiftVAE) -> OneStepSR:
     """A checkpoint anywhere on disk, with an autoencoder that is loaded already; what keys cannot tell follows from the name."""
-    weights = files.load_file(path)
-    identified = _denoiser(weights, name)
-    return _assembled(path, weights, identified, _training_facts(name, identified, AUTO, weights), vae)
+    return _assembled(path, name, AUTO, lambda _: vae)
 
 
 def one_step_at(path: str, autoencoder: str | None) -> OneStepSR:
     """A checkpoint and its autoencoder anywhere on disk; the embedded family needs none."""
-    if autoencoder is None:
-        if registry.identify(files.load_file(path)).kind not in registry.WITH_SCHEDULE:
-            raise ValueError(
-                f"'{os.path.basename(path)}' works on an autoencoder's latents: expected one; give its file too."
-            )
-        return one_step_from_file(path, os.path.basename(path), ResidualShiftVAE(PixelAutoencoder(), {}))
-    weights = files.load_file(autoencoder)
-    identify_file(weights, os.path.basename(autoencoder), {"vq_autoencoder": "a VQ autoencoder"})
-    vae = ResidualShiftVAE(*build_network(weights, mm.vae_offload_device(), lambda _: None))
-    return one_step_from_file(path, os.path.basename(path), vae)
+
+    def vae_for(config: DenoiserConfig) -> ResidualShiftVAE:
+        if autoencoder is not None:
+            weights = files.load_file(autoencoder)
+            identify_file(weights, os.path.basename(autoencoder), VQ_AUTOENCODER)
+            return _vq_vae(weights)
+        if isinstance(config, EmbeddedConfig):
+            return ResidualShiftVAE(PixelAutoencoder(), {})
+        raise ValueError(
+            f"'{os.path.basename(path)}' works on an autoencoder's latents: expected one; give its file too."
+        )
+
+    return _assembled(path, os.path.basename(path), AUTO, vae_for)
 
 
-def _denoiser(weights: StateDict, name: str) -> registry.Identified:
+def _assembled(path: str, name: str, preset: str, vae_for: Callable[[DenoiserConfig], ResidualShiftVAE]) -> OneStepSR:
+    weights = files.load_file(path)
     identified = identify_file(weights, name, DENOISERS)
-    if cast("Any", identified.config).has_mask:
+    if identified.config.has_mask:
         raise UnsupportedModelError(
             f"'{name}' is an inpainting checkpoint ({identified.label}): expected a super-resolution one, since this node "
             "has no mask; choose a realsr, bicsr, face, SinSR or TAD-SR file."
         )
-    return identified
+    schedule, one_step_only, summary = _training_facts(name, identified.config, preset, weights)
+    vae = vae_for(identified.config)
+    patcher = file_patcher(path, Recipe(model=partial(_model, schedule, vae.downscale_ratio)), weights=weights)
+    is_embedded = isinstance(identified.config, EmbeddedConfig)
+    return OneStepSR(patcher, vae, schedule, one_step_only, f"{identified.label}. {summary}", is_embedded)
 
 
-def _assembled(
-    path: str,
-    weights: StateDict,
-    identified: registry.Identified,
-    facts: tuple[ResidualShiftSchedule, bool, str],
-    vae: ResidualShiftVAE,
-) -> OneStepSR:
-    schedule, one_step_only, summary = facts
-    patcher = _denoiser_patcher(path, schedule, vae.downscale_ratio, weights=weights)
-    return OneStepSR(
-        patcher,
-        vae,
-        schedule,
-        one_step_only,
-        f"{identified.label}. {summary}",
-        identified.kind in registry.WITH_SCHEDULE,
-    )
-
-
-def model_path(name: str) -> str:
-    """File behind an entry of the loader's list."""
-    return str(files.EMBEDDED_WEIGHTS / EMBEDDED[name]) if name in EMBEDDED else files.find_file(files.ONE_STEP, name)
+def _model(
+    schedule: ResidualShiftSchedule, downscale: int, network: torch.nn.Module, weights: StateDict
+) -> ResidualShiftModel:
+    return ResidualShiftModel(cast("DenoiserNetwork", network), schedule, network_dtype(weights), downscale)
 
 
 def file_paths(name: str, autoencoder: str) -> list[str]:
     """Files that the choices of the loader may read, for its cache key."""
     autoencoders = files.list_files(files.AUTOENCODER) if autoencoder == AUTO else [autoencoder]
-    return [model_path(name), *(files.find_file(files.AUTOENCODER, file) for file in autoencoders)]
+    return [files.find_file(files.ONE_STEP, name), *(files.find_file(files.AUTOENCODER, file) for file in autoencoders)]
 
 
 def _training_facts(
-    name: str, identified: registry.Identified, preset: str, weights: StateDict
+    name: str, config: DenoiserConfig, preset: str, weights: StateDict
 ) -> tuple[ResidualShiftSchedule, bool, str]:
     """Schedule, whether one step is all that the weights know, and a sentence that says so."""
-    if identified.kind in registry.WITH_SCHEDULE:  # our own files carry their schedule
+    if isinstance(config, EmbeddedConfig):  # our own files carry their schedule
         levels = tuple(float(level) for level in weights["sqrt_etas"])
         one_step = bool(weights["one_step"] > 0)
         schedule = ResidualShiftSchedule(levels, float(weights["kappa"]), tuple(range(len(levels))))
         return schedule, one_step, f"{'One-step student' if one_step else f'Teacher of {len(levels)} steps'}, x4."
-    config: Any = identified.config
     chosen = presets.guess_preset(os.path.basename(name), config) if preset == AUTO else presets.PRESETS[preset]
     return presets.schedule(chosen), chosen.one_step, chosen.summary()
 
 
-def _denoiser_patcher(
-    path: str,
-    schedule: ResidualShiftSchedule,
-    downscale: int,
-    *,
-    weights: StateDict | None = None,
-    disable_dynamic: bool = False,
-) -> Any:
-    """MODEL patcher of a file. The host calls it again, without weights, when it needs an unshared copy."""
-    network, fitting = build_network(
-        files.load_file(path) if weights is None else weights, mm.unet_offload_device(), network_dtype
-    )
-    patcher = make_patcher(network, fitting, schedule, downscale, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (_denoiser_patcher, (path, schedule, downscale))
-    return patcher
+def _vq_vae(weights: StateDict) -> ResidualShiftVAE:
+    network, fitting = build_network(weights, mm.vae_offload_device(), lambda _: None)
+    return ResidualShiftVAE(cast("VQAutoencoder", network), fitting)
 
 
-def _autoencoder(name: str, latent_channels: int, kind: str) -> ResidualShiftVAE:
-    if kind in registry.WITH_SCHEDULE:
+def _autoencoder(name: str, config: DenoiserConfig) -> ResidualShiftVAE:
+    if isinstance(config, EmbeddedConfig):
         return ResidualShiftVAE(PixelAutoencoder(), {})
+    latent_channels = config.latent_channels
     candidates = _autoencoder_candidates(latent_channels) if name == AUTO else [name]
     for candidate in candidates:
         weights = files.load_file(files.find_file(files.AUTOENCODER, candidate))
-        identified = identify_file(weights, candidate, {"vq_autoencoder": "a VQ autoencoder"})
-        if identified.config.latent_channels == latent_channels:
-            return ResidualShiftVAE(*build_network(weights, mm.vae_offload_device(), lambda _: None))
+        if identify_file(weights, candidate, VQ_AUTOENCODER).config.latent_channels == latent_channels:
+            return _vq_vae(weights)
     wanted = PUBLISHED_AUTOENCODERS.get(latent_channels, f"a VQ autoencoder with {latent_channels} channels")
     found = ", ".join(candidates) or "nothing"
     raise UnsupportedModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.conds
@@ -10,18 +11,22 @@ import comfy.model_base
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.model_sampling
-import comfy.ops
 import comfy.patcher_extension
 import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
 import torch
 import torch.nn.functional as F
-from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor, nn
 
 from ...imaging.resize import reflect_to
+from ...models.compact_denoiser import CompactDenoiser
 from ...models.memory import activation_bytes
+from ...models.pixel_autoencoder import PixelAutoencoder
+from ...models.pixel_denoiser import PixelDenoiser
+from ...models.residual_unet import ResidualUNet
+from ...models.state_dict import StateDict
+from ...models.vq_autoencoder import VQAutoencoder
 from ...sampling.schedules import ResidualShiftSchedule
 from ...sampling.ve_coordinates import entry_at, fractional_index, sigma_of_sqrt_eta, sqrt_eta_of_sigma
 
@@ -29,15 +34,12 @@ LR_CONDITION = "adaptivesr_lr"
 """Key in CONDITIONING of the LR image, folded to latent size by pixel-unshuffle so that the host crops it like a latent."""
 
 
+DenoiserNetwork = ResidualUNet | PixelDenoiser | CompactDenoiser
+
 LINEAR_RATE = 0.08
 """Gains of a linear picture whose pixels are means of rearranged ones, against that of other latents: means follow the LR image,
 so they change little (measured on the embedded teacher, 40 steps).
 """
-
-
-def host_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The host's optimised attention on (B, heads, L, d)."""
-    return optimized_attention(q, k, v, heads=q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
 
 
 class ResidualShiftLatents(comfy.latent_formats.LatentFormat):
@@ -59,6 +61,8 @@ class ResidualShiftLatents(comfy.latent_formats.LatentFormat):
 
 class ResidualShiftSampling(comfy.model_sampling.X0, comfy.model_sampling.ModelSamplingDiscrete):
     """sigma = kappa sqrt(eta) / (1 - eta) in the coordinates of `sampling.ve_coordinates`; timesteps may be fractional."""
+
+    sqrt_etas: Tensor
 
     def __init__(self, schedule: ResidualShiftSchedule) -> None:
         nn.Module.__init__(self)
@@ -99,7 +103,10 @@ class ResidualShiftSampling(comfy.model_sampling.X0, comfy.model_sampling.ModelS
 class ResidualShiftDiffusion(nn.Module):
     """`diffusion_model` of the MODEL: adds eta y to (1 - eta) u, scales, pads to the network's sizes and calls it."""
 
-    def __init__(self, network: nn.Module, schedule: ResidualShiftSchedule, dtype: torch.dtype) -> None:
+    network: DenoiserNetwork
+    sqrt_etas: Tensor
+
+    def __init__(self, network: DenoiserNetwork, schedule: ResidualShiftSchedule, dtype: torch.dtype) -> None:
         super().__init__()
         self.network = network
         self.dtype = dtype
@@ -111,18 +118,16 @@ class ResidualShiftDiffusion(nn.Module):
         x: Tensor,
         timesteps: Tensor,
         context: Tensor | None = None,
-        control: Any = None,
+        control: dict[str, Any] | None = None,
         transformer_options: dict[str, Any] | None = None,
-        **conditions: Any,
+        **conditions: object,
     ) -> Tensor:
         options = transformer_options or {}
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, control, options, **conditions)
 
-    def _forward(
-        self, x: Tensor, timesteps: Tensor, context: Any, control: Any, transformer_options: Any, **_conditions: Any
-    ) -> Tensor:
+    def _forward(self, x: Tensor, timesteps: Tensor, *_: object, **_conditions: object) -> Tensor:
         """x holds (1 - eta) u, y and the folded LR image: (B, C + C + 3 f^2, h, w)."""
         config = self.network.config
         channels, height, width = config.latent_channels, *x.shape[-2:]
@@ -139,7 +144,9 @@ class ResidualShiftDiffusion(nn.Module):
 class ResidualShiftModel(comfy.model_base.BaseModel):
     """ResShift-family denoiser that runs in the host's samplers."""
 
-    def __init__(self, network: nn.Module, schedule: ResidualShiftSchedule, dtype: torch.dtype, downscale: int) -> None:
+    def __init__(
+        self, network: DenoiserNetwork, schedule: ResidualShiftSchedule, dtype: torch.dtype, downscale: int
+    ) -> None:
         config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
         config.latent_format = ResidualShiftLatents(network.config.latent_channels, downscale)
         config.manual_cast_dtype = mm.unet_manual_cast(dtype, mm.get_torch_device())
@@ -165,7 +172,7 @@ class ResidualShiftModel(comfy.model_base.BaseModel):
         concat = comfy.utils.resize_to_batch_size(torch.cat([y, folded.to(y)], dim=1), noise.shape[0])
         return {"c_concat": comfy.conds.CONDNoiseShape(concat.to(kwargs["device"]))}
 
-    def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: object = None) -> float:
         """Bytes of activations for latents of input_shape (B, C, h, w), by the network's own estimate."""
         rows, _, height, width = input_shape
         network = self.diffusion_model.network
@@ -177,7 +184,7 @@ class ResidualShiftModel(comfy.model_base.BaseModel):
 class ResidualShiftVAE(comfy.sd.VAE):
     """A ResShift-family autoencoder behind the host's VAE methods (memory, batches, tiles)."""
 
-    def __init__(self, autoencoder: nn.Module, weights: dict[str, Tensor]) -> None:
+    def __init__(self, autoencoder: VQAutoencoder | PixelAutoencoder, weights: StateDict) -> None:
         # The host's constructor tells its own file formats apart; ours is known, so only what its methods read is set.
         self.first_stage_model = autoencoder.requires_grad_(False).eval()
         self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
@@ -205,32 +212,3 @@ class ResidualShiftVAE(comfy.sd.VAE):
     def _bytes(self, height: int, width: int, dtype: torch.dtype) -> float:
         """Activations for one latent of (height, width); encoder and decoder are estimated alike."""
         return max(1, activation_bytes(self.first_stage_model, height, width, mm.dtype_size(dtype)))
-
-
-def make_patcher(
-    network: nn.Module,
-    weights: dict[str, Tensor],
-    schedule: ResidualShiftSchedule,
-    downscale: int,
-    *,
-    disable_dynamic: bool = False,
-) -> Any:
-    """MODEL patcher of a denoiser built with the host's operations; weights are loaded strictly."""
-    model = ResidualShiftModel(network, schedule, network_dtype(weights), downscale)
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(model, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
-    network.load_state_dict(weights, strict=True, assign=patcher.is_dynamic())
-    return patcher
-
-
-def network_dtype(weights: dict[str, Tensor]) -> torch.dtype:
-    """Storage type that the host chooses for a denoiser."""
-    return mm.unet_dtype(
-        device=mm.get_torch_device(),
-        model_params=comfy.utils.calculate_parameters(weights),
-        weight_dtype=comfy.utils.weight_dtype(weights),
-    )
-
-
-OPERATIONS = comfy.ops.manual_cast
-"""Layers that follow the dtype of their input, so that a tile can be repeated in float32."""

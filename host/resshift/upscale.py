@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -46,7 +47,7 @@ class HostAutoencoder:
     def decode(self, latent: Tensor) -> Tensor:
         return self._run(self._vae.first_stage_model.decode, latent)
 
-    def _run(self, function: Any, tensor: Tensor) -> Tensor:
+    def _run(self, function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
         result = function(tensor.to(self._vae.device, self._vae.vae_dtype))
         return result.float().to(self._vae.output_device)
 
@@ -157,4 +158,4 @@ def _load(sr: OneStepSR, tiling: Tiling) -> None:
     latent = (1, sr.vae.latent_channels, tiling.size, tiling.size)
     denoise = tiling.denoise_rows * sr.patcher.model.memory_required(latent)
     autoencode = tiling.autoencode_rows * sr.vae.memory_used_decode(latent, sr.vae.vae_dtype)
-    mm.load_models_gpu([sr.patcher, sr.vae.patcher], memory_required=max(denoise, autoencode))
+    mm.load_models_gpu([sr.patcher, sr.vae.patcher], memory_required=int(max(denoise, autoencode)))

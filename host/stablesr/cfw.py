@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-import comfy.ldm.models.autoencoder
 import comfy.ldm.modules.diffusionmodules.model as host_autoencoder
 import comfy.model_management as mm
-import comfy.model_patcher
-import comfy.sd
 import torch
+from comfy.ldm.models.autoencoder import AutoencodingEngine
+from comfy.sd import VAE
 from torch import Tensor, nn
 
 from ...imaging.resize import bicubic_resize, resize
@@ -23,7 +22,7 @@ from ...imaging.tiles import Merger, Region, gaussian_window, grid
 from ...models.cfw import CFW, LEVELS, CFWConfig, autoencoder_weights, feature_bytes, fuse_bytes, fusion_weights
 from ...models.state_dict import StateDict
 from .. import files
-from ..building import build_network, identify_file
+from ..loading import Loaded, Recipe, file_patcher, identify_file
 from ..runtime import HostRuntime
 
 CELL = 8  # pixels of a latent cell of the autoencoders that CFW belongs to
@@ -34,15 +33,10 @@ FALLBACK_TILES = (512, 256)
 
 
 @dataclass(frozen=True)
-class LoadedCFW:
+class LoadedCFW(Loaded):
     """What CFW carries: the fusion layers in a patcher of their own, to be loaded beside a VAE."""
 
-    patcher: Any
     summary: str
-
-    def is_dynamic(self) -> bool:
-        """Asked by the host's cache."""
-        return self.patcher.is_dynamic()
 
     @property
     def network(self) -> CFW:
@@ -73,33 +67,30 @@ class Decoding:
 # --- Loading ----------------------------------------------------------------------------------------------------------
 
 
-def load_cfw(name: str) -> tuple[LoadedCFW, comfy.sd.VAE]:
+def load_cfw(name: str) -> tuple[LoadedCFW, VAE]:
     """The fusion layers of a file and the VAE beside them; a file without one gives the host's empty VAE.
 
     Raises UnsupportedModelError with a sentence when the file is damaged or of another kind.
     """
     path = files.find_file(files.CFW, name)
     weights = files.load_file(path)
-    identified = identify_file(weights, name, {"cfw": "a StableSR CFW file such as vqgan_cfw_00011.ckpt"})
+    identified = identify_file(weights, name, {CFWConfig: "a StableSR CFW file such as vqgan_cfw_00011.ckpt"})
     autoencoder = autoencoder_weights(weights)
     beside = "with its VAE" if autoencoder else "without a VAE: use the one of the SD 2.1 checkpoint"
-    loaded = LoadedCFW(_patcher(path, weights=weights), f"{identified.label}; {beside}.")
-    return loaded, comfy.sd.VAE(sd=autoencoder)
+    loaded = LoadedCFW(file_patcher(path, RECIPE, weights=weights), f"{identified.label}; {beside}.")
+    return loaded, VAE(sd=autoencoder)
 
 
-def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
-    """Patcher of the fusion layers. The host calls it again, without weights, when it needs an unshared copy."""
-    chosen = fusion_weights(files.load_file(path) if weights is None else weights)
-    device, storage = mm.vae_device(), mm.vae_offload_device()
-    dtype = mm.vae_dtype(device, [torch.bfloat16, torch.float32])  # as the host stores the autoencoder itself
-    network, fitting = build_network(chosen, storage, lambda _: dtype)
-    network.requires_grad_(False).eval()
-    mm.archive_model_dtypes(network)
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(network, load_device=device, offload_device=storage)
-    network.load_state_dict(fitting, strict=True, assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (_patcher, (path,))
-    return patcher
+def _vae_devices() -> tuple[torch.device, torch.device]:
+    return mm.vae_device(), mm.vae_offload_device()
+
+
+def _vae_dtype(_weights: StateDict) -> torch.dtype:
+    """As the host stores the autoencoder itself."""
+    return mm.vae_dtype(mm.vae_device(), [torch.bfloat16, torch.float32])
+
+
+RECIPE = Recipe(fusion_weights, _vae_dtype, _vae_devices)
 
 
 # --- Fusing -----------------------------------------------------------------------------------------------------------
@@ -127,7 +118,7 @@ def fusing(autoencoder: nn.Module, cfw: CFW, w: float) -> Iterator[dict[int, Ten
     handles: list[Any] = []
     try:
         for level in LEVELS:
-            down, up = autoencoder.encoder.down[level].downsample, autoencoder.decoder.up[level].upsample
+            down, up = _resamplers(autoencoder, level)
             handles.append(down.register_forward_pre_hook(partial(keep, level)))
             handles.append(up.register_forward_pre_hook(partial(fuse, level)))
         yield features
@@ -136,7 +127,12 @@ def fusing(autoencoder: nn.Module, cfw: CFW, w: float) -> Iterator[dict[int, Ten
             handle.remove()
 
 
-def check_vae(vae: Any, config: CFWConfig) -> None:
+def _resamplers(autoencoder: Any, level: int) -> tuple[Any, Any]:
+    """Gives the modules that change a map's size behind a level of the host's encoder and decoder."""
+    return autoencoder.encoder.down[level].downsample, autoencoder.decoder.up[level].upsample
+
+
+def check_vae(vae: VAE, config: CFWConfig) -> None:
     """Raises ValueError with a sentence unless the VAE is a KL autoencoder of the shape that the fusion was made for."""
     problem = _mismatch(vae, config)
     if problem:
@@ -146,11 +142,11 @@ def check_vae(vae: Any, config: CFWConfig) -> None:
         )
 
 
-def _mismatch(vae: Any, config: CFWConfig) -> str:
+def _mismatch(vae: VAE, config: CFWConfig) -> str:
     model = vae.first_stage_model
     if model is None:
         return "without weights"
-    known = isinstance(model, comfy.ldm.models.autoencoder.AutoencodingEngine)
+    known = isinstance(model, AutoencodingEngine)
     plain = (
         known and type(model.encoder) is host_autoencoder.Encoder and type(model.decoder) is host_autoencoder.Decoder
     )
@@ -159,7 +155,7 @@ def _mismatch(vae: Any, config: CFWConfig) -> str:
     if vae.latent_channels != LATENT_CHANNELS or vae.downscale_ratio != CELL:
         return f"with {vae.latent_channels} latent channels of {vae.downscale_ratio} x {vae.downscale_ratio} pixels"
     for level in LEVELS:
-        found = model.encoder.down[level].downsample.conv.in_channels, model.decoder.up[level].upsample.conv.in_channels
+        found = tuple(module.conv.in_channels for module in _resamplers(model, level))
         sizes = config.of(level)
         if found != (sizes.encoder_channels, sizes.channels):
             return f"whose level {level} has {found[0]} and {found[1]} channels where this CFW file takes {sizes.encoder_channels} and {sizes.channels}"
@@ -169,7 +165,7 @@ def _mismatch(vae: Any, config: CFWConfig) -> str:
 # --- Decoding ---------------------------------------------------------------------------------------------------------
 
 
-def decode_fused(vae: Any, loaded: LoadedCFW, samples: Tensor, rgb: Tensor, settings: Decoding) -> tuple[Tensor, str]:
+def decode_fused(vae: VAE, loaded: LoadedCFW, samples: Tensor, rgb: Tensor, settings: Decoding) -> tuple[Tensor, str]:
     """Pictures (B, 3, 8 h, 8 w) in [0, 1] of latents (B, 4, h, w), and a remark (or "").
 
     rgb holds the LR image(s) (1 or B, 3, any size) in [0, 1]. At w = 0 without tiles it is the host's own decoding. When memory
@@ -185,7 +181,7 @@ def decode_fused(vae: Any, loaded: LoadedCFW, samples: Tensor, rgb: Tensor, sett
 
 
 def _decode_in_memory(
-    vae: Any, loaded: LoadedCFW, samples: Tensor, reference: Tensor, settings: Decoding
+    vae: VAE, loaded: LoadedCFW, samples: Tensor, reference: Tensor, settings: Decoding
 ) -> tuple[Tensor, Decoding]:
     """The pictures and the settings with which memory was enough."""
     regions = settings.regions(*samples.shape[2:])
@@ -203,7 +199,7 @@ def _decode_in_memory(
     return _decode_in_memory(vae, loaded, samples, reference, smaller)
 
 
-def _load(vae: Any, loaded: LoadedCFW, tile: Region) -> None:
+def _load(vae: VAE, loaded: LoadedCFW, tile: Region) -> None:
     """Has the host load both networks, with room for one tile."""
     height, width = CELL * tile.height, CELL * tile.width
     size, config = mm.dtype_size(vae.vae_dtype), loaded.network.config
@@ -213,11 +209,11 @@ def _load(vae: Any, loaded: LoadedCFW, tile: Region) -> None:
         fuse_bytes(config, height, width, size),
     )
     needed = peak + feature_bytes(config, height, width, size)
-    mm.load_models_gpu([vae.patcher, loaded.patcher], memory_required=needed, force_full_load=vae.disable_offload)
+    mm.load_models_gpu([vae.patcher, loaded.patcher], memory_required=int(needed), force_full_load=vae.disable_offload)
 
 
 def _decode_one(
-    vae: Any,
+    vae: VAE,
     loaded: LoadedCFW,
     latent: Tensor,
     reference: Tensor,
@@ -244,9 +240,9 @@ def _decode_one(
     return vae.process_output(merger.finish())
 
 
-def _decode_tile(vae: Any, network: CFW, latent: Tensor, pixels: Tensor, w: float) -> Tensor:
+def _decode_tile(vae: VAE, network: CFW, latent: Tensor, pixels: Tensor, w: float) -> Tensor:
     """A tile (1, 3, H, W) as the decoder gives it, of its latent and its part of the LR image in [0, 1]."""
-    model = vae.first_stage_model
+    model = cast("AutoencodingEngine", vae.first_stage_model)
     latent = latent.to(vae.device, vae.vae_dtype)
     if w == 0.0:
         return model.decode(latent)

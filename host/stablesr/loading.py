@@ -9,36 +9,32 @@ from typing import Any
 
 import comfy.conds
 import comfy.model_base
-import comfy.model_management as mm
 import node_helpers
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...models import registry
 from ...models.state_dict import StateDict, UnsupportedModelError
 from ...models.struct_parts import StructParts, base_prediction, describe_other, select_parts
 from .. import files
-from ..building import build_network, network_patcher
-from ..resshift.patchers import network_dtype
+from ..loading import Loaded, Recipe, base_model, file_patcher
 from .patch import LR_LATENT, PARTS, StructPatch, other_block_patches, residual_blocks
 
 OTHER_BASES = {768: "Stable Diffusion 1.x", 2048: "SDXL"}
 """Families by the width of their prompts; SD 1.x has the same residual blocks as 2.1 and is only known by it."""
 _V_NAMES, _EPS_NAMES = ("768v", "768_v"), ("512", "turbo", "000117")
 
+RECIPE = Recipe(select_parts)
+
 
 @dataclass(frozen=True)
-class StableSR:
+class LoadedStableSR(Loaded):
     """What STABLESR carries: encoder and SFT layers, and what the base is expected to predict ('eps', 'v' or unknown)."""
 
-    patcher: Any
     summary: str
     prediction: str | None
-
-    def is_dynamic(self) -> bool:
-        """Asked by the host's cache."""
-        return self.patcher.is_dynamic()
 
     @property
     def parts(self) -> StructParts:
@@ -46,7 +42,7 @@ class StableSR:
         return self.patcher.model
 
 
-def load_stablesr(name: str) -> StableSR:
+def load_stablesr(name: str) -> LoadedStableSR:
     """The encoder and the SFT layers of a checkpoint, whatever else it holds.
 
     Raises UnsupportedModelError with a sentence when the file is damaged or of another kind.
@@ -60,7 +56,9 @@ def load_stablesr(name: str) -> StableSR:
     base = {"v": "SD 2.1 768 (v)", "eps": "SD 2.1 base 512 (eps) or SD Turbo", None: "the base it was trained on"}[
         guess
     ]
-    return StableSR(_patcher(path, weights=weights), f"{identified.label}; {known}. Use with {base}.", guess)
+    return LoadedStableSR(
+        file_patcher(path, RECIPE, weights=weights), f"{identified.label}; {known}. Use with {base}.", guess
+    )
 
 
 def guess_prediction(name: str) -> str | None:
@@ -71,7 +69,7 @@ def guess_prediction(name: str) -> str | None:
     return "eps" if any(part in low for part in _EPS_NAMES) else None
 
 
-def _identified(weights: StateDict, name: str) -> registry.Identified:
+def _identified(weights: StateDict, name: str) -> registry.Identified[object]:
     try:
         identified = registry.identify(weights)
         label = f"a {identified.label}"
@@ -87,18 +85,14 @@ def _identified(weights: StateDict, name: str) -> registry.Identified:
     return identified
 
 
-def _patcher(path: str, *, weights: StateDict | None = None, disable_dynamic: bool = False) -> Any:
-    """Patcher of the parts. The host calls it again, without weights, when it needs an unshared copy."""
-    chosen = select_parts(files.load_file(path) if weights is None else weights)
-    network, fitting = build_network(chosen, mm.unet_offload_device(), network_dtype)
-    patcher = network_patcher(network, fitting, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (_patcher, (path,))
-    return patcher
-
-
 def apply_stablesr(
-    model: Any, positive: list[Any], negative: list[Any], stablesr: StableSR, latent: dict[str, Any], strength: float
-) -> tuple[Any, list[Any], list[Any], str]:
+    model: ModelPatcher,
+    positive: list[Any],
+    negative: list[Any],
+    stablesr: LoadedStableSR,
+    latent: dict[str, Any],
+    strength: float,
+) -> tuple[ModelPatcher, list[Any], list[Any], str]:
     """MODEL with the patch, both conditionings with the LR latent, and a remark (or ""); all unchanged at strength 0.
 
     Raises ValueError with a sentence for a MODEL or latent that does not fit.
@@ -108,11 +102,11 @@ def apply_stablesr(
     remark = base_remark(model, stablesr)
     if strength == 0.0:
         return model, positive, negative, remark
-    scaled = model.model.process_latent_in(samples)
+    scaled = base_model(model).process_latent_in(samples)
     return patched(model, stablesr, strength), with_latent(positive, scaled), with_latent(negative, scaled), remark
 
 
-def patched(model: Any, stablesr: StableSR, strength: float) -> Any:
+def patched(model: ModelPatcher, stablesr: LoadedStableSR, strength: float) -> ModelPatcher:
     """A clone of the MODEL that runs the parts; a patch of the kind that it had before is replaced."""
     clone = model.clone()
     if other_block_patches(clone):
@@ -135,13 +129,13 @@ def with_latent(conditioning: list[Any], scaled: Tensor) -> list[Any]:
     ]
 
 
-def check_base(model: Any, parts: StructParts) -> None:
+def check_base(model: ModelPatcher, parts: StructParts) -> None:
     """Raises ValueError unless the MODEL's UNet has the residual blocks that the parts have SFT layers for."""
-    unet, kind = model.model.diffusion_model, type(model.model.model_config).__name__
+    unet, kind = base_model(model).diffusion_model, type(base_model(model).model_config).__name__
     advice = "connect Stable Diffusion 2.1 (512 base for the 512 files, 768 for 768v) or SD Turbo."
     if not isinstance(unet, UNetModel):
         raise ValueError(f"StableSR Apply got a MODEL of the kind {kind}, which has no UNet: {advice}")
-    context = model.model.model_config.unet_config.get("context_dim")
+    context = base_model(model).model_config.unet_config.get("context_dim")
     if context in OTHER_BASES:
         raise ValueError(
             f"StableSR Apply got a MODEL of the kind {kind}, {OTHER_BASES[context]} with prompts of width {context}, and StableSR is "
@@ -176,10 +170,10 @@ def checked_samples(samples: Tensor, parts: StructParts) -> Tensor:
     return samples.float()
 
 
-def base_remark(model: Any, stablesr: StableSR) -> str:
+def base_remark(model: ModelPatcher, stablesr: LoadedStableSR) -> str:
     """A warning, also logged, when the file's base predicts something else than the MODEL; keys cannot prove it."""
     types = comfy.model_base.ModelType
-    predicted = {types.EPS: "eps", types.V_PREDICTION: "v"}.get(model.model.model_type)
+    predicted = {types.EPS: "eps", types.V_PREDICTION: "v"}.get(base_model(model).model_type)
     if stablesr.prediction in (None, predicted) or predicted is None:
         return ""
     remark = (

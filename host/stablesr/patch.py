@@ -12,17 +12,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import (
     Downsample,
     ResBlock,
     TimestepBlock,
+    UNetModel,
     Upsample,
     forward_timestep_embed,
 )
-from comfy.patcher_extension import WrappersMP
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ...models.spade import modulate, modulated_block
@@ -33,6 +37,7 @@ LR_LATENT = "adaptivesr_stablesr_lr"
 """Key in CONDITIONING, and of the UNet's argument, of the scaled LR latent (B, 4, h, w)."""
 PARTS = "adaptivesr_stablesr"
 """Key of the wrappers, of the additional model and, in a call's transformer options, of the network itself."""
+Options = dict[str, Any]
 _MEMORY = "adaptivesr_stablesr_features"
 _BLOCK_PATCH = "forward_timestep_embed_patch"
 
@@ -40,7 +45,7 @@ _BLOCK_PATCH = "forward_timestep_embed_patch"
 class _Probe(TimestepBlock):
     """A layer that takes the time embedding, as residual blocks do."""
 
-    def forward(self, x: Any, emb: Any) -> Any:
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         return x
 
 
@@ -59,10 +64,10 @@ class Placed:
 
     name: str
     level: int
-    block: Any
+    block: ResBlock
 
 
-def residual_blocks(unet: Any) -> Iterator[Placed]:
+def residual_blocks(unet: UNetModel) -> Iterator[Placed]:
     """All residual blocks of a UNet of the host, in the order in which they run."""
     level = 0
     for name, stage in _stages(unet):
@@ -73,7 +78,7 @@ def residual_blocks(unet: Any) -> Iterator[Placed]:
         level -= sum(isinstance(layer, Upsample) for layer in stage)
 
 
-def _stages(unet: Any) -> Iterator[tuple[str, Any]]:
+def _stages(unet: UNetModel) -> Iterator[tuple[str, Any]]:
     yield from ((f"input_blocks.{i}", stage) for i, stage in enumerate(unet.input_blocks))
     if unet.middle_block is not None:
         yield "middle_block", unet.middle_block
@@ -117,7 +122,7 @@ def encode_rows(parts: StructParts, latent: Tensor, timesteps: Tensor, memory: F
 class BlockPatch:
     """Modulates the residual blocks that the parts have a layer for; also the host's handler for such blocks."""
 
-    def __init__(self, unet: Any, parts: StructParts, features: Features, strength: float) -> None:
+    def __init__(self, unet: UNetModel, parts: StructParts, features: Features, strength: float) -> None:
         self._features, self._strength = features, strength
         modulations = parts.modulations()
         self._found = {
@@ -126,13 +131,13 @@ class BlockPatch:
             if placed.name in modulations
         }
 
-    def __call__(self, block: Any, x: Tensor, emb: Tensor, *_: Any) -> Tensor:
+    def __call__(self, block: ResBlock, x: Tensor, emb: Tensor, *_: object) -> Tensor:
         """What the host's block would return, with its branch modulated."""
         if block not in self._found:
             return block(x, emb)
         return modulated_block(block, x, emb, partial(self.branch, block))
 
-    def branch(self, block: Any, h: Tensor) -> Tensor:
+    def branch(self, block: ResBlock, h: Tensor) -> Tensor:
         """The modulated branch h (N, C, h, w) of a block."""
         placed, layer = self._found[block]
         maps = self._features.maps[placed.level]
@@ -157,7 +162,7 @@ class BlockPatch:
             return
         thread = threading.get_ident()
 
-        def hook(block: Any, _module: Any, _inputs: Any, h: Tensor) -> Tensor | None:
+        def hook(block: ResBlock, _module: object, _inputs: object, h: Tensor) -> Tensor | None:
             return self.branch(block, h) if threading.get_ident() == thread else None
 
         with ExitStack() as stack:
@@ -172,44 +177,48 @@ class StructPatch:
 
     strength: float
 
-    def check(self, executor: Any, noise: Tensor, latent_image: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def check(
+        self, executor: WrapperExecutor, noise: Tensor, latent_image: Tensor, *args: object, **kwargs: object
+    ) -> Tensor:
         """Around a whole run: sizes are compared before anything is loaded or cut to areas."""
-        for conds in executor.class_obj.conds.values():
+        for conds in cast("CFGGuider", executor.class_obj).conds.values():
             for entry in conds or ():
                 if (latent := entry.get("model_conds", {}).get(LR_LATENT)) is not None:
                     check_canvas(latent.cond, noise)
         return executor(noise, latent_image, *args, **kwargs)
 
-    def remember(self, executor: Any, x: Tensor, timestep: Tensor, model_options: Any, seed: Any = None) -> Any:
+    def remember(
+        self, executor: WrapperExecutor, x: Tensor, timestep: Tensor, model_options: Options, seed: int | None = None
+    ) -> Tensor:
         """Around one evaluation of all conditions."""
         options = {**model_options.get("transformer_options", {}), _MEMORY: FeatureMemory()}
         return executor(x, timestep, {**model_options, "transformer_options": options}, seed)
 
     def select(
         self,
-        executor: Any,
-        x: Any,
-        t: Any,
-        c_concat: Any = None,
-        c_crossattn: Any = None,
-        control: Any = None,
-        transformer_options: Any = None,
-        **conds: Any,
-    ) -> Any:
+        executor: WrapperExecutor,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: Options | None = None,
+        transformer_options: Options | None = None,
+        **conds: object,
+    ) -> Tensor:
         """Around a call of the model: names the parts of the patcher that is running it."""
-        parts = executor.class_obj.current_patcher.get_additional_models_with_key(PARTS)[0].model
+        parts = cast("BaseModel", executor.class_obj).current_patcher.get_additional_models_with_key(PARTS)[0].model
         options = {**(transformer_options or {}), PARTS: parts}
         return executor(x, t, c_concat, c_crossattn, control, options, **conds)
 
     def run(
         self,
-        executor: Any,
+        executor: WrapperExecutor,
         x: Tensor,
         timesteps: Tensor,
-        context: Any = None,
-        y: Any = None,
-        control: Any = None,
-        transformer_options: Any = None,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        control: Options | None = None,
+        transformer_options: Options | None = None,
         **conds: Any,
     ) -> Tensor:
         """Around a call of the UNet: x (N, C, h, w) as the UNet takes it, timesteps (N,)."""
@@ -217,7 +226,9 @@ class StructPatch:
         latent = checked_latent(conds.pop(LR_LATENT, None), x)
         parts = options[PARTS]
         features = encode_rows(parts, latent, timesteps, options.get(_MEMORY) or FeatureMemory())
-        with BlockPatch(executor.class_obj, parts, features, self.strength).in_call(options) as patched:
+        with BlockPatch(cast("UNetModel", executor.class_obj), parts, features, self.strength).in_call(
+            options
+        ) as patched:
             return executor(x, timesteps, context, y, control, patched, **conds)
 
     def wrappers(self) -> dict[str, Any]:
@@ -230,7 +241,7 @@ class StructPatch:
         }
 
 
-def other_block_patches(model: Any) -> int:
+def other_block_patches(model: ModelPatcher) -> int:
     """How many patches of other packs for residual blocks a MODEL carries; ours comes first and overrules them."""
     patches = model.model_options.get("transformer_options", {}).get("patches", {}).get(_BLOCK_PATCH, [])
     return sum(issubclass(ResBlock, kind) for kind, _ in patches)

@@ -17,7 +17,7 @@ from ...host.training.files import folder_state
 from ...imaging.degradation.presets import PRESETS
 from ...training.tad_sr.config import VARIANTS, DistillSettings
 from ...training.tad_sr.losses import ScoreForm
-from ..region import node_id_of
+from ..common import fingerprint, node_id_of
 from ..types import OneStepSR
 from .inputs import resume_input
 
@@ -60,7 +60,7 @@ class DistillOneStepSR(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image_folder: str = "", **inputs: Any) -> str:
-        return folder_state(image_folder)
+        return fingerprint(folder_state, image_folder)
 
     @classmethod
     def execute(

@@ -17,7 +17,7 @@ from ...imaging.degradation.presets import PRESETS
 from ...sampling.adaptive.steppers import STEPPER_NAMES
 from ...training.gains.mmle_config import PAPER, SMALL, MmleTrainConfig
 from ...training.gains.pfj_config import PfjTrainConfig
-from ..region import node_id_of
+from ..common import fingerprint, node_id_of
 from ..types import GainModels
 from .inputs import name_input, resume_input
 
@@ -97,7 +97,7 @@ class TrainMMLE(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image_folder: str = "", **inputs: Any) -> str:
-        return folder_state(image_folder)
+        return fingerprint(folder_state, image_folder)
 
     @classmethod
     def execute(cls, model: Any, vae: Any, steps: int, **inputs: Any) -> io.NodeOutput:
@@ -139,7 +139,7 @@ class TrainPFJ(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image_folder: str = "", **inputs: Any) -> str:
-        return folder_state(image_folder)
+        return fingerprint(folder_state, image_folder)
 
     @classmethod
     def execute(cls, model: Any, vae: Any, gain_models: Any, steps: int, **inputs: Any) -> io.NodeOutput:

@@ -16,7 +16,7 @@ from ...models.time_aware_adapter_config import DESIGNS
 from ...training.tasr.config import TasrConfig
 from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
-from ..region import node_id_of
+from ..common import fingerprint, node_id_of
 from ..types import TimeAwareAdapter
 from .inputs import name_input, resume_input
 
@@ -50,7 +50,7 @@ class TrainTimeAwareAdapter(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image_folder: str = "", **inputs: Any) -> str:
-        return folder_state(image_folder)
+        return fingerprint(folder_state, image_folder)
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: list, stage: str, steps: int, **inputs: Any) -> io.NodeOutput:

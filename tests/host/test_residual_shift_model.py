@@ -60,7 +60,9 @@ def sample(comfy, patcher, positive, latent, noise, sampler="euler", steps=None,
 def test_the_hosts_euler_is_sinsrs_deterministic_chain(comfy, golden):
     host = comfy.module("host.resshift.patchers")
     schedule = residual_shift_schedule(clip_start=True)
-    patcher = host.make_patcher(FakeNetwork(), {}, schedule, 4)
+    network = FakeNetwork()
+    model = host.ResidualShiftModel(network, schedule, torch.float32, 4)
+    patcher = comfy.module("host.loading").network_patcher(network, {}, model=model)
     y = bicubic_upsample(golden["in.y_lr"], 4)
     values = {"concat_latent_image": y, host.LR_CONDITION: torch.zeros_like(y)}
     states = []

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...host.loading import host_attention
 from ...host.networks import UNetShape, unet
-from ...host.resshift.patchers import host_attention
 from ...host.stablesr.patch import BlockPatch, FeatureMemory, encode_rows, residual_blocks
 from ...imaging.stablesr_tiles import column_order, offcentre_window
 from ...imaging.tiles import gather, merge

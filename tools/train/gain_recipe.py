@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...host.files import EMBEDDED_WEIGHTS
-from ...host.gains.models import EMBEDDED as EMBEDDED_GAIN
+from ...host.files import EMBEDDED as EMBEDDED_FILES
+from ...host.files import EMBEDDED_WEIGHTS, GAIN_MODELS
 from ...host.gains.models import load_gain_models, loaded_from_file
 from ...host.resshift.loading import EMBEDDED, load_one_step
 from ...host.standalone import load_checkpoint, set_output_folder
@@ -94,7 +94,11 @@ def _pfj(model: Any, vae: Any, source: Any, options: argparse.Namespace) -> Trai
     settings = settings_of(options)
     config = PfjTrainConfig(batch=options.batch, lr=options.lr, seed=options.seed, sampler=settings.samplers[0])
     file = options.gain_models
-    models = load_gain_models(next(iter(EMBEDDED_GAIN))) if file is None else loaded_from_file(str(file), file.name)
+    models = (
+        load_gain_models(next(iter(EMBEDDED_FILES[GAIN_MODELS])))
+        if file is None
+        else loaded_from_file(str(file), file.name)
+    )
     return train_pfj(model, vae, None, models, source, config, settings)
 
 
@@ -103,5 +107,7 @@ def finish(trained: TrainedGain, options: argparse.Namespace) -> None:
     picture = (trained.losses[0].permute(1, 2, 0) * 255).round().byte().numpy()
     Image.fromarray(picture).save(options.out / f"{trained.report['resume']}_losses.png")
     if options.install:
-        shutil.copyfile(options.out / trained.report["file"], EMBEDDED_WEIGHTS / next(iter(EMBEDDED_GAIN.values())))
+        shutil.copyfile(
+            options.out / trained.report["file"], EMBEDDED_WEIGHTS / next(iter(EMBEDDED_FILES[GAIN_MODELS].values()))
+        )
     print(json.dumps(trained.report, indent=1), flush=True)

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ....host.conditioning import empty_prompt, lr_condition, with_values
+from ....host.files import EMBEDDED, GAIN_MODELS, find_file
 from ....host.gains.estimators import GainLimits, GainPlan, GainRun, make_plan, told_metrics
 from ....host.gains.feature_injection import inject_pfj
-from ....host.gains.models import EMBEDDED, LoadedGainModels, load_gain_models, model_path
+from ....host.gains.models import LoadedGainModels, load_gain_models
 from ....host.regions.run import Schedule, sample_latent
 from ....host.regions.sampler import RegionOptions
 from ....host.resshift.loading import load_one_step
@@ -125,7 +126,7 @@ class AdaptiveBase:
         """The trained parts. Raises StepError where the repository lacks this one."""
         if self.models is None or not self.has(part):
             raise StepError(
-                f"There is no {part} in models/weights/{EMBEDDED[BASE]}: expected the trained part; make it with dev.py train {part}, or "
+                f"There is no {part} in models/weights/{EMBEDDED[GAIN_MODELS][BASE]}: expected the trained part; make it with dev.py train {part}, or "
                 "choose parts of the benchmark and back ends without it."
             )
         return self.models
@@ -190,7 +191,7 @@ class AdaptiveBase:
 
 def gain_models() -> LoadedGainModels | None:
     """The trained parts of the base, None where the repository has none."""
-    return load_gain_models(BASE) if Path(model_path(BASE)).is_file() else None
+    return load_gain_models(BASE) if Path(find_file(GAIN_MODELS, BASE)).is_file() else None
 
 
 def every_step() -> GainLimits:

@@ -9,8 +9,9 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from ....host.files import EMBEDDED as EMBEDDED_FILES
+from ....host.files import GAIN_MODELS
 from ....host.gains.estimators import GainBackEnd, metrics_of_names, told_metrics
-from ....host.gains.models import EMBEDDED as EMBEDDED_GAIN
 from ....host.gains.models import LoadedGainModels, load_gain_models, loaded_from_file
 from ....host.resshift.loading import EMBEDDED, load_one_step
 from ....host.training.gains_base import ChainSettings, HostGainBase
@@ -30,7 +31,11 @@ CHUNK, ROUNDS = 8, 20
 def run(options: argparse.Namespace) -> int:
     """Chains on tiles, measured and told gains, and the report."""
     file = options.file
-    models = load_gain_models(next(iter(EMBEDDED_GAIN))) if file is None else loaded_from_file(file, Path(file).name)
+    models = (
+        load_gain_models(next(iter(EMBEDDED_FILES[GAIN_MODELS])))
+        if file is None
+        else loaded_from_file(file, Path(file).name)
+    )
     sr = load_one_step(next(name for name in EMBEDDED if "teacher" in name))
     with torch.no_grad():
         base = HostGainBase(sr.patcher, sr.vae, None, ChainSettings(options.calls), torch.float32)

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ....host.building import network_patcher
+from ....host.loading import OPERATIONS, host_attention, network_patcher
 from ....host.networks import UNetShape, base_model
-from ....host.resshift.patchers import OPERATIONS, host_attention
-from ....host.stablesr.loading import StableSR, patched
+from ....host.stablesr.loading import LoadedStableSR, patched
 from ....host.stablesr.patch import LR_LATENT, residual_blocks
 from ....models.spade import SpadeShape
 from ....models.struct_parts import StructParts, StructPartsConfig
@@ -66,7 +65,7 @@ class Networks:
         randomise(self._model.diffusion_model)
         self._parts = _parts(self._model.diffusion_model).to(device)
         weights = dict(self._parts.state_dict())
-        self._patched = patched(self._plain, StableSR(network_patcher(self._parts, weights), "", None), 1.0)
+        self._patched = patched(self._plain, LoadedStableSR(network_patcher(self._parts, weights), "", None), 1.0)
         draw = torch.Generator().manual_seed(1)
         self._latents = [torch.randn(1, 4, cells, cells, generator=draw).to(device) for _ in range(2)]
         self._context = torch.randn(1, TOKENS, shape.context_dim, generator=draw).to(device)
