@@ -8,6 +8,7 @@ import comfy.model_management as mm
 import comfy.utils
 import torch
 from comfy_execution.utils import get_executing_context
+from torch import Tensor
 
 
 class HostRuntime:
@@ -36,6 +37,11 @@ def rows_that_fit(device: torch.device, bytes_per_row: float, *, most: int = 16)
         return 1
     free = cast("int", mm.get_free_memory(device)) - mm.minimum_inference_memory()
     return max(1, min(most, int(free / max(1.0, bytes_per_row))))
+
+
+def to_intermediate(tensor: Tensor) -> Tensor:
+    """Moves pictures and latents, in float32, to where the host keeps results: the CPU, or the GPU with --gpu-only."""
+    return tensor.float().to(mm.intermediate_device())
 
 
 def show_text(text: str, node_id: str | None) -> None:

@@ -57,6 +57,32 @@ def run_batches(
         position += len(chunk)
 
 
+def run_halved(
+    call: Callable[[int], Result], size: int, smallest: int, is_out_of_memory: Callable[[Exception], bool]
+) -> tuple[Result, int]:
+    """Returns call(size), repeated with half of the size down to the smallest as memory runs out, and the halvings."""
+    halvings = 0
+    while True:
+        try:
+            return call(size), halvings
+        except Exception as error:
+            if size <= smallest or not is_out_of_memory(error):
+                raise
+        size = max(smallest, size // 2)
+        halvings += 1
+
+
+def retry_nonfinite(predict: Callable[..., Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, int]:
+    """Returns predict(*rows) for rows (N, ...) and how many of them were not finite: those are predicted once more in float32."""
+    found = predict(*rows)
+    bad = ~torch.isfinite(found).flatten(1).all(1)  # (N,)
+    if bad.any():
+        found = found.float()
+        again = predict(*(row[bad.to(row.device)] for row in rows), full_precision=True)
+        found[bad] = again.to(found)
+    return found, int(bad.sum())
+
+
 def distinct_rows(*tensors: Tensor) -> tuple[list[int], list[int]]:
     """First indices of the rows that differ in any of the tensors (N, ...), and for each row its place among them."""
     flat = [tensor.reshape(len(tensor), -1) for tensor in tensors]

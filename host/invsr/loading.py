@@ -15,7 +15,7 @@ from ...models.state_dict import StateDict
 from ...sampling.tiled.start_noise import Patches
 from .. import files
 from ..loading import Loaded, Recipe, file_patcher, identify_file, network_dtype
-from ..runtime import rows_that_fit
+from ..runtime import rows_that_fit, to_intermediate
 
 EXPECTED = "an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth"
 
@@ -48,7 +48,7 @@ class HostPredictor:
         mm.load_models_gpu([self._patcher], memory_required=need)
         network, times = self._patcher.model, torch.full((len(lr),), float(index), device=device)
         found = network.distribution(network(lr.to(device, dtype), times))
-        return found.mean.cpu(), found.std.cpu()
+        return to_intermediate(found.mean), to_intermediate(found.std)
 
 
 def load_noise_predictor(name: str) -> NoisePredictorModel:

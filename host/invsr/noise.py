@@ -14,7 +14,7 @@ from ...sampling.inversion import StartNoise, indices, inversion_sigmas
 from ...sampling.tiled.start_noise import Patches, predict_start_noise
 from ..loading import base_model
 from ..regions.sampler import check_latent
-from ..runtime import HostRuntime
+from ..runtime import HostRuntime, to_intermediate
 from .loading import HostPredictor, NoisePredictorModel, with_rows
 
 CONTEXT_DIM, TIMESTEPS = 1024, 1000
@@ -84,7 +84,7 @@ def noise_for(
     cells = _matching(predictor, rgb, latent["samples"])
     patches = with_rows(predictor, patches)
     noise, _ = predict_start_noise(
-        rgb,
+        to_intermediate(rgb),
         cells,
         predictor=HostPredictor(predictor),
         index=indices(taus)[0],

@@ -31,7 +31,7 @@ from ...sampling.tiled.start_noise import PATCH_MULTIPLE, Patches
 from ..regions.events import Layout, RegionDisplay
 from ..regions.run import sample_canvas
 from ..regions.sampler import RegionOptions
-from ..runtime import HostRuntime
+from ..runtime import HostRuntime, to_intermediate
 from .loading import HostPredictor, NoisePredictorModel, with_rows
 from .noise import start_sigmas
 
@@ -74,11 +74,11 @@ class HostVAE:
 
     def encode(self, image: Tensor) -> Tensor:
         mm.throw_exception_if_processing_interrupted()
-        return self._vae.encode((image * 0.5 + 0.5).movedim(1, -1)).float().cpu()
+        return to_intermediate(self._vae.encode((image * 0.5 + 0.5).movedim(1, -1)))
 
     def decode(self, latent: Tensor) -> Tensor:
         mm.throw_exception_if_processing_interrupted()
-        return self._vae.decode(latent)[..., :3].movedim(-1, 1).float().cpu() * 2 - 1
+        return to_intermediate(self._vae.decode(latent)[..., :3].movedim(-1, 1)) * 2 - 1
 
 
 class _Sampler:
@@ -119,7 +119,7 @@ class RegionLatents(_Sampler):
         self.cells += round(report["latent_mpx"] * 1e6)
         self.halvings += report["halvings"]
         self.float32_retries += report["float32_retries"]
-        return result.float().cpu()
+        return to_intermediate(result)
 
 
 class PatchLatents(_Sampler):
@@ -134,7 +134,7 @@ class PatchLatents(_Sampler):
         self.calls += steps
         self.cells += steps * len(latent) * latent.shape[2] * latent.shape[3]
         result = guider.sample(noise, latent, euler, self._sigmas, disable_pbar=True, seed=self._settings.seed)
-        return result.float().cpu()
+        return to_intermediate(result)
 
 
 class ChopRuntime(HostRuntime):
@@ -161,7 +161,7 @@ def upscale_rgb(
     display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, s H, s W), not clamped, and a report."""
-    began = perf_counter()
+    began, rgb = perf_counter(), to_intermediate(rgb)
     scale, is_chop = predictor.config.scale, settings.order is Order.PIXEL_CHOP
     sigmas = start_sigmas(model, settings.taus)
     padding = padding_of(rgb, settings, predictor)

@@ -15,7 +15,7 @@ from ...imaging.resize import resize
 from ...sampling.schedules import ResidualShiftSchedule
 from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
 from ..regions.events import Layout, RegionDisplay
-from ..runtime import HostRuntime, rows_that_fit
+from ..runtime import HostRuntime, rows_that_fit, to_intermediate
 from .loading import OneStepSR
 from .patchers import ResidualShiftVAE
 
@@ -31,7 +31,7 @@ class HostDenoiser:
     def __call__(self, x: Tensor, timesteps: Tensor, lq: Tensor, *, full_precision: bool = False) -> Tensor:
         dtype = torch.float32 if full_precision else self._dtype
         x, lq = x.to(self._device, dtype), lq.to(self._device, dtype)
-        return self._network(x, timesteps.to(self._device), lq).float().to(mm.intermediate_device())
+        return to_intermediate(self._network(x, timesteps.to(self._device), lq))
 
 
 class HostAutoencoder:
@@ -48,8 +48,7 @@ class HostAutoencoder:
         return self._run(self._vae.first_stage_model.decode, latent)
 
     def _run(self, function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-        result = function(tensor.to(self._vae.device, self._vae.vae_dtype))
-        return result.float().to(self._vae.output_device)
+        return to_intermediate(function(tensor.to(self._vae.device, self._vae.vae_dtype)))
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def upscale_rgb(
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), not clamped, and a report."""
     start = perf_counter()
-    width, height = size
+    rgb, (width, height) = to_intermediate(rgb), size
     if sr.scale == 1:  # a restorer: it sees the image at its final size
         rgb = resize(rgb, height, width).clamp(0, 1)
     chain, schedule = chain_for(sr, settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from ...imaging.padding import Padding, to_chop, to_patch
 from ...imaging.resize import bicubic_upsample
 from ...imaging.tiles import Core, Merger, Region, feather, gather, partition, starts
-from ..batching import BatchSize, run_batches
+from ..batching import BatchSize, run_batches, run_halved
 from ..noise import gaussian_field
 from .one_step_sr import enlarged_tile
 from .protocols import Autoencoder, LatentSampler, Runtime, StartNoisePredictor
@@ -100,12 +101,12 @@ def upscale_canvas(lr: Tensor, networks: Networks, start: Start, patches: Patche
 def _encode(lr: Tensor, cells: tuple[int, int], networks: Networks, work: Work) -> Tensor:
     """Latent (B, C, h, w) of the enlarged LR images, in parts that overlap a little."""
     autoencoder, factor = networks.autoencoder, networks.predictor.factor
-    latent = torch.zeros(lr.shape[0], autoencoder.latent_channels, *cells)
+    latent = lr.new_zeros(lr.shape[0], autoencoder.latent_channels, *cells)
     for part in _parts(cells, CODE_CELLS):
         for i in range(lr.shape[0]):
             large = enlarged_tile(lr[i : i + 1], part.outer.scaled(factor), networks.scale) * 2 - 1
             encoded = autoencoder.encode(large)[0].to(latent)
-            latent[(i, slice(None), *part.outer.slices)] += encoded * feather(part)
+            latent[(i, slice(None), *part.outer.slices)] += encoded * feather(part).to(latent)
             work.encoded_px += part.outer.scaled(autoencoder.downscale).area
             networks.runtime.step(1)
     return latent
@@ -122,25 +123,21 @@ def code_parts(cells: Sequence[int]) -> int:
 
 def _decode(latent: Tensor, networks: Networks, work: Work) -> Tensor:
     """Pixels (B, 3, s h, s w) in [0, 1] of the canvas, each about once; the parts are halved when memory runs out."""
-    size = CODE_CELLS
-    while True:
-        try:
-            return _decode_parts(latent, size, networks, work)
-        except Exception as error:
-            if size <= SMALLEST_DECODE or not networks.runtime.is_out_of_memory(error):
-                raise
-        size //= 2
-        work.halvings += 1
+    decode = partial(_decode_parts, latent, networks, work)
+    image, halvings = run_halved(decode, CODE_CELLS, SMALLEST_DECODE, networks.runtime.is_out_of_memory)
+    work.halvings += halvings
+    return image
 
 
-def _decode_parts(latent: Tensor, size: int, networks: Networks, work: Work) -> Tensor:
+def _decode_parts(latent: Tensor, networks: Networks, work: Work, size: int) -> Tensor:
     factor = networks.autoencoder.downscale
-    image = torch.zeros(latent.shape[0], 3, latent.shape[2] * factor, latent.shape[3] * factor)
+    image = latent.new_zeros(latent.shape[0], 3, latent.shape[2] * factor, latent.shape[3] * factor)
     for part in _parts(latent.shape[2:], size):
         large = Core(part.inner.scaled(factor), part.outer.scaled(factor))
         for i in range(latent.shape[0]):
             tile = latent[(slice(i, i + 1), slice(None), *part.outer.slices)]
-            image[(i, slice(None), *large.outer.slices)] += _pixels(tile, networks, work)[0].to(image) * feather(large)
+            weights = feather(large).to(image)
+            image[(i, slice(None), *large.outer.slices)] += _pixels(tile, networks, work)[0].to(image) * weights
             networks.runtime.step(1)
     return image
 
@@ -166,7 +163,7 @@ def upscale_chopped(lr: Tensor, networks: Networks, start: Start, patches: Patch
     padding = to_chop(lr.shape[-2], lr.shape[-1], patches.size, PATCH_MULTIPLE)
     factor = networks.predictor.factor
     shape = (networks.autoencoder.latent_channels, padding.height // factor, padding.width // factor)
-    field = gaussian_field(shape, seed=start.seed)
+    field = gaussian_field(shape, seed=start.seed, device=lr.device)
 
     def upscale(tiles: Tensor, regions: Sequence[Region]) -> Tensor:
         mean, std = finite_prediction(tiles, networks.predictor, start.index, work.predictor)
@@ -209,7 +206,7 @@ def chop(
     `upscale` gets tiles (N * B, C, P, P), row n * B + b, and their N regions.
     """
     padded = padding.extend(lr)
-    merger = Merger((*lr.shape[:2], padding.height * scale, padding.width * scale), window)
+    merger = Merger((*lr.shape[:2], padding.height * scale, padding.width * scale), window, lr.device)
 
     def call(chunk: Sequence[Region]) -> Tensor:
         return upscale(gather(padded, chunk), chunk)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from ...imaging.resize import bicubic_upsample, reflect_to
 from ...imaging.tiles import Core, Merger, Region, feather, gaussian_window, grid, partition
 from ..adaptive.regions import Row, crop_rows, rows_of
-from ..batching import BatchSize, run_batches
+from ..batching import BatchSize, retry_nonfinite, run_batches, run_halved
 from ..noise import gaussian_field
 from ..samplers import sample_ancestral, sample_deterministic, sample_one_step
 from ..schedules import ResidualShiftSchedule
@@ -146,13 +146,13 @@ class _Run:
     def __post_init__(self) -> None:
         self.window = gaussian_window(self.plan.regions[0].height, self.plan.regions[0].width)
 
-    def merger(self, images: int) -> Merger:
-        """An empty latent canvas."""
-        return Merger((images, self.autoencoder.latent_channels, *self.plan.canvas), self.window)
+    def merger(self, lq: Tensor) -> Merger:
+        """An empty latent canvas for LR images, where those are."""
+        return Merger((len(lq), self.autoencoder.latent_channels, *self.plan.canvas), self.window, lq.device)
 
     def encode(self, lq: Tensor) -> Tensor:
         """Latent (B, C, h, w) of the enlarged LR images (B, 3, H, W)."""
-        merger = self.merger(lq.shape[0])
+        merger = self.merger(lq)
         rows = rows_of(self.plan.regions, lq.shape[0])
         factor, scale = self.plan.lq_factor, self.plan.scale
 
@@ -167,7 +167,7 @@ class _Run:
 
     def denoise(self, lq: Tensor, x: Tensor, timesteps: Tensor) -> Tensor:
         """x0 (B, C, h, w) of the whole canvas, for scaled latents x and time indices (B,)."""
-        merger = self.merger(lq.shape[0])
+        merger = self.merger(lq)
         rows = rows_of(self.plan.regions, lq.shape[0])
 
         def call(chunk: Sequence[Row]) -> Tensor:
@@ -185,13 +185,9 @@ class _Run:
 
     def _finite(self, chunk: Sequence[Row], x: Tensor, times: Tensor, lq: Tensor) -> Tensor:
         """Prediction of the rows; those that overflow are computed once more in float32."""
-        x0 = self.denoiser(x, times, lq)
-        bad = ~torch.isfinite(x0).flatten(1).all(1)  # (N,)
-        if bad.any():
-            self.work.float32_retries += int(bad.sum())
-            keep = bad.to(x.device)
-            x0 = x0.float()
-            x0[bad] = self.denoiser(x[keep], times[keep], lq[keep], full_precision=True).to(x0)
+        x0, retries = retry_nonfinite(self.denoiser, (x, times, lq))
+        if retries:
+            self.work.float32_retries += retries
             self._refuse_nonfinite([(row.region, row.image) for row in chunk], x0)
         return x0
 
@@ -212,21 +208,16 @@ class _Run:
 
     def decode(self, latent: Tensor) -> Tensor:
         """Pixels (B, 3, h * f, w * f) of the canvas, in parts that are halved when memory runs out."""
-        size = self.plan.tiling.size
-        while True:
-            try:
-                return self._decode_parts(latent, size)
-            except Exception as error:
-                if size <= SMALLEST_DECODE or not self.runtime.is_out_of_memory(error):
-                    raise
-            size = max(SMALLEST_DECODE, size // 2)
-            self.work.halvings += 1
+        decode = partial(self._decode_parts, latent)
+        image, halvings = run_halved(decode, self.plan.tiling.size, SMALLEST_DECODE, self.runtime.is_out_of_memory)
+        self.work.halvings += halvings
+        return image
 
     def _decode_parts(self, latent: Tensor, size: int) -> Tensor:
         factor = self.plan.downscale
-        image = torch.zeros(latent.shape[0], 3, latent.shape[2] * factor, latent.shape[3] * factor)
+        image = latent.new_zeros(latent.shape[0], 3, latent.shape[2] * factor, latent.shape[3] * factor)
         for part in self.plan.decode_parts(size):
-            weights = feather(Core(part.inner.scaled(factor), part.outer.scaled(factor)))
+            weights = feather(Core(part.inner.scaled(factor), part.outer.scaled(factor))).to(image)
             for i in range(latent.shape[0]):
                 pixels = self.autoencoder.decode(latent[(slice(i, i + 1), slice(None), *part.outer.slices)])[0].to(
                     image
@@ -276,7 +267,7 @@ def upscale(
     plan = Plan.of(lq, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
     sizes = BatchSize(tiling.denoise_rows), BatchSize(tiling.autoencode_rows)
     run = _Run(plan, denoiser, autoencoder, runtime, Work(regions=len(plan.regions)), *sizes, called or _ignore)
-    result = torch.empty(plan.batch, 3, plan.height_px * plan.scale, plan.width_px * plan.scale)
+    result = lq.new_empty((plan.batch, 3, plan.height_px * plan.scale, plan.width_px * plan.scale), dtype=torch.float32)
     for start in range(0, plan.batch, plan.images_per_group):
         images, run.first_image = slice(start, start + plan.images_per_group), start
         decoded = _upscale_group(run, lq[images], schedule, chain, seed)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...imaging.padding import Padding, to_patch
 from ...imaging.tiles import Merger, Region, gaussian_window, grid
-from ..batching import BatchSize, run_batches
+from ..batching import BatchSize, retry_nonfinite, run_batches
 from ..inversion import StartNoise
 from .protocols import Runtime, StartNoisePredictor
 
@@ -99,7 +99,7 @@ def predict_start_noise(
     size, mergers = BatchSize(patches.rows), []
     for chunk, found in run_batches(rows, size, prediction.call, runtime.is_out_of_memory):
         if not mergers:
-            mergers = [Merger((lr.shape[0], found[0].shape[1], *canvas), window) for _ in found]
+            mergers = [Merger((lr.shape[0], found[0].shape[1], *canvas), window, lr.device) for _ in found]
         for merger, tiles in zip(mergers, found):
             for (region, image), tile in zip(chunk, tiles):
                 merger.add(tile, region, image)
@@ -114,20 +114,18 @@ def finite_prediction(
     tiles: Tensor, predictor: StartNoisePredictor, index: int, work: PredictorWork
 ) -> tuple[Tensor, Tensor]:
     """Mean and deviation of tiles (N, 3, s, s); those that overflow are computed once more in float32, then refused."""
-    mean, std = predictor(tiles, index)
+
+    def predict(rows: Tensor, *, full_precision: bool = False) -> Tensor:
+        return torch.cat(predictor(rows, index, full_precision=full_precision), dim=1)
+
+    found, retries = retry_nonfinite(predict, (tiles,))
     work.calls += 1
     work.rows += len(tiles)
-    bad = _nonfinite(mean, std)
-    if bad.any():
-        work.float32_retries += int(bad.sum())
-        mean[bad], std[bad] = predictor(tiles[bad], index, full_precision=True)
-        if _nonfinite(mean, std).any():
-            raise ValueError(
-                "The noise predictor gave values that are not finite, in float32 too: expected finite pixels and weights; check the "
-                "image for extreme values and the model file for damage."
-            )
+    work.float32_retries += retries
+    if retries and not torch.isfinite(found).all():
+        raise ValueError(
+            "The noise predictor gave values that are not finite, in float32 too: expected finite pixels and weights; check the "
+            "image for extreme values and the model file for damage."
+        )
+    mean, std = found.chunk(2, dim=1)
     return mean, std
-
-
-def _nonfinite(mean: Tensor, std: Tensor) -> Tensor:
-    return ~torch.isfinite(mean + std).flatten(1).all(1)  # (N,)
