@@ -8,12 +8,12 @@ import torch
 from adaptivesr.models.pixel_autoencoder import PixelAutoencoder
 from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from adaptivesr.training.ema import Ema
+from adaptivesr.training.embedded import recipe as embedded
 from adaptivesr.training.embedded.config import PhaseConfig, RecipeConfig
 from adaptivesr.training.embedded.degrade_mild import CLEAN, Degradation, degrade, random_degradation
 from adaptivesr.training.embedded.loop import PHASES, learning_rate
 from adaptivesr.training.embedded.objectives import energy_loss, regression_loss, student_loss, teacher_loss
 from adaptivesr.training.embedded.pool import VARIANTS, Pool
-from adaptivesr.training.embedded import recipe as embedded
 from adaptivesr.training.embedded.synthetic import synthetic_image
 from adaptivesr.training.optim import orthogonalised
 from safetensors.torch import load_file

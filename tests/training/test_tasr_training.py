@@ -9,10 +9,10 @@ from adaptivesr.models.time_aware_adapter import TimeAwareAdapters, TimeAwareAda
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training.loss_log import LossLog
 from adaptivesr.training.runs import resume_run, save_run
+from adaptivesr.training.tasr import run as tasr
 from adaptivesr.training.tasr.config import TasrConfig
 from adaptivesr.training.tasr.init import controlnet_from_unet
 from adaptivesr.training.tasr.rewards import gradient_energy_match
-from adaptivesr.training.tasr import run as tasr
 from adaptivesr.training.tasr.steps import Draw, Pictures, draw, step_loss
 from torch import nn
 from torch.nn import functional as F
