@@ -34,7 +34,7 @@ VAE_TILE_PX, VAE_OVERLAP_PX = 512, 64
 
 
 @dataclass(frozen=True)
-class Preset:
+class UpscalePreset:
     """One-step half: steps of a teacher's chain (0 = all; one-step weights make one), tiles' overlap in pixels of the small
     picture, orientations that the embedded weights average, colour fix. MODEL half, which always fixes colours: steps, share of
     noise, guidance where there are prompts, the gain that counts as change, regions' overlap in pixels of the result.
@@ -52,10 +52,10 @@ class Preset:
     region_overlap: int
 
 
-PRESETS: Mapping[str, Preset] = {
-    "Fast": Preset(1, False, 16, 1, None, 10, 0.2, 3.0, 0.01, 64),
-    "Balanced": Preset(4, False, 32, 1, ColorFix.WAVELET, 20, 0.3, 5.0, 0.005, 96),
-    "Best": Preset(0, True, 64, ORIENTATIONS, ColorFix.WAVELET, 30, 0.35, 6.0, 0.0025, 128),
+PRESETS: Mapping[str, UpscalePreset] = {
+    "Fast": UpscalePreset(1, False, 16, 1, None, 10, 0.2, 3.0, 0.01, 64),
+    "Balanced": UpscalePreset(4, False, 32, 1, ColorFix.WAVELET, 20, 0.3, 5.0, 0.005, 96),
+    "Best": UpscalePreset(0, True, 64, ORIENTATIONS, ColorFix.WAVELET, 30, 0.35, 6.0, 0.0025, 128),
 }
 """Ours. Eight orientations on the held-out photos: +0.1 dB PSNR-Y, 2 to 3 % less NLPD, a tenth less gradient energy or more."""
 
@@ -72,7 +72,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class UpscaleChoices:
     """Choices of a run; denoise, cfg and tile_px 0 = by preset and model."""
 
     preset: str = "Balanced"
@@ -82,24 +82,26 @@ class Wishes:
     tile_px: int = 0
 
 
-def adaptive_upscale(rgb: Tensor, size: tuple[int, int], parts: Parts, wishes: Wishes) -> tuple[Tensor, dict[str, Any]]:
+def adaptive_upscale(
+    rgb: Tensor, size: tuple[int, int], parts: Parts, choices: UpscaleChoices
+) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), and a report.
 
     Without anything connected by the embedded one-step weights. A MODEL repaints what they, or ONE_STEP_SR, have enlarged.
     """
     _check(parts)
     start = perf_counter()
-    preset = PRESETS[wishes.preset]
+    preset = PRESETS[choices.preset]
     one_step = parts.one_step or load_one_step(next(iter(EMBEDDED)))
-    result, work = enlarge(one_step, rgb, size, preset, wishes.seed)
+    result, work = enlarge(one_step, rgb, size, preset, choices.seed)
     report: dict[str, Any] = {"way": "one step", **work}
     if parts.model is not None:
-        result, sampled = repaint(result.clamp(0, 1), parts, preset, wishes)
+        result, sampled = repaint(result.clamp(0, 1), parts, preset, choices)
         report = {"way": "regions", **sampled, "sampling_seconds": sampled["seconds"], "enlarged": work}
     color = preset.color if parts.model is None else ColorFix.WAVELET
     if color is not None:
         result = match_color(result.clamp(0, 1), rgb.clamp(0, 1), color)
-    facts = {"preset": wishes.preset, "input": work["input"], "output": work["output"]}
+    facts = {"preset": choices.preset, "input": work["input"], "output": work["output"]}
     return result, {**report, **facts, "seconds": round(perf_counter() - start, 3)}
 
 
@@ -133,7 +135,7 @@ def _check(parts: Parts) -> None:
 
 
 def enlarge(
-    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], preset: Preset, seed: int
+    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], preset: UpscalePreset, seed: int
 ) -> tuple[Tensor, dict[str, Any]]:
     """The picture by ONE_STEP_SR, not clamped; the embedded one-step weights average as many orientations as the preset has."""
     steps = 1 if sr.one_step_only else min(preset.chain_steps, sr.schedule.num_steps)
@@ -168,19 +170,21 @@ def _flipped(image: Tensor, index: int) -> Tensor:
 # --- Regions ----------------------------------------------------------------------------------------------------------
 
 
-def repaint(large: Tensor, parts: Parts, preset: Preset, wishes: Wishes) -> tuple[Tensor, dict[str, Any]]:
+def repaint(
+    large: Tensor, parts: Parts, preset: UpscalePreset, choices: UpscaleChoices
+) -> tuple[Tensor, dict[str, Any]]:
     """The enlarged picture (B, 3, H, W) in [0, 1] sampled anew by the MODEL, region by region with gains, and their report."""
     height, width = large.shape[2:]
     model, vae = cast("ModelPatcher", parts.model), cast("VAE", parts.vae)
     latent = encode(vae, pad_to_multiple(large, cast("int", vae.spacial_compression_encode())))
     empty = empty_prompt(model)
     positive, negative = (empty if prompt is None else prompt for prompt in (parts.positive, parts.negative))
-    cfg = wishes.cfg or (preset.cfg if parts.positive is not None else 1.0)
+    cfg = choices.cfg or (preset.cfg if parts.positive is not None else 1.0)
     scheduler = "simple" if noise_space(model.get_model_object("model_sampling")) is NoiseSpace.FLOW else "normal"
     gain = make_plan(GainBackEnd.PROXIES.value, preset.tau, JumpRule.LADDER.value, "", GainLimits())
-    tile = wishes.tile_px or native_tile(model)
+    tile = choices.tile_px or native_tile(model)
     options = RegionOptions(tile, min(preset.region_overlap, tile // 2), gain=gain)
-    schedule = Schedule(wishes.seed, preset.steps, cfg, scheduler, wishes.denoise or preset.denoise)
+    schedule = Schedule(choices.seed, preset.steps, cfg, scheduler, choices.denoise or preset.denoise)
     # Every image gets the noise of the first one, so that a batch gives what its images give alone.
     start = {"samples": latent, "batch_index": [0] * len(latent)}
     sampled, report = sample_latent(model, positive, negative, start, schedule, options)

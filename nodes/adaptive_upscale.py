@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.adaptive_upscale import PRESETS, Parts, Wishes, adaptive_upscale, describe
+from ..host.adaptive_upscale import PRESETS, Parts, UpscaleChoices, adaptive_upscale, describe
 from ..host.images import join_image, split_image
 from ..host.resshift.loading import OneStepSR as OneStepModel
 from ..host.resshift.upscale import target_size
@@ -132,7 +132,7 @@ class AdaptiveUpscale(io.ComfyNode):
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
         size = target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
-        wishes = Wishes(preset, seed, denoise, cfg, tile_size)
-        result, report = adaptive_upscale(rgb, size, Parts(one_step_sr, **connected), wishes)
+        choices = UpscaleChoices(preset, seed, denoise, cfg, tile_size)
+        result, report = adaptive_upscale(rgb, size, Parts(one_step_sr, **connected), choices)
         show(cls, describe(report))
         return io.NodeOutput(join_image(result, alpha), json.dumps(report))
