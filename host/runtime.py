@@ -23,12 +23,17 @@ class HostRuntime:
         self._bar.update(rows)
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Whether the device or the machine has run out of memory; frees what is cached."""
-        text = str(error).lower()
-        found = isinstance(error, mm.OOM_EXCEPTION) or "out of memory" in text or "can't allocate memory" in text
-        if found:
-            mm.soft_empty_cache()
-        return found
+        """As the function of that name."""
+        return is_out_of_memory(error)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device or the machine has run out of memory; frees what is cached."""
+    text = str(error).lower()
+    found = isinstance(error, mm.OOM_EXCEPTION) or "out of memory" in text or "can't allocate memory" in text
+    if found:
+        mm.soft_empty_cache()
+    return found
 
 
 def rows_that_fit(device: torch.device, bytes_per_row: float, *, most: int = 16) -> int:

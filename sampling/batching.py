@@ -72,15 +72,20 @@ def run_halved(
         halvings += 1
 
 
+def nonfinite_rows(x: Tensor) -> list[int]:
+    """Returns the indices of the rows of x (N, ...) that hold a value which is not finite."""
+    finite: list[bool] = torch.isfinite(x).flatten(1).all(1).tolist()
+    return [i for i, whole in enumerate(finite) if not whole]
+
+
 def retry_nonfinite(predict: Callable[..., Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, int]:
     """Returns predict(*rows) for rows (N, ...) and how many of them were not finite: those are predicted once more in float32."""
     found = predict(*rows)
-    bad = ~torch.isfinite(found).flatten(1).all(1)  # (N,)
-    if bad.any():
+    bad = nonfinite_rows(found)
+    if bad:
         found = found.float()
-        again = predict(*(row[bad.to(row.device)] for row in rows), full_precision=True)
-        found[bad] = again.to(found)
-    return found, int(bad.sum())
+        found[bad] = predict(*(row[bad] for row in rows), full_precision=True).to(found)
+    return found, len(bad)
 
 
 def distinct_rows(*tensors: Tensor) -> tuple[list[int], list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.controlnet
@@ -16,7 +15,7 @@ from torch import Tensor
 from ...sampling.adaptive.regions import Row, crop_rows
 from ..control.adapter import TimeAwareControl
 from ..control.controlnet import LatentControl
-from ..control.sums import add_residuals
+from ..control.sums import add_residuals, scale_rows
 from ..gains.feature_injection import PfjCall
 
 
@@ -119,28 +118,13 @@ def _encode(hint: Tensor, control: Any) -> Tensor:
     return latent if control.latent_format is None else control.latent_format.process_in(latent)
 
 
-@dataclass(frozen=True)
-class _Gate:
-    """Rows of a call in which a link is active."""
-
-    rows: tuple[bool, ...]
-
-    def __call__(self, residual: Tensor | None) -> Tensor | None:
-        """Silences the others in a residual (chunks * N, ...)."""
-        if residual is None or all(self.rows):
-            return residual
-        factor = torch.tensor(self.rows, dtype=residual.dtype, device=residual.device)
-        factor = factor.repeat(residual.shape[0] // len(self.rows))
-        return residual * factor.view(-1, *[1] * (residual.ndim - 1))
-
-
 class RegionControl(comfy.controlnet.ControlBase):
     """One link for the rows of one call, behind the links before it."""
 
     def __init__(self, link: Any, active: Sequence[bool], previous: Any) -> None:
         super().__init__()
         self.previous_controlnet = previous
-        self._link, self._gate = link, _Gate(tuple(active))
+        self._link, self._active = link, torch.tensor(active, dtype=torch.float32)
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: int, transformer_options: Any) -> Any:
         """Residuals by place of the network, as every control of the host gives them."""
@@ -149,4 +133,10 @@ class RegionControl(comfy.controlnet.ControlBase):
         own = self._link.get_control(*arguments)
         if own is None:
             return before
-        return add_residuals({place: [self._gate(residual) for residual in own[place]] for place in own}, before)
+        return add_residuals({place: [self._gated(residual) for residual in own[place]] for place in own}, before)
+
+    def _gated(self, residual: Tensor | None) -> Tensor | None:
+        """A residual (chunks * N, ...) without the rows that are out of the link's range."""
+        if residual is None:
+            return None
+        return scale_rows(residual, self._active.repeat(max(1, residual.shape[0] // len(self._active))))

@@ -19,7 +19,7 @@ ROWS_KEY = "adaptivesr_rows"
 
 
 @dataclass(frozen=True)
-class Outside:
+class KeptLatent:
     """What a noise mask (B, C, H, W) keeps: the latent, under noise of the row's level while its region is sampled."""
 
     mask: Tensor
@@ -50,28 +50,27 @@ class RegionDenoiser:
     """Predicts rows with a guider, whose conditions are those of the call while it runs."""
 
     def __init__(
-        self, guider: Any, extra_args: dict[str, Any], conditions: CanvasConditions, outside: Outside | None
+        self, guider: Any, extra_args: dict[str, Any], conditions: CanvasConditions, kept: KeptLatent | None
     ) -> None:
-        self._guider, self._extra_args, self._conditions, self._outside = guider, extra_args, conditions, outside
+        self._guider, self._extra_args, self._conditions, self._kept = guider, extra_args, conditions, kept
 
     def __call__(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
         mm.throw_exception_if_processing_interrupted()
-        if self._outside is None:
-            return self._predict(x, sigma, rows)
-        mask = self._outside.rows_mask(self._guider, sigma, rows, self._extra_args["model_options"])
-        seen = x * mask + self._outside.noised(self._guider, x, sigma, rows) * (1.0 - mask)
-        return self._predict(seen, sigma, rows) * mask + crop_rows(self._outside.latent, rows) * (1.0 - mask)
-
-    def _predict(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
-        options = self._extra_args["model_options"]
+        options, kept, mask = self._extra_args["model_options"], self._kept, None
+        if kept is not None:
+            mask = kept.rows_mask(self._guider, sigma, rows, options)
+            x = x * mask + kept.noised(self._guider, x, sigma, rows) * (1.0 - mask)
         transformer_options = {**options.get("transformer_options", {}), ROWS_KEY: tuple(rows)}
         arguments = {**self._extra_args, "model_options": {**options, "transformer_options": transformer_options}}
         whole = self._guider.conds
         try:
             self._guider.conds = self._conditions.crop(rows, sigma.tolist())
-            return self._guider(x, sigma, **arguments)
+            x0 = self._guider(x, sigma, **arguments)
         finally:
             self._guider.conds = whole
+        if kept is None or mask is None:
+            return x0
+        return x0 * mask + crop_rows(kept.latent, rows) * (1.0 - mask)
 
     def full_precision(self) -> RegionModel | None:
         """The same in float32, for rows that were not finite; None where it is float32 already."""

@@ -56,7 +56,7 @@ def workflow_id_of(pnginfo: Any) -> str | None:
 
 
 class RegionDisplay:
-    """The state of one node's run, as `RegionHooks.called` and `moved` tell it; `start` and `finish` frame a run.
+    """The state of one node's run, as its observer reports calls and moves; `start` and `finish` frame a run.
 
     Without a node's id nothing is sent. The workflow's id tells a page with several open ones whose node it is.
     """

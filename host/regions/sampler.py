@@ -15,15 +15,24 @@ from torch import Tensor
 
 from ...imaging.tiles import Region, grid
 from ...sampling.adaptive.plan import policy_for
-from ...sampling.adaptive.regions import MergeMode, NoiseField, NoiseSpace, RegionHooks, RegionResult, rows_of
+from ...sampling.adaptive.regions import (
+    Gains,
+    MergeMode,
+    NoiseField,
+    NoiseSpace,
+    RegionObserver,
+    RegionResult,
+    Row,
+    rows_of,
+)
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.batching import BatchSize
 from ..gains.estimators import GainPlan, GainRun, outlined
 from ..gains.feature_injection import PfjRun
-from ..runtime import HostRuntime, rows_that_fit
+from ..runtime import is_out_of_memory, rows_that_fit
 from .conditions import CanvasConditions
-from .denoiser import Outside, RegionDenoiser, check_model_patches
+from .denoiser import KeptLatent, RegionDenoiser, check_model_patches
 from .events import Layout, RegionDisplay
 
 MOST_ROWS = 16
@@ -126,20 +135,17 @@ class RegionSampler(comfy.samplers.Sampler):
         regions = regions_of(noise.shape[2:], model.latent_format.spacial_downscale_ratio, options)
         own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
         gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
-        policy = policy_for(options.budget, regions, (noise.shape[2], noise.shape[3]), len(sigmas) - 1)
-        policy = policy if gain is None else gain.policy
+        steps, size = len(sigmas) - 1, (noise.shape[2], noise.shape[3])
+        policy = policy_for(options.budget, regions, size, steps) if gain is None else gain.policy
         planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
         injection = PfjRun.start(model_wrap, gain, noise.device)
         conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
-        denoiser = RegionDenoiser(
-            model_wrap, extra_args, conditions, self._outside(denoise_mask, latent, noise, sigmas, extra_args)
-        )
+        kept = self._kept_around(denoise_mask, latent, noise, sigmas, extra_args)
+        denoiser = RegionDenoiser(model_wrap, extra_args, conditions, kept)
         rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
-        preview = None if callback is None else _Preview(callback, regions, gain)
+        observer = _HostObserver(callback, planned, regions, gain, self.display)
         _reset_peak(noise.device)
-        steps = len(sigmas) - 1
-        layout = Layout((noise.shape[2], noise.shape[3]), regions, len(noise), steps, steps)
-        self.display.start(layout, None if gain is None else gain.letter)
+        self.display.start(Layout(size, regions, len(noise), steps, steps), None if gain is None else gain.letter)
         x = model.model_sampling.noise_scaling(sigmas[0], noise.clone(), latent, self.max_denoise(model_wrap, sigmas))
         result = sample_regions(
             denoiser,
@@ -151,26 +157,27 @@ class RegionSampler(comfy.samplers.Sampler):
             policy=policy,
             noise=_step_noise(x, extra_args.get("seed"), model.model_sampling),
             rows_per_call=BatchSize(rows),
-            hooks=_hooks(preview, planned, denoiser, gain, self.display),
+            observer=observer,
+            full_precision=denoiser.full_precision(),
         )
-        if preview is not None and float(sigmas[-1]) == 0.0:
-            preview.finish(result)
+        if float(sigmas[-1]) == 0.0:
+            observer.finish(result)
         self.report = report(options, result, regions, noise, steps, perf_counter() - start)
         if gain is not None:
             self.report |= gain.report(result, steps * len(regions) * len(noise))
         self.display.finish(self.report)
         return model.model_sampling.inverse_noise_scaling(sigmas[-1], result.samples)
 
-    def _outside(
+    def _kept_around(
         self, mask: Tensor | None, latent: Tensor, noise: Tensor, sigmas: Tensor, extra_args: dict[str, Any]
-    ) -> Outside | None:
+    ) -> KeptLatent | None:
         """What a noise mask keeps, under the noise that the host's sampler of this name puts there."""
         if mask is None:
             return None
         if self.options.sampler == "ddim":
             generator = torch.Generator().manual_seed((extra_args.get("seed") or 0) + 1)
             noise = torch.randn(noise.shape, generator=generator).to(noise)
-        return Outside(mask, latent, noise, sigmas)
+        return KeptLatent(mask, latent, noise, sigmas)
 
 
 def _step_noise(x: Tensor, seed: int | None, model_sampling: Any) -> NoiseField:
@@ -180,43 +187,51 @@ def _step_noise(x: Tensor, seed: int | None, model_sampling: Any) -> NoiseField:
     return field if scale == 1.0 else lambda level: field(level) * scale
 
 
-def _hooks(
-    preview: _Preview | None, planned: int, denoiser: RegionDenoiser, gain: GainRun | None, display: RegionDisplay
-) -> RegionHooks:
-    bar = comfy.utils.ProgressBar(planned)
-    return RegionHooks(
-        step=lambda done, total: bar.update_absolute(done, total),
-        preview=preview,
-        is_out_of_memory=HostRuntime(planned).is_out_of_memory,
-        full_precision=denoiser.full_precision(),
-        observe=None if gain is None else gain.observe,
-        called=display.called,
-        moved=display.moved,
-    )
+class _HostObserver(RegionObserver):
+    """Moves the host's progress bar and the live map, measures gains, and hands previews to the host's callback.
 
-
-class _Preview:
-    """Hands the canvas to the host's callback, as often as costs a small share of the time, and the result at the end.
-
-    Regions that gains have ended are framed until then.
+    Previews take a small share of the time; regions that gains have ended are framed in them until the result is there.
     """
 
-    def __init__(self, callback: Callback, regions: Sequence[Region] = (), gain: GainRun | None = None) -> None:
-        self._callback, self._regions, self._gain = callback, regions, gain
-        self._next = 0.0
+    def __init__(
+        self,
+        callback: Callback | None,
+        planned: int,
+        regions: Sequence[Region],
+        gain: GainRun | None,
+        display: RegionDisplay,
+    ) -> None:
+        self._callback, self._regions, self._gain, self._display = callback, regions, gain, display
+        self._bar = comfy.utils.ProgressBar(planned)
+        self._next, self.shows_canvas = 0.0, callback is not None
 
-    def __call__(self, x0: Tensor, done: int, total: int) -> None:
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return is_out_of_memory(error)
+
+    def called(
+        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
+    ) -> Sequence[Gains] | None:
+        self._display.called(rows)
+        gains = None if self._gain is None else self._gain.observe(rows, x0, levels)
+        self._bar.update_absolute(done, planned)
+        return gains
+
+    def moved(self, row: Row, level: int, reason: str) -> None:
+        self._display.moved(row, level, reason)
+
+    def previewed(self, x0: Tensor, done: int, planned: int) -> None:
         start = perf_counter()
-        if start < self._next and done < total:
+        if self._callback is None or (start < self._next and done < planned):
             return
         shown = x0 if self._gain is None else outlined(x0, self._gain.finished(), self._regions)
-        self._callback(done - 1, shown, shown, total)
+        self._callback(done - 1, shown, shown, planned)
         end = perf_counter()
         self._next = end + (end - start) / PREVIEW_SHARE
 
     def finish(self, result: RegionResult) -> None:
-        """The finished canvas, from which the host makes its second output."""
-        self._callback(result.work.rows - 1, result.samples, result.samples, result.work.rows)
+        """Gives the finished canvas, from which the host makes its second output."""
+        if self._callback is not None:
+            self._callback(result.work.rows - 1, result.samples, result.samples, result.work.rows)
 
 
 def _reset_peak(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Estimators of gains for `RegionHooks.observe`: metrics of predictions, proxies without metrics, a regressor.
+"""Estimators of gains, asked by a `RegionObserver` after every call: metrics of predictions, proxies without metrics, a regressor.
 
 An instance serves one run and remembers one prediction (or its metrics) per region. What it says of a row depends on that
 row alone. Timesteps are those of `dtss.DynamicTimesteps`; gains in quality exist where both calls lie below t_half.

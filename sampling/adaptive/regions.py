@@ -1,4 +1,4 @@
-"""The words of region sampling: rows of a call, merge modes, noise spaces, hooks, results."""
+"""The types of region sampling: rows of a call, merge modes, noise spaces, the observer, results."""
 
 from __future__ import annotations
 
@@ -57,43 +57,31 @@ class NoiseSpace(str, Enum):
     FLOW = "flow"
 
 
-def _ignore_step(done: int, total: int) -> None:
-    pass
+class RegionObserver:
+    """Sees a run while it samples; does nothing as it is. Whatever a method raises (a cancel) ends the run."""
 
+    shows_canvas = False
+    """Whether `previewed` is to be called after every round."""
 
-def _never(error: Exception) -> bool:
-    return False
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether an error of the model means that fewer rows would have fitted."""
+        return False
 
+    def called(
+        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
+    ) -> Sequence[Gains] | None:
+        """After a network call: its rows, their x0 (N, C, h, w) and grid indices, and the rows done and planned so far.
 
-def _ignore_rows(rows: Sequence[Row]) -> None:
-    pass
+        Gives the gains of each row for the policy; regions that go in step (AGGREGATE) get the mean of theirs. The plan
+        shrinks when regions finish early.
+        """
+        return None
 
+    def moved(self, row: Row, level: int, reason: str) -> None:
+        """A row arrived at a level of the grid; the reason is empty unless it has ended."""
 
-def _ignore_move(row: Row, level: int, reason: str) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class RegionHooks:
-    """What the caller hears and decides while regions are sampled. Whatever a hook raises (a cancel) ends the run.
-
-    step(rows done, rows planned): after every network call. The plan shrinks when regions finish early.
-    preview(x0 (B, C, H, W), rows done, rows planned): after every round, with the newest x0 of every region.
-    is_out_of_memory: whether an error of the model means that fewer rows would have fitted.
-    full_precision: asked once for rows whose prediction was not finite; None makes those an error at once.
-    observe(rows, their raw x0 (N, C, h, w), their grid indices) -> gains of each row, given to the policy; regions that go
-    in step (AGGREGATE) get the mean of theirs.
-    called(rows): after every network call, its rows. moved(row, level, reason): a row arrived at a level of the grid; the
-    reason is empty unless it has ended.
-    """
-
-    step: Callable[[int, int], None] = _ignore_step
-    preview: Callable[[Tensor, int, int], None] | None = None
-    is_out_of_memory: Callable[[Exception], bool] = _never
-    full_precision: RegionModel | None = None
-    observe: Callable[[Sequence[Row], Tensor, Sequence[int]], Sequence[Gains]] | None = None
-    called: Callable[[Sequence[Row]], None] = _ignore_rows
-    moved: Callable[[Row, int, str], None] = _ignore_move
+    def previewed(self, x0: Tensor, done: int, planned: int) -> None:
+        """After a round: the newest x0 (B, C, H, W) of every region, and the rows done and planned so far."""
 
 
 @dataclass

@@ -10,12 +10,22 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Merger, Region, gaussian_window
-from ..batching import BatchSize, run_batches
+from ..batching import BatchSize, nonfinite_rows, run_batches
 from ..noise import gaussian_field
 from .policy import Decision, StepPolicy
-from .regions import Gains, MergeMode, NoiseField, RegionHooks, RegionModel, RegionResult, RegionWork, Row, mean_gains
+from .regions import (
+    Gains,
+    MergeMode,
+    NoiseField,
+    RegionModel,
+    RegionObserver,
+    RegionResult,
+    RegionWork,
+    Row,
+    mean_gains,
+)
 from .steppers import Last, Step, Stepper
-from .tracks import Track, finite_rows, make_tracks, row_crop, validate
+from .tracks import Track, make_tracks, predict_again, row_crop, validate
 
 
 def canvas_noise(x: Tensor, seed: int) -> NoiseField:
@@ -41,7 +51,8 @@ class _Run:
     policy: StepPolicy
     noise: NoiseField
     rows_per_call: BatchSize
-    hooks: RegionHooks
+    observer: RegionObserver
+    full_precision: RegionModel | None
     window: Tensor
     work: RegionWork = field(default_factory=RegionWork)
     gains: dict[Row, Gains] = field(default_factory=dict[Row, Gains])
@@ -49,7 +60,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         count, final = len(self.tracks), self.merge is MergeMode.FINAL
-        shown = final and self.hooks.preview is not None
+        shown = final and self.observer.shows_canvas
         # The newest x0 of the canvas (B, C, H, W); in FINAL it is only looked at.
         self.canvas = self.x.new_zeros(self.shape if shown else 0)
         self.x0 = torch.empty_like(self.x) if final else torch.empty(0)
@@ -66,57 +77,53 @@ class _Run:
         """The final level."""
         return len(self.sigmas) - 1
 
-    def run(self) -> RegionResult:
-        """Rounds until no track is active."""
-        halvings = self.rows_per_call.halvings
-        while self.active:
-            self._predict()
-            self._advance()
-            if self.hooks.preview is not None:
-                self.hooks.preview(self.canvas, self.work.rows, self.planned)
-        self.work.halvings = self.rows_per_call.halvings - halvings
+    def pending(self) -> list[tuple[int, Row]]:
+        """Every row of every active track, with the track's number."""
+        return [(u, row) for u in self.active for row in self.tracks[u].rows]
+
+    def start_round(self) -> Merger | None:
+        """Where the round's predictions are merged; None where every region goes on with its own."""
+        if self.merge is MergeMode.FINAL:
+            return None
+        self.canvas = torch.empty(0)  # the last round's; large canvases are held as seldom as possible
+        return self._merger_of_finished()
+
+    def predict(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
+        """x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
+        rows = [row for _, row in chunk]
+        x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
+        sigma = self.sigmas[[self.level[u] for u, _ in chunk]].to(x.device)  # (N,)
+        x0 = self.model(x, sigma, rows).to(x.dtype)
+        bad = nonfinite_rows(x0)
+        if bad:
+            x0 = predict_again(self.full_precision, x0, bad, x, sigma, rows)
+            self.work.float32_retries += len(bad)
+        return x0
+
+    def take(self, chunk: Sequence[tuple[int, Row]], x0: Tensor, merger: Merger | None) -> None:
+        """Counts a call, gives its predictions to the canvas and asks for their gains."""
+        rows = [row for _, row in chunk]
+        self.work.add_call(rows)
+        for (u, row), tile in zip(chunk, x0):
+            self.calls[row.image][row.region_id] += 1
+            if merger is not None:
+                merger.add(tile, row.region, row.image)
+                continue
+            self.x0[u] = tile
+            if self.observer.shows_canvas:
+                self.canvas[(row.image, slice(None), *row.region.slices)] = tile
+        levels = [self.level[u] for u, _ in chunk]
+        gains = self.observer.called(rows, x0, levels, self.work.rows, self.planned)
+        if gains is not None:
+            self.gains.update(zip(rows, gains))
+
+    def result(self) -> RegionResult:
+        """The canvas and why each region stopped."""
         reasons = [[""] * len(image) for image in self.calls]
         for track, reason in zip(self.tracks, self.reasons):
             for row in track.rows:
                 reasons[row.image][row.region_id] = reason
         return RegionResult(self._merged(), self.calls, reasons, self.work)
-
-    def _predict(self) -> None:
-        """Calls the network once for every row of every active track and merges the predictions."""
-        pending = [(u, row) for u in self.active for row in self.tracks[u].rows]
-        merger = None if self.merge is MergeMode.FINAL else self._merger_of_finished()
-        if merger is not None:
-            self.canvas = torch.empty(0)  # the last round's; large canvases are held as seldom as possible
-        for chunk, x0 in run_batches(pending, self.rows_per_call, self._call, self.hooks.is_out_of_memory):
-            rows = [row for _, row in chunk]
-            self._count(chunk, rows, x0)
-            for (u, row), tile in zip(chunk, x0):
-                if merger is not None:
-                    merger.add(tile, row.region, row.image)
-                    continue
-                self.x0[u] = tile
-                if self.hooks.preview is not None:
-                    self.canvas[(row.image, slice(None), *row.region.slices)] = tile
-            self.hooks.step(self.work.rows, self.planned)
-        if merger is not None:
-            self.canvas = merger.finish()
-
-    def _count(self, chunk: Sequence[tuple[int, Row]], rows: Sequence[Row], x0: Tensor) -> None:
-        self.work.add_call(rows)
-        for row in rows:
-            self.calls[row.image][row.region_id] += 1
-        self.hooks.called(rows)
-        if self.hooks.observe is not None:
-            self.gains.update(zip(rows, self.hooks.observe(rows, x0, [self.level[u] for u, _ in chunk])))
-
-    def _call(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
-        """x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
-        rows = [row for _, row in chunk]
-        x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
-        sigma = self.sigmas[[self.level[u] for u, _ in chunk]].to(x.device)  # (N,)
-        x0, retried = finite_rows(self.model, self.hooks.full_precision, x, sigma, rows)
-        self.work.float32_retries += retried
-        return x0
 
     def _merger_of_finished(self) -> Merger:
         """A canvas that holds the regions which have ended; in AGGREGATE there are none while others are active."""
@@ -128,7 +135,7 @@ class _Run:
                     merger.add(self.x[u], track.region, track.image)
         return merger
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
         """Steps every active track to the level that the policy gives it."""
         decisions = {u: self._decide(u) for u in self.active}
         arrival = sorted(self.active, key=lambda u: decisions[u].index)
@@ -189,7 +196,7 @@ class _Run:
         self.last_level[u], self.level[u] = self.level[u], decision.index
         ended = decision.index == self.last
         for row in self.tracks[u].rows:
-            self.hooks.moved(row, decision.index, decision.reason if ended else "")
+            self.observer.moved(row, decision.index, decision.reason if ended else "")
         if not ended:
             return
         self.reasons[u] = decision.reason
@@ -238,14 +245,15 @@ def sample_regions(
     policy: StepPolicy,
     noise: NoiseField,
     rows_per_call: BatchSize,
-    hooks: RegionHooks | None = None,
+    observer: RegionObserver | None = None,
+    full_precision: RegionModel | None = None,
     window: Tensor | None = None,
 ) -> RegionResult:
     """Samples the canvas x (B, C, H, W), noised to sigmas[0], down to sigmas[-1] (0, or the start of a later run).
 
     `sigmas` fall; `regions` are equally large, lie on the canvas and cover it (`imaging.tiles.grid`), one as large as the
     canvas being plain sampling. `stepper` comes from `stepper_for(name, space)`, `noise` from `canvas_noise` or a recorded
-    field. `window` (h, w) > 0 weighs a region's cells where it meets others; None is a Gaussian. The result for an image
+    field. `full_precision` predicts rows again that were not finite; None makes those an error. `window` (h, w) > 0 weighs a region's cells where it meets others; None is a Gaussian. The result for an image
     depends neither on the rest of the batch, nor on rows_per_call, nor on the order of regions (to rounding).
     Accumulators are float32, or float64 for a canvas of float64. Raises ValueError for geometry or sigmas that do not fit, for
     a policy that breaks the merge mode's rule or ends regions with a clean picture where the sigmas do not end at 0, and for
@@ -265,7 +273,19 @@ def sample_regions(
         policy,
         noise,
         rows_per_call,
-        hooks or RegionHooks(),
+        observer or RegionObserver(),
+        full_precision,
         gaussian_window(regions[0].height, regions[0].width) if window is None else window,
     )
-    return run.run()
+    halvings = rows_per_call.halvings
+    while run.active:
+        merger = run.start_round()
+        for chunk, x0 in run_batches(run.pending(), rows_per_call, run.predict, run.observer.is_out_of_memory):
+            run.take(chunk, x0, merger)
+        if merger is not None:
+            run.canvas = merger.finish()
+        run.advance()
+        if run.observer.shows_canvas:
+            run.observer.previewed(run.canvas, run.work.rows, run.planned)
+    run.work.halvings = rows_per_call.halvings - halvings
+    return run.result()

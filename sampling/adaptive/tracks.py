@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region
+from ..batching import nonfinite_rows
 from .regions import MergeMode, RegionModel, Row, rows_of
 
 
@@ -47,21 +48,19 @@ def row_crop(x: Tensor, track: Track, row: Row) -> Tensor:
     return x[(slice(None), *inside.slices)]
 
 
-def finite_rows(
-    model: RegionModel, full_precision: RegionModel | None, x: Tensor, sigma: Tensor, rows: Sequence[Row]
-) -> tuple[Tensor, int]:
-    """x0 (N, C, h, w) of the rows in x's dtype, and how many of them had to be predicted again in float32.
-
-    Raises ValueError naming the first row that stays non-finite.
-    """
-    x0 = model(x, sigma, rows).to(x.dtype)
-    bad = _nonfinite(x0)
-    if not bad:
-        return x0, 0
+def predict_again(
+    full_precision: RegionModel | None,
+    x0: Tensor,
+    bad: Sequence[int],
+    x: Tensor,
+    sigma: Tensor,
+    rows: Sequence[Row],
+) -> Tensor:
+    """x0 (N, C, h, w) with the bad rows predicted in float32. Raises ValueError naming the first that stays non-finite."""
     if full_precision is not None:
         x0 = x0.clone()
         x0[bad] = full_precision(x[bad], sigma[bad], [rows[i] for i in bad]).to(x0)
-    still = _nonfinite(x0)
+    still = nonfinite_rows(x0)
     if still:
         row = rows[still[0]]
         raise ValueError(
@@ -69,12 +68,7 @@ def finite_rows(
             f"of image {row.image + 1} at sigma {float(sigma[still[0]]):.4g}, in float32 too: expected finite latents, "
             "conditioning and weights; check the input for extreme values and the model file for damage."
         )
-    return x0, len(bad)
-
-
-def _nonfinite(x0: Tensor) -> list[int]:
-    finite = torch.isfinite(x0).flatten(1).all(1)  # (N,)
-    return [i for i, ok in enumerate(finite.tolist()) if not ok]
+    return x0
 
 
 def validate(shape: Sequence[int], sigmas: Sequence[float], regions: Sequence[Region], window: Tensor | None) -> None:

@@ -13,11 +13,11 @@ from adaptivesr.sampling.adaptive.codebook import grid_timesteps, sigma_of, stab
 from adaptivesr.sampling.adaptive.dtss import DynamicSettings, DynamicTimesteps, JumpRule
 from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from adaptivesr.sampling.adaptive.policy import Decision, FixedSchedule
-from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, RegionHooks, rows_of
+from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, rows_of
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.batching import BatchSize
-from adaptivesr.tools.bench.parts.region_networks import TileNetwork, crops
+from adaptivesr.tools.bench.parts.region_networks import TileNetwork, WatchedRun, crops
 
 ENTRIES = 40
 TIMESTEPS = grid_timesteps(ENTRIES)[::-1]
@@ -78,7 +78,7 @@ def run(
     rows=16,
     policy=None,
     sampler="ddpm",
-    **hooks,
+    **watched,
 ):
     reference = model.mean if isinstance(model, TexturedDenoiser) else torch.zeros(images, 4, *SIZE)
     x = reference + SIGMAS[0] * noise(3, 4, *SIZE).expand(images, -1, -1, -1)
@@ -93,7 +93,7 @@ def run(
         policy=found,
         noise=canvas_noise(x, 7),
         rows_per_call=BatchSize(rows),
-        hooks=RegionHooks(observe=observer_of(observer, reference), **hooks),
+        observer=WatchedRun(observe=observer_of(observer, reference), **watched),
     )
     return result, found
 
@@ -136,7 +136,7 @@ def test_work_is_counted_exactly_and_the_plan_shrinks_to_it(merge, observer):
         return model(x, sigma, rows)
 
     counted.mean = model.mean
-    hooks = {"step": lambda *now: progress.append(now), "preview": lambda x0, *now: previews.append((x0.shape, now))}
+    watched = {"step": lambda *now: progress.append(now), "preview": lambda x0, *now: previews.append((x0.shape, now))}
     reference = model.mean
     x = reference + SIGMAS[0] * noise(3, 4, *SIZE).expand(2, -1, -1, -1)
     policy = DynamicTimesteps(SETTINGS, TIMESTEPS)
@@ -150,7 +150,7 @@ def test_work_is_counted_exactly_and_the_plan_shrinks_to_it(merge, observer):
         policy=policy,
         noise=canvas_noise(x, 7),
         rows_per_call=BatchSize(4),
-        hooks=RegionHooks(observe=observer_of(observer, reference), **hooks),
+        observer=WatchedRun(observe=observer_of(observer, reference), **watched),
     )
     calls = result.calls_per_region
     assert calls == [[seen.count((image, i)) for i in range(len(REGIONS))] for image in range(2)]
@@ -261,7 +261,7 @@ def test_regions_whose_quality_falls_end_with_their_best_prediction(merge):
         policy=policy,
         noise=canvas_noise(x, 7),
         rows_per_call=BatchSize(4),
-        hooks=RegionHooks(observe=ProxyGains(model.mean, TIMESTEPS)),
+        observer=WatchedRun(observe=ProxyGains(model.mean, TIMESTEPS)),
     )
     ended = [i for i, reason in enumerate(result.exit_reasons[0]) if reason == "saturated"]
     assert len(ended) >= 4 and all(regions[i].x + 8 > SIZE[1] // 2 for i in ended)

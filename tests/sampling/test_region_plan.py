@@ -5,7 +5,7 @@ import torch
 from adaptivesr.imaging.tiles import grid
 from adaptivesr.sampling.adaptive.plan import describe, forecast, policy_for, target_size
 from adaptivesr.sampling.adaptive.policy import FixedSchedule
-from adaptivesr.sampling.adaptive.regions import MergeMode, RegionHooks, rows_of
+from adaptivesr.sampling.adaptive.regions import MergeMode, rows_of
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import NoiseSpace, stepper_for
 from adaptivesr.sampling.batching import BatchSize
@@ -16,7 +16,7 @@ from adaptivesr.sampling.batching import BatchSize
 def test_the_forecast_is_what_the_loop_counts(merge, rows):
     regions, x, sigmas = grid(20, 28, 8, 2), torch.zeros(2, 1, 20, 28), [3.0, 2.0, 1.0, 0.0]
     result = sample_regions(
-        lambda x, sigma, rows: x * 0.5, x, sigmas, regions=regions, merge=merge, policy=FixedSchedule(), hooks=RegionHooks(),
+        lambda x, sigma, rows: x * 0.5, x, sigmas, regions=regions, merge=merge, policy=FixedSchedule(),
         stepper=stepper_for("euler", NoiseSpace.VARIANCE_EXPLODING), noise=canvas_noise(x, 0), rows_per_call=BatchSize(rows),
     )  # fmt: skip
     expected = forecast(regions, images=2, steps=3, rows_per_call=rows)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.policy import BudgetMap, Decision, FixedSchedule, spread_levels
-from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, RegionHooks, rows_of
+from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, rows_of
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.batching import BatchSize
-from adaptivesr.tools.bench.parts.region_networks import GaussianDenoiser, TileNetwork, crops
+from adaptivesr.tools.bench.parts.region_networks import GaussianDenoiser, TileNetwork, WatchedRun, crops
 
 VE, FLOW = NoiseSpace.VARIANCE_EXPLODING, NoiseSpace.FLOW
 AGGREGATE, FINAL, CONSENSUS = MergeMode.AGGREGATE, MergeMode.FINAL, MergeMode.CONSENSUS
@@ -229,8 +229,8 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(merge):
             raise MemoryError("full")
         return model(tiles, sigma, rows)
 
-    hooks = RegionHooks(is_out_of_memory=lambda error: isinstance(error, MemoryError))
-    result = run(small, x, merge=merge, rows=8, hooks=hooks)
+    watched = WatchedRun(is_out_of_memory=lambda error: isinstance(error, MemoryError))
+    result = run(small, x, merge=merge, rows=8, observer=watched)
     assert result.work.halvings == 2 and max(result.work.batch_sizes) == 2
     assert torch.equal(result.samples, run(model, x, merge=merge, rows=2).samples)
     with pytest.raises(MemoryError):
@@ -256,7 +256,7 @@ def test_non_finite_rows_are_predicted_once_more_in_full_precision():
         retried.append([row.region_id for row in rows])
         return model(tiles, sigma, rows)
 
-    result = run(overflowing(model, 3), x, hooks=RegionHooks(full_precision=precise))
+    result = run(overflowing(model, 3), x, full_precision=precise)
     assert retried == [[3]] and result.work.float32_retries == 1
     assert torch.equal(result.samples, run(model, x).samples)
 
@@ -264,9 +264,9 @@ def test_non_finite_rows_are_predicted_once_more_in_full_precision():
 def test_rows_that_stay_non_finite_are_an_error_with_region_and_image():
     model, x = problem(images=2)
     broken = overflowing(model, 3)
-    for hooks in (RegionHooks(), RegionHooks(full_precision=broken)):
+    for again in (None, broken):
         with pytest.raises(ValueError, match=r"not finite for region 4 .* of image 1 at sigma 2"):
-            run(broken, x, hooks=hooks)
+            run(broken, x, full_precision=again)
 
 
 def test_a_cancel_ends_the_run_within_one_call():
@@ -282,7 +282,7 @@ def test_a_cancel_ends_the_run_within_one_call():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(counted, x, rows=2, hooks=RegionHooks(step=cancel))
+        run(counted, x, rows=2, observer=WatchedRun(step=cancel))
     assert calls == [2, 2, 2, 2]
 
 
@@ -290,10 +290,10 @@ def test_a_cancel_ends_the_run_within_one_call():
 def test_progress_counts_rows_up_to_the_plan_and_previews_show_the_canvas(merge):
     model, x = problem()
     steps, previews = [], []
-    hooks = RegionHooks(
+    watched = WatchedRun(
         step=lambda *now: steps.append(now), preview=lambda x0, *now: previews.append((x0.clone(), now))
     )
-    result = run(model, x, merge=merge, hooks=hooks)
+    result = run(model, x, merge=merge, observer=watched)
     assert steps[-1] == (6 * len(REGIONS), 6 * len(REGIONS))
     assert [done for done, _ in steps] == sorted({done for done, _ in steps})
     assert len(previews) == 6 and close(previews[-1][0], result.samples, 0.2)
@@ -323,9 +323,9 @@ def test_a_policy_can_stop_early_with_an_earlier_prediction():
         seen.update({(row.region_id, level): tile for row, level, tile in zip(rows, levels, x0)})
         return [{"gain": float(level)} for level in levels]
 
-    hooks = RegionHooks(observe=observe, step=lambda *now: steps.append(now))
+    watched = WatchedRun(observe=observe, step=lambda *now: steps.append(now))
     regions = grid(*SIZE, 10, 0)
-    result = run(model, x, regions=regions, policy=policy, hooks=hooks)
+    result = run(model, x, regions=regions, policy=policy, observer=watched)
     assert close(result.samples[..., :10, :10], seen[0, 1][None], 1e-6)
     assert result.exit_reasons == [["saturated"] * len(regions)]
     assert result.calls_per_region == [[3] * len(regions)]
@@ -351,7 +351,7 @@ def test_regions_in_step_get_the_mean_of_their_gains():
     def observe(rows, x0, levels):
         return [{"all": float(row.region_id + 10 * row.image), f"only {row.region_id}": 1.0} for row in rows]
 
-    run(model, x, merge=AGGREGATE, policy=policy, hooks=RegionHooks(observe=observe))
+    run(model, x, merge=AGGREGATE, policy=policy, observer=WatchedRun(observe=observe))
     mean = (len(REGIONS) - 1) / 2
     assert {gains["all"] for gains in policy.gains} == {mean, mean + 10}
     assert all(gains[f"only {i}"] == 1.0 for gains in policy.gains for i in range(len(REGIONS)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...imaging.tiles import Region
 from ...sampling.adaptive import dtss
 from ...sampling.adaptive.codebook import grid_jumps, grid_timesteps, sigma_of, stable_diffusion_alphas
-from ...sampling.adaptive.regions import Gains, MergeMode, NoiseSpace, RegionHooks, Row
+from ...sampling.adaptive.regions import Gains, MergeMode, NoiseSpace, RegionObserver, Row
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.batching import BatchSize
@@ -117,10 +117,15 @@ def check_toy(golden: Golden) -> None:
         scale, t = (table[at].view(-1, 1, 1, 1) for table in (alphas.sqrt(), timesteps))
         return torch.tanh(0.5 * y * scale + 0.1 * t / 1000 + reference[[row.image for row in rows]])
 
-    def observe(rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        states = [policy.states.get((row.image, 0), dtss.RegionState()) for row in rows]
-        places = zip(rows, levels, states)
-        return [scripted(runs[row.image]["segments"], policy.timesteps[at], state.jump) for row, at, state in places]
+    class Script(RegionObserver):
+        def called(
+            self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
+        ) -> list[Gains]:
+            states = [policy.states.get((row.image, 0), dtss.RegionState()) for row in rows]
+            places = zip(rows, levels, states)
+            return [
+                scripted(runs[row.image]["segments"], policy.timesteps[at], state.jump) for row, at, state in places
+            ]
 
     result = sample_regions(
         model,
@@ -132,7 +137,7 @@ def check_toy(golden: Golden) -> None:
         policy=policy,
         noise=lambda level: noise[len(sigmas) - 1 - level],
         rows_per_call=BatchSize(3),
-        hooks=RegionHooks(observe=observe),
+        observer=Script(),
     )
     golden.expect("nfe", torch.tensor(result.calls_per_region)[:, 0])
     golden.expect("out", result.samples, F64)

@@ -17,7 +17,7 @@ from ...imaging.stablesr_tiles import column_order, offcentre_window
 from ...imaging.tiles import starts
 from ...sampling.adaptive.codebook import sigma_of, stable_diffusion_alphas
 from ...sampling.adaptive.policy import FixedSchedule
-from ...sampling.adaptive.regions import MergeMode, NoiseSpace, RegionHooks, RegionModel, Row
+from ...sampling.adaptive.regions import MergeMode, NoiseSpace, RegionModel, RegionObserver, Row
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.batching import BatchSize
@@ -53,6 +53,13 @@ def check_canvas_step(golden: Golden) -> None:
     a, previous = alphas[kept[meta["i"]]], alphas[kept[meta["i"] - 1]]
     regions = column_order(meta["h"], meta["w"], meta["tile"], meta["overlap"])
     seen: list[Tensor] = []
+
+    class Previews(RegionObserver):
+        shows_canvas = True
+
+        def previewed(self, x0: Tensor, done: int, planned: int) -> None:
+            seen.append(x0)
+
     result = sample_regions(
         _tile_model(golden, meta["tile_model"], meta["t"], float(a)),
         golden["in.x"] / math.sqrt(a),
@@ -63,7 +70,7 @@ def check_canvas_step(golden: Golden) -> None:
         policy=FixedSchedule(),
         noise=lambda level: golden["in.noise"][0],
         rows_per_call=BatchSize(4),
-        hooks=RegionHooks(preview=lambda x0, done, total: seen.append(x0)),
+        observer=Previews(),
         window=torch.from_numpy(offcentre_window(meta["tile"], meta["tile"])).float(),
     )
     golden.expect("out.x0", seen[0], NETWORK)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ....sampling.adaptive.regions import NoiseSpace, Row
+from ....sampling.adaptive.regions import Gains, NoiseSpace, RegionObserver, Row
 
 
 def crops(canvas: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -55,3 +55,32 @@ class TileNetwork(nn.Module):
         drawn = torch.tanh(self.mix(smooth) - smooth.mean((2, 3), keepdim=True))
         guess = smooth - self.pull * x.mean((2, 3), keepdim=True)
         return (1 - noisy) * x + noisy * guess + self.strength * variance / (1 + variance) * drawn
+
+
+class WatchedRun(RegionObserver):
+    """Hands what an observer sees to functions: gains of calls, progress as (done, planned), previews, errors of memory."""
+
+    def __init__(
+        self,
+        observe: Callable[..., Sequence[Gains]] | None = None,
+        step: Callable[[int, int], None] | None = None,
+        preview: Callable[[Tensor, int, int], None] | None = None,
+        is_out_of_memory: Callable[[Exception], bool] | None = None,
+    ) -> None:
+        self._observe, self._step, self._preview, self._memory = observe, step, preview, is_out_of_memory
+        self.shows_canvas = preview is not None
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return self._memory is not None and self._memory(error)
+
+    def called(
+        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
+    ) -> Sequence[Gains] | None:
+        gains = None if self._observe is None else self._observe(rows, x0, levels)
+        if self._step is not None:
+            self._step(done, planned)
+        return gains
+
+    def previewed(self, x0: Tensor, done: int, planned: int) -> None:
+        if self._preview is not None:
+            self._preview(x0, done, planned)
