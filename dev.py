@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser("train", help="run a training recipe (embedded, mmle, pfj, tadsr, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
+    verbs.add_parser("fullsize", help="every method at published size on fake CUDA tensors, no GPU", add_help=False)
     verbs.add_parser(
         "workflows", help="write the example workflows anew, or (--thumbnails) their pictures", add_help=False
     )
@@ -95,6 +96,8 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         result = named_module(options.verb, options.name).main(rest)
     elif options.verb in ("workflows", "locales", "tour"):
         result = importlib.import_module(f"adaptivesr.tools.{options.verb}").main(rest)
+    elif options.verb == "fullsize":
+        result = importlib.import_module("adaptivesr.tools.fullsize.main").main(rest)
     elif options.verb == "demo":
         demo = importlib.import_module("adaptivesr.tools.demo")
         result = demo.main(environment, out=options.out, port=options.port, as_json=options.json)

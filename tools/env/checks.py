@@ -41,7 +41,7 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
             return code
     say("== tests (pytest)")
     # The console script, not `python -m pytest`: that would put our root on sys.path, where our `nodes` hides the host's.
-    marks = "not weights" if has_accelerator() else "not weights and not gpu"
+    marks = "not weights and not fullsize" + ("" if has_accelerator() else " and not gpu")
     named = any((env.ROOT / argument.split("::")[0]).exists() for argument in pytest_arguments)
     command = [env.script(environment, "pytest"), *([] if named else ["tests"]), "-m", marks, *pytest_arguments]
     hosts = {"ADAPTIVESR_HOST": str(source), "ADAPTIVESR_OLDEST_HOST": str(oldest)}

@@ -1,0 +1,110 @@
+"""What the full-size check must catch: faults of devices and dtypes that a machine without a GPU never shows."""
+
+import pytest
+import torch
+from adaptivesr.imaging.tiles import grid
+from adaptivesr.sampling.adaptive.policy import FixedSchedule
+from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace
+from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
+from adaptivesr.sampling.adaptive.steppers import stepper_for
+from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.tools.fullsize.networks import watch
+from adaptivesr.tools.fullsize.recorder import Recorder, on_device, recording
+
+STEPS = 2
+
+
+class Network(torch.nn.Module):
+    """Three convolutions, and optionally what a careless author adds to them."""
+
+    def __init__(self, fault=""):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.fault = fault
+        self.offset = torch.ones(4, 1, 1)  # a plain attribute: no move takes it along
+
+    def forward(self, x):
+        if self.fault == "cpu buffer":
+            x = x + self.offset
+        if self.fault == "float32 constant":
+            x = x * torch.full((4, 1, 1), 0.5, device=x.device)
+        if self.fault == "item":
+            x = x * (x.mean().item() + 1)
+        return self.layer(x)
+
+
+def sampled(fault="", steps=STEPS):
+    """Counts of a run of the region loop on a network with this fault, in float16."""
+    with recording(Recorder(2**30)) as recorder:
+        network = Network(fault).half().to("cuda").requires_grad_(False)
+        watch(recorder, "network", network)
+        x = torch.randn(1, 4, 24, 24).to("cuda")
+        regions = grid(24, 24, 16, 8)
+        recorder.start()
+        result = sample_regions(
+            lambda x, sigma, rows: network(x.half()).float(),
+            x,
+            [float(steps - i) for i in range(steps + 1)],
+            regions=regions,
+            stepper=stepper_for("euler", NoiseSpace.VARIANCE_EXPLODING),
+            merge=MergeMode.CONSENSUS,
+            policy=FixedSchedule(),
+            noise=canvas_noise(x, 0),
+            rows_per_call=BatchSize(len(regions)),
+        )
+        assert on_device(result.samples)
+        assert result.work.calls == steps
+        return recorder.counts
+
+
+def waits(counts):
+    return [sync for sync in counts.syncs_per_step(STEPS).elements() if "forward" in sync.place]
+
+
+def test_a_run_without_fault_is_counted():
+    counts = sampled()
+    assert counts.flop == STEPS * 4 * 2 * 4 * 4 * 9 * 16 * 16, "four regions, a 3x3 convolution of 4 to 4 channels"
+    assert counts.peak > 0
+    assert not waits(counts)
+
+
+def test_a_tensor_left_on_the_cpu_is_refused():
+    with pytest.raises(RuntimeError, match="two different devices"):
+        sampled("cpu buffer")
+
+
+def test_a_float32_constant_beside_float16_is_refused():
+    with pytest.raises(RuntimeError, match=r"(?i)dtype|type"):
+        sampled("float32 constant")
+
+
+def test_a_value_read_in_the_loop_is_a_wait_in_every_step():
+    assert len(waits(sampled("item"))) == 1
+
+
+def test_values_of_small_tensors_survive_the_trip_to_the_device():
+    with recording(Recorder(2**30)) as recorder:
+        levels = torch.tensor([3.0, 2.0, 0.0]).to("cuda")
+        assert (levels[1:] * 2).tolist() == [4.0, 0.0]
+        assert [sync.kind for sync in recorder.counts.syncs.elements()] == ["upload", "read"]
+
+
+def test_memory_is_free_again_when_tensors_are_gone():
+    with recording(Recorder(2**30)) as recorder:
+        kept = torch.zeros(2**20, device="cuda")
+        assert recorder.live == 4 * 2**20
+        half = kept[: 2**19]  # a view needs none
+        assert recorder.live == 4 * 2**20
+        more = kept + 1
+        assert recorder.counts.peak == 8 * 2**20
+        del kept, half, more
+        assert recorder.live == 0
+
+
+def test_weights_are_not_activations():
+    with recording(Recorder(2**30)) as recorder:
+        network = torch.nn.Linear(256, 256, bias=False).to("cuda")
+        assert recorder.weights == 4 * 256 * 256
+        recorder.start()
+        network(torch.ones(1, 256, device="cuda"))
+        assert recorder.activations == 2 * 4 * 256

@@ -1,0 +1,62 @@
+"""One-Step Distilled SR on every published denoiser and autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .bench import Bench
+from .device import run_node
+
+FILES = {
+    "ResShift v1": ("resshift_realsrx4_s15_v1.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
+    "ResShift v3": ("resshift_realsrx4_s4_v3.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
+    "SinSR": ("SinSR_v1.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
+    "TAD-SR": ("TAD-SR.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
+    "ResShift face": ("resshift_faceir_s4.pth", "resshift_face", "ffhq512_vq_f8_dim8_face.pth", "vq_f8_face"),
+}
+
+
+def load(bench: Bench, name: str) -> tuple[Any, ...]:
+    """ONE_STEP_SR, MODEL, VAE and info of a published pair of files."""
+    denoiser, keys, autoencoder, vq_keys = FILES[name]
+    bench.files.put_list("one_step", denoiser, keys)
+    bench.files.put_list("autoencoder", autoencoder, vq_keys)
+    given = bench.load("AdaptiveSRLoadOneStepSR", model_name=denoiser, autoencoder=autoencoder)
+    model, vae = given[1], given[2]
+    network = model.model.diffusion_model.network
+
+    def estimate(call: Any) -> float:
+        return model.model.memory_required([call.rows, *call.size])
+
+    bench.watch("denoiser", network, estimate=estimate)
+    bench.watch_vae(vae)
+    return given
+
+
+def upscale(bench: Bench, name: str, sr: Any, *, size: tuple[int, int] = (512, 512), steps: int = 1) -> None:
+    """The node at its defaults on one random picture of (height, width)."""
+    title = f"One-Step Distilled SR, {name}, {steps} step{'s' if steps > 1 else ''}, {size[1]}x{size[0]}"
+    inputs: dict[str, Any] = {"scale": 4.0, "width": 0, "height": 0, "color_fix": "none", "tile": 256, "overlap": 32}
+    inputs |= {"image": torch.rand(1, *size, 3), "seed": 1, "tile_batch": 0, "chain": "stochastic", "steps": steps}
+    bench.run(title, lambda: run_node("AdaptiveSROneStepDistilledSR", one_step_sr=sr, **inputs), steps=steps)
+
+
+def run(bench: Bench) -> None:
+    """All published weights; 15, 4 and 1 steps; an odd size."""
+    plans = {"ResShift v1": (15, 1), "ResShift v3": (4,), "SinSR": (1,), "TAD-SR": (1,), "ResShift face": (4,)}
+    for name, chains in plans.items():
+        sr = load(bench, name)[0]
+        for steps in chains:
+            upscale(bench, name, sr, steps=steps)
+        if name == "TAD-SR":
+            upscale(bench, name, sr, size=(301, 517))
+        del sr
+        bench.clear()
+
+
+def quick(bench: Bench) -> None:
+    """TAD-SR on 512 x 512 pixels."""
+    upscale(bench, "TAD-SR", load(bench, "TAD-SR")[0])
+    bench.clear()

@@ -1,0 +1,60 @@
+"""Tiled Region Sampler on the host's models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .bench import Bench
+from .device import run_node
+from .sd import load_model, text, unet_weights
+
+STEPS = 2
+DEFAULTS: dict[str, Any] = {
+    "seed": 1,
+    "steps": STEPS,
+    "cfg": 6.0,
+    "sampler_name": "euler",
+    "scheduler": "normal",
+    "denoise": 0.35,
+    "tile_size": 512,
+    "overlap": 128,
+    "merge_mode": "consensus",
+}
+
+
+def sample(bench: Bench, title: str, model: Any, latent: Any, **changes: Any) -> Any:
+    """One run of the node, what it gave."""
+    inputs: dict[str, Any] = {
+        **DEFAULTS,
+        "model": model,
+        "positive": text(model),
+        "negative": text(model),
+        "latent": latent,
+        **changes,
+    }
+    return bench.run(
+        f"Tiled Region Sampler, {title}",
+        lambda: run_node("AdaptiveSRTiledRegionSampler", **inputs),
+        steps=inputs["steps"],
+    )
+
+
+def unet_model(bench: Bench, name: str) -> Any:
+    """A MODEL that is watched."""
+    model = load_model(unet_weights(bench.recorder, name, bench.half))
+    bench.watch_model("UNet", model)
+    return model
+
+
+def sd21(bench: Bench) -> None:
+    """SD 2.1, 2048 x 2048."""
+    model = unet_model(bench, "SD 2.1")
+    sample(bench, "SD 2.1, 2048x2048", model, {"samples": torch.randn(1, 4, 256, 256)})
+    bench.clear()
+
+
+def run(bench: Bench) -> None:
+    """Every model."""
+    sd21(bench)
