@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..imaging.color import ColorFix, match_color
 from ..imaging.resize import pad_to_multiple
-from ..sampling.adaptive.dtss import JumpRule
-from ..sampling.adaptive.regions import NoiseSpace
+from ..sampling.adaptive.dynamic import JumpRule
+from ..sampling.adaptive.types import NoiseSpace
 from .conditioning import empty_prompt
-from .gains.estimators import GainBackEnd, GainLimits, make_plan
+from .gains.plan import GainBackEnd, GainLimits, make_plan
 from .regions.run import Schedule, sample_latent
 from .regions.sampler import RegionOptions, noise_space
 from .resshift import upscale

@@ -10,6 +10,7 @@ import comfy.model_management as mm
 import comfy.ops
 import comfy.utils
 import torch
+from comfy.latent_formats import LatentFormat
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_base import BaseModel
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
@@ -40,6 +41,11 @@ class Loaded:
 def base_model(model: ModelPatcher) -> BaseModel:
     """Gives the host's model that a MODEL's patcher moves."""
     return cast("BaseModel", model.model)
+
+
+def latent_format(model: ModelPatcher) -> LatentFormat:
+    """Gives the format of the latents that a MODEL samples."""
+    return cast("LatentFormat", model.get_model_object("latent_format"))
 
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

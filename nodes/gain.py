@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..host.gains.estimators import GainBackEnd, GainLimits, make_plan, plan_text
 from ..host.gains.models import LoadedGainModels
+from ..host.gains.plan import GainBackEnd, GainLimits, make_plan, plan_text
 from ..host.runtime import show_text
-from ..sampling.adaptive.dtss import JumpRule
+from ..sampling.adaptive.dynamic import JumpRule
 from .common import node_id_of
 from .types import Gain, GainModels
 
@@ -109,7 +109,7 @@ class MMLEGainEstimator(io.ComfyNode):
             node_id="AdaptiveSRMMLEGainEstimator",
             display_name="MMLE Gain Estimator",
             category="image/upscaling/AdaptiveSR",
-            description="Lets Tiled Region Sampler decide the steps of every region while it runs: regions whose predictions stop changing take larger jumps, those that get worse can end early (AdaDiffSR). Gains are measured, or told by a trained regressor.",
+            description="Lets Tiled Region Sampler decide the steps of every region while it runs: regions whose predictions stop changing take larger jumps, those that get worse can end early (AdaDiffSR). Gains are measured, or predicted by a trained regressor.",
             search_aliases=["adadiffsr", "dynamic timesteps", "adaptive steps", "early exit", "skip steps", "dtss"],
             inputs=[
                 io.Combo.Input(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.gains.estimators import GainPlan
 from ..host.gains.feature_injection import inject_pfj
 from ..host.gains.models import LoadedGainModels
+from ..host.gains.plan import GainPlan
 from .common import CATEGORY, show
 from .types import Gain, GainModels
 

@@ -8,16 +8,16 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io
 
-from ..host.gains.estimators import GainPlan
+from ..host.gains.plan import GainPlan
 from ..host.images import join_image
-from ..host.regions import heat_map as region_map
+from ..host.regions.heat_map import region_map
 from ..host.regions.run import Schedule, sample_latent
 from ..host.regions.sampler import RegionOptions, RegionSampler
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe
-from ..sampling.adaptive.regions import MergeMode
 from ..sampling.adaptive.steppers import STEPPER_NAMES
-from .common import CATEGORY, display_of, node_id_of
+from ..sampling.adaptive.types import MergeMode
+from .common import CATEGORY, display_of, node_id_of, output
 from .types import Gain
 
 
@@ -187,8 +187,8 @@ class TiledRegionSampler(io.ComfyNode):
         display = display_of(cls)
         sampled, report = sample_latent(model, positive, negative, latent, schedule, options, display)
         show_text(describe(report), node_id_of(cls))
-        picture = join_image(region_map.region_map(report).movedim(-1, 1))
-        return io.NodeOutput(sampled, picture, json.dumps(report), ui=display.ui)
+        picture = join_image(region_map(report).movedim(-1, 1))
+        return output(display, sampled, picture, json.dumps(report))
 
 
 class RegionSamplerNode(io.ComfyNode):

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
-from ..host.regions import heat_map as region_map
+from ..host.loading import latent_format
+from ..host.regions.heat_map import read_report, region_map
 from ..host.regions.run import plan
 from ..host.regions.sampler import RegionOptions
 from ..host.runtime import show_text
@@ -102,7 +103,7 @@ class UpscalePlan(io.ComfyNode):
         image: io.Image.Type | None = None,
     ) -> io.NodeOutput:
         images, height, width = (1, height, width) if image is None else image.shape[:3]
-        cell = model.get_model_object("latent_format").spacial_downscale_ratio
+        cell = latent_format(model).spacial_downscale_ratio
         width, height = (target_size(side, scale, cell) for side in (width, height))
         options = RegionOptions(tile_size, overlap, rows=region_batch)
         forecast, memory = plan(model, width, height, images, steps, options)
@@ -155,9 +156,9 @@ class RegionReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, report: str, image: io.Image.Type, opacity: float) -> io.NodeOutput:
-        values = region_map.read_report(report)
+        values = read_report(report)
         rgb, _ = split_image(image)
-        picture = region_map.region_map(values, rgb.movedim(1, -1), opacity)
+        picture = region_map(values, rgb.movedim(1, -1), opacity)
         summary = "\n".join(filter(None, (describe(values), describe_gains(values))))
         show_text(summary, node_id_of(cls))
         return io.NodeOutput(join_image(picture.movedim(-1, 1)), summary)

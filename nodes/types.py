@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 Gain = io.Custom("ADAPTIVESR_GAIN")
-"""`host.gains.estimators.GainPlan`: how the steps of regions follow from what they gain."""
+"""`host.gains.plan.GainPlan`: how the steps of regions follow from what they gain."""
 
 GainModels = io.Custom("ADAPTIVESR_GAIN_MODELS")
 """`host.gains.models.LoadedGainModels`: AdaDiffSR's trained parts and what their file says about them."""

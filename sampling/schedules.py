@@ -1,4 +1,4 @@
-"""The residual-shift noise schedule (ResShift, Yue et al. 2023, sections 2.1-2.2) as float64 tables."""
+"""Noise schedules as float64 tables: residual shift (ResShift, Yue et al. 2023, sections 2.1-2.2) and Stable Diffusion's."""
 
 from __future__ import annotations
 
@@ -169,3 +169,14 @@ def shorten(schedule: ResidualShiftSchedule, num_steps: int) -> ResidualShiftSch
     kept = [round(i * (schedule.num_steps - 1) / (num_steps - 1)) for i in range(num_steps)]
     levels = tuple(schedule.sqrt_etas[i] for i in kept)
     return ResidualShiftSchedule(levels, schedule.kappa, tuple(schedule.timestep_map[i] for i in kept))
+
+
+def stable_diffusion_alphas(timesteps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Table:
+    """Cumulated alphas (T,) of betas whose roots are evenly spaced (Rombach et al. 2022), least noise first."""
+    betas = np.linspace(first**0.5, last**0.5, timesteps, dtype=np.float64) ** 2
+    return np.cumprod(1.0 - betas, dtype=np.float64)
+
+
+def sigma_of(alpha_bar: Table) -> Table:
+    """sqrt((1 - abar) / abar), the noise deviation of y = z / sqrt(abar) = x0 + sigma n."""
+    return np.sqrt((1.0 - alpha_bar) / alpha_bar)

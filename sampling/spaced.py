@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from .adaptive.codebook import sigma_of, stable_diffusion_alphas
-from .schedules import Table
+from .schedules import Table, sigma_of, stable_diffusion_alphas
 
 
 def spaced_timesteps(steps: int, total: int = 1000) -> tuple[int, ...]:

@@ -10,22 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import comfy.conds
 import node_helpers
 import torch
-from comfy.patcher_extension import WrappersMP
+from comfy.controlnet import ControlBase
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ...models.feature_injection import Pfj, inject
-from ...sampling.adaptive.regions import Row
+from ...sampling.adaptive.types import Row
 from ..control.adapter import TimeAwareControl
 from ..control.controlnet import LatentControl
 from ..resshift.patchers import LR_CONDITION, ResidualShiftModel
 from ..stablesr.patch import LR_LATENT
-from .estimators import GainPlan, GainRun
 from .models import LoadedGainModels
+from .plan import GainPlan, GainRun
 
 PFJ = "adaptivesr_pfj"
 """Key of the mark in CONDITIONING, and of the wrapper and the additional model of MODEL."""
@@ -63,13 +67,13 @@ class PfjMark(comfy.conds.CONDConstant):
 
 
 def inject_pfj(
-    model: Any,
+    model: ModelPatcher,
     positive: list[Any],
     negative: list[Any],
     plan: GainPlan,
     models: LoadedGainModels | None,
     strength: float,
-) -> tuple[Any, list[Any], list[Any], str]:
+) -> tuple[ModelPatcher, list[Any], list[Any], str]:
     """MODEL with the networks, both conditionings with the mark, and a line for the node.
 
     Model and conditionings are the given ones themselves at strength 0 and without trained weights. Raises ValueError with a
@@ -94,7 +98,7 @@ def inject_pfj(
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PFJ, check_marked)
     line = f"into {next(route for route in routes if route).value}; gains of {_shared(plan, models.metrics)}"
     marked = [with_mark(some, plan, models.metrics, strength) for some in (positive, negative)]
-    return clone, *marked, line
+    return clone, marked[0], marked[1], line
 
 
 def _shared(plan: GainPlan, names: Sequence[str]) -> str:
@@ -114,34 +118,33 @@ def route_of(values: dict[str, Any]) -> Route | None:
     return Route.CONCAT if any(values.get(key) is not None for key in CONCAT_VALUES) else None
 
 
-def _links(control: Any) -> Iterator[Any]:
+def _links(control: ControlBase | None) -> Iterator[ControlBase]:
     while control is not None:
         yield control.inner if isinstance(control, TimeAwareControl) else control
         control = control.previous_controlnet
 
 
 def with_mark(conditioning: list[Any], plan: GainPlan, names: tuple[str, ...], strength: float) -> list[Any]:
-    """A copy of the conditioning whose parts with an LR condition are marked."""
-    return [_marked(entry, plan, names, strength) for entry in conditioning]
+    """Copies a conditioning with a mark in every part that has an LR condition."""
+    marked: list[Any] = []
+    for entry in conditioning:
+        if (route := route_of(entry[1])) is None:
+            marked.append(entry)
+            continue
+        values = {**entry[1].get("model_conds", {}), PFJ: PfjMark(plan, names, strength, route)}
+        marked += node_helpers.conditioning_set_values([entry], {"model_conds": values})
+    return marked
 
 
-def _marked(entry: Any, plan: GainPlan, names: tuple[str, ...], strength: float) -> Any:
-    route = route_of(entry[1])
-    if route is None:
-        return entry
-    values = {**entry[1].get("model_conds", {}), PFJ: PfjMark(plan, names, strength, route)}
-    return node_helpers.conditioning_set_values([entry], {"model_conds": values})[0]
-
-
-def marks_of(conds: Any) -> list[PfjMark]:
+def marks_of(conds: dict[str, list[dict[str, Any]] | None]) -> list[PfjMark]:
     """The marks in a guider's conditions."""
     entries = [entry for some in conds.values() for entry in some or ()]
     return [entry["model_conds"][PFJ] for entry in entries if PFJ in entry.get("model_conds", {})]
 
 
-def check_marked(executor: Any, *args: Any, **kwargs: Any) -> Any:
+def check_marked(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
     """Around a whole run of the MODEL of PFJ Inject: refuses conditionings that do not come from it."""
-    if not marks_of(executor.class_obj.conds):
+    if not marks_of(cast("CFGGuider", executor.class_obj).conds):
         raise ValueError(
             "The MODEL comes from PFJ Inject and no conditioning does: expected all three outputs of PFJ Inject; connect its positive "
             "and negative to the sampler."
@@ -150,7 +153,7 @@ def check_marked(executor: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class PfjRun:
+class InjectionRun:
     """Injection in one run."""
 
     network: Pfj
@@ -163,7 +166,7 @@ class PfjRun:
     device: torch.device
 
     @classmethod
-    def start(cls, guider: Any, gains: GainRun | None, device: torch.device) -> PfjRun | None:
+    def start(cls, guider: CFGGuider, gains: GainRun | None, device: torch.device) -> InjectionRun | None:
         """None where no conditioning is marked. Raises ValueError for nodes of PFJ Inject and sampler that do not go together."""
         marks = marks_of(guider.conds)
         if not marks:
@@ -190,15 +193,15 @@ class PfjRun:
         spans = {_span(entry["model_conds"], mark.route, guider.inner_model, network) for entry in entries}
         return cls(network, mark.names, gains, mark.strength, mark.route, slice(*spans.pop()), device)
 
-    def for_call(self, rows: Sequence[Row]) -> PfjCall:
+    def for_call(self, rows: Sequence[Row]) -> InjectionCall:
         """Injection for the rows of a model call."""
-        return PfjCall(self, self.gains.vector(rows, self.names).to(self.device))
+        return InjectionCall(self, self.gains.vector(rows, self.names).to(self.device))
 
 
-class PfjCall:
+class InjectionCall:
     """Injection for the rows of one model call; equal conditions, as of positive and negative, are computed once."""
 
-    def __init__(self, run: PfjRun, gains: Tensor) -> None:
+    def __init__(self, run: InjectionRun, gains: Tensor) -> None:
         self._run, self._gains = run, gains
         self._done: list[tuple[Tensor, Tensor]] = []
 
@@ -212,47 +215,45 @@ class PfjCall:
         return self._condition(hint) if self._run.route is Route.CONTROL else hint
 
     def _condition(self, condition: Tensor) -> Tensor:
-        rows = len(self._gains)
-        o = condition.expand(rows, -1, -1, -1).to(self._run.device)
+        run = self._run
+        lr = condition.expand(len(self._gains), -1, -1, -1).to(run.device)
         for known, result in self._done:
-            if known.shape == o.shape and torch.equal(known, o):
+            if known.shape == lr.shape and torch.equal(known, lr):
                 return result
-        result = o.clone()
-        result[:, self._run.channels] = self._injected(o[:, self._run.channels]).to(o)
-        self._done.append((o, result))
+        part = lr[:, run.channels].float()
+        alpha, beta = run.network(part, self._gains)
+        result = lr.clone()
+        result[:, run.channels] = inject(part, alpha, beta, run.strength).to(lr)
+        self._done.append((lr, result))
         return result
 
-    def _injected(self, o: Tensor) -> Tensor:
-        alpha, beta = self._run.network(o.float(), self._gains)
-        return inject(o.float(), alpha, beta, self._run.strength)
 
-
-def _span(conds: dict[str, Any], route: Route, model: Any, network: Pfj) -> tuple[int, int]:
+def _span(conds: dict[str, Any], route: Route, model: BaseModel, network: Pfj) -> tuple[int, int]:
     """First and last + 1 of the channels that are the LR picture in the condition of a route."""
     wanted = network.config.latent_channels
     match route:
         case Route.STABLESR:
-            first, found = 0, conds[LR_LATENT].cond.shape[1]
+            first, channels = 0, conds[LR_LATENT].cond.shape[1]
         case Route.CONTROL:
-            first, found = 0, 4
+            first, channels = 0, 4
         case Route.CONCAT:
-            first, found = _concat_span(conds.get(CONCAT), model)
-    if found != wanted:
+            first, channels = _concat_span(conds.get(CONCAT), model)
+    if channels != wanted:
         raise ValueError(
-            f"PFJ is for an LR condition of {wanted} channels and got {found} ({route.value}): expected equal ones; choose the file that "
+            f"PFJ is for an LR condition of {wanted} channels and got {channels} ({route.value}): expected equal ones; choose the file that "
             "was trained for this MODEL."
         )
-    return first, first + found
+    return first, first + channels
 
 
-def _concat_span(concat: Any, model: Any) -> tuple[int, int]:
+def _concat_span(concat: comfy.conds.CONDRegular | None, model: BaseModel) -> tuple[int, int]:
     """First channel and number of channels of the picture that the model is given beside its latents, masks apart."""
     total = 0 if concat is None else concat.cond.shape[1]
     if isinstance(model, ResidualShiftModel):
         first = model.diffusion_model.network.config.latent_channels
         return first, total - first
     keys = tuple(getattr(model, "concat_keys", ()))
-    masks = [key.startswith("mask") and key != "masked_image" for key in keys]
+    masks: list[bool] = [key.startswith("mask") and key != "masked_image" for key in keys]
     if len(keys) - sum(masks) > 1:
         raise ValueError(
             f"The MODEL is given several pictures beside its latents ({', '.join(keys)}), and PFJ Inject cannot tell which is the LR "

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import comfy.model_management as mm
 import torch
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...models.gain_models import GainModels, GainModelsConfig, GainModelsInfo, base_identity
+from ...models.gain_regressor import Mmle
 from ...models.memory import activation_bytes
 from ...models.state_dict import UnsupportedModelError
 from ...sampling.adaptive.observers import Regressor
 from .. import files
-from ..loading import Loaded, Recipe, file_patcher, identify_file
+from ..loading import Loaded, Recipe, base_model, file_patcher, identify_file
 from ..stablesr.patch import PARTS as STABLESR_PARTS
 
 PARTS = "adaptivesr_gain_models"
@@ -36,11 +39,11 @@ class LoadedGainModels(Loaded):
         """The networks, on whatever device the host has put them."""
         return self.patcher.model
 
-    def check_base(self, model: Any) -> None:
+    def check_base(self, model: ModelPatcher) -> None:
         """Raises UnsupportedModelError with a sentence for a MODEL other than the parts' own."""
         self.info.check_base(*base_of(model))
 
-    def regressor(self, model: Any, reference: Tensor) -> Regressor:
+    def regressor(self, model: ModelPatcher, reference: Tensor) -> Regressor:
         """The gain regressor for a run of MODEL on latents as the reference (M, C, h, w), loaded beside it.
 
         The all-in-one sampler hands the networks to the host together with the MODEL; where a SAMPLER runs in another guider they
@@ -58,7 +61,7 @@ class LoadedGainModels(Loaded):
         if not any(patcher.is_clone(self.patcher) for patcher in loaded):
             rows = activation_bytes(self.network, reference.shape[2], reference.shape[3], 4)
             mm.load_models_gpu([*loaded, self.patcher], memory_required=rows)
-        network = self.network.mmle
+        network = cast("Mmle", self.network.mmle)
 
         def gains(x0: Tensor, last: Tensor, original: Tensor, t: Tensor, last_t: Tensor) -> Tensor:
             return network(x0.float(), last.float(), original.float(), t, last_t)
@@ -92,11 +95,11 @@ def loaded_from_file(path: str, name: str) -> LoadedGainModels:
     return LoadedGainModels(file_patcher(path, RECIPE, weights=weights), info, config, summary)
 
 
-def base_of(model: Any) -> tuple[str, str]:
+def base_of(model: ModelPatcher) -> tuple[str, str]:
     """Identity and name, for users, of a MODEL's network; StableSR's parts count as part of it, LoRAs and fine-tunes do not."""
-    network = model.model.diffusion_model
+    network = base_model(model).diffusion_model
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    label = _kind(model.model)
+    label = _kind(base_model(model))
     for extra in model.get_additional_models_with_key(STABLESR_PARTS):
         shapes |= {f"{STABLESR_PARTS}.{key}": tuple(value.shape) for key, value in extra.model.state_dict().items()}
         label = f"StableSR on {label}"
@@ -104,7 +107,7 @@ def base_of(model: Any) -> tuple[str, str]:
     return base_identity(shapes), f"{label} ({count:.1f} M parameters)"
 
 
-def _kind(model: Any) -> str:
+def _kind(model: BaseModel) -> str:
     """The host's name of a model's family, or our own class's where the host knows none."""
     name = type(model.model_config).__name__
     return type(model).__name__ if name == "BASE" else name

@@ -15,7 +15,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.padding import Padding, to_chop
-from ...sampling.adaptive.regions import rows_of
+from ...sampling.adaptive.types import rows_of
 from ...sampling.inversion import indices
 from ...sampling.tiled.invsr import (
     Networks,
@@ -28,7 +28,7 @@ from ...sampling.tiled.invsr import (
     upscale_chopped,
 )
 from ...sampling.tiled.start_noise import PATCH_MULTIPLE, Patches
-from ..regions.events import Layout, RegionDisplay
+from ..regions.events import RegionDisplay, RegionLayout
 from ..regions.run import sample_canvas
 from ..regions.sampler import RegionOptions
 from ..runtime import HostRuntime, to_intermediate
@@ -144,7 +144,7 @@ class ChopRuntime(HostRuntime):
         regions = chop_regions(padding, settings.patches.size)
         super().__init__(images * len(regions))
         self._waiting, self._display, self._steps = iter(rows_of(regions, images)), display, len(settings.taus)
-        display.start(Layout((padding.height, padding.width), regions, images, self._steps, self._steps))
+        display.start(RegionLayout((padding.height, padding.width), regions, images, self._steps, self._steps))
 
     def step(self, rows: int) -> None:
         super().step(rows)

@@ -13,10 +13,13 @@ from typing import Any
 
 import comfy.conds
 import torch
+from comfy.controlnet import ControlBase
+from comfy.hooks import HookGroup
 from torch import Tensor
 
-from ...sampling.adaptive.regions import Row, crop_rows
-from ..gains.feature_injection import PFJ, PfjCall, PfjRun
+from ...sampling.adaptive.types import Row, crop_rows
+from ..control.adapter import HostControl
+from ..gains.feature_injection import PFJ, InjectionCall, InjectionRun
 from .controls import ControlChains
 
 Conds = dict[str, list[dict[str, Any]] | None]
@@ -38,7 +41,7 @@ class CanvasConditions:
     """The conditions of a guider for a whole canvas, from which those of a call are cut."""
 
     def __init__(
-        self, conds: Conds, shape: Sequence[int], device: torch.device, injection: PfjRun | None = None
+        self, conds: Conds, shape: Sequence[int], device: torch.device, injection: InjectionRun | None = None
     ) -> None:
         """conds as the host has prepared them for the canvas (B, C, H, W); injection where PFJ Inject has marked them.
 
@@ -82,8 +85,8 @@ class CanvasConditions:
         entry: _Condition,
         rows: Sequence[Row],
         sigmas: Sequence[float],
-        controls: Callable[[Any], Any],
-        injection: PfjCall | None,
+        controls: Callable[[HostControl], ControlBase | None],
+        injection: InjectionCall | None,
     ) -> dict[str, Any] | None:
         active = [entry.end <= sigma <= entry.start for sigma in sigmas]
         _check_keyframes(entry.values.get("hooks"), sigmas)
@@ -144,7 +147,7 @@ def _row_masks(mask: Tensor | None, rows: Sequence[Row], active: Sequence[bool],
     return crop_rows(mask.unsqueeze(1), rows).squeeze(1) * gate
 
 
-def crop_model_cond(value: Any, rows: Sequence[Row], size: Sequence[int]) -> Any:
+def crop_model_cond(value: object, rows: Sequence[Row], size: Sequence[int]) -> object:
     """A prepared condition of the host for the rows: cropped where it has the canvas's size, chosen by image where it has a batch."""
     if isinstance(value, comfy.conds.CONDConstant) or not isinstance(value, comfy.conds.CONDRegular):
         return value
@@ -160,7 +163,7 @@ def _by_image(tensor: Tensor, rows: Sequence[Row]) -> Tensor:
     return tensor if len(tensor) == 1 else tensor[[row.image % len(tensor) for row in rows]]
 
 
-def _check_model_cond(name: str, key: str, value: Any, size: Sequence[int]) -> None:
+def _check_model_cond(name: str, key: str, value: object, size: Sequence[int]) -> None:
     """Refuses what has a spatial extent other than the canvas's."""
     content = getattr(value, "cond", None)
     shaped = isinstance(value, comfy.conds.CONDNoiseShape)
@@ -177,7 +180,7 @@ def _check_model_cond(name: str, key: str, value: Any, size: Sequence[int]) -> N
             )
 
 
-def _check_keyframes(hooks: Any, sigmas: Sequence[float]) -> None:
+def _check_keyframes(hooks: HookGroup | None, sigmas: Sequence[float]) -> None:
     """Refuses scheduled weight hooks in a call of several noise levels: the host asks them once for the whole batch."""
     if hooks is None or len(set(sigmas)) == 1:
         return

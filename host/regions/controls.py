@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-import comfy.controlnet
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from comfy.controlnet import ControlBase
+from comfy.sd import VAE
 from torch import Tensor
 
-from ...sampling.adaptive.regions import Row, crop_rows
-from ..control.adapter import TimeAwareControl
+from ...sampling.adaptive.types import Row, crop_rows
+from ..control.adapter import HostControl, TimeAwareControl
 from ..control.controlnet import LatentControl
 from ..control.sums import add_residuals, scale_rows
-from ..gains.feature_injection import PfjCall
+from ..gains.feature_injection import InjectionCall
 
 
 class ControlChains:
@@ -27,15 +28,15 @@ class ControlChains:
         self._links: dict[int, CanvasLink] = {}
 
     def for_call(
-        self, rows: Sequence[Row], sigmas: Sequence[float], injection: PfjCall | None = None
-    ) -> Callable[[Any], Any]:
+        self, rows: Sequence[Row], sigmas: Sequence[float], injection: InjectionCall | None = None
+    ) -> Callable[[HostControl], ControlBase | None]:
         """A function from a control of the conditions to the one for these rows, or None where all links are silent.
 
         The same control gives the same object, since the host only shares a call between conditions whose control is one.
         """
-        made: dict[int, Any] = {}
+        made: dict[int, ControlBase | None] = {}
 
-        def regional(control: Any) -> Any:
+        def regional(control: HostControl) -> ControlBase | None:
             if id(control) not in made:
                 made[id(control)] = self._regional(control, rows, sigmas, regional, injection)
             return made[id(control)]
@@ -44,13 +45,14 @@ class ControlChains:
 
     def _regional(
         self,
-        control: Any,
+        control: HostControl,
         rows: Sequence[Row],
         sigmas: Sequence[float],
-        regional: Callable[[Any], Any],
-        injection: PfjCall | None,
-    ) -> Any:
-        previous = None if control.previous_controlnet is None else regional(control.previous_controlnet)
+        regional: Callable[[HostControl], ControlBase | None],
+        injection: InjectionCall | None,
+    ) -> ControlBase | None:
+        before = cast("HostControl | None", control.previous_controlnet)
+        previous = None if before is None else regional(before)
         start, end = control.timestep_range or (float("inf"), 0.0)
         active = [end <= sigma <= start for sigma in sigmas]
         if not any(active):
@@ -68,28 +70,27 @@ class ControlChains:
 class CanvasLink:
     """One ControlNet of a chain with its hint at the canvas's size, prepared as the host does at full frame."""
 
-    def __init__(self, control: Any, size: Sequence[int], device: torch.device) -> None:
+    def __init__(self, control: HostControl, size: Sequence[int], device: torch.device) -> None:
         self._control, self._device = control, device
         self._factor = control.compression_ratio
         height, width = size[0] * self._factor, size[1] * self._factor
-        encoded = control.vae is not None
-        pixels = control.vae.spacial_compression_encode() if encoded else 1
-        self._hint = _fit(control.cond_hint_original, height * pixels, width * pixels, control)
-        if encoded:
-            self._hint = _encode(self._hint, control)
+        pixels = 1 if control.vae is None else control.vae.spacial_compression_encode()
+        self._hint = _fit(cast("Tensor", control.cond_hint_original), height * pixels, width * pixels, control)
+        if control.vae is not None:
+            self._hint = _encode(self._hint, control, control.vae)
         self._extra = [_fit(extra, height, width, control) for extra in control.extra_concat_orig]
-        self._encoded = encoded
+        self._encoded = control.vae is not None
 
-    def crop(self, rows: Sequence[Row], injection: PfjCall | None = None) -> Any:
+    def crop(self, rows: Sequence[Row], injection: InjectionCall | None = None) -> HostControl:
         """A copy of the control that sees its rows' parts of the hint; its range of sigma is the caller's matter."""
         # A shallow copy and not .copy(): that one drops what the host has prepared for this run.
-        link = copy.copy(self._control)
+        link = cast("Any", copy.copy(self._control))
         link.previous_controlnet, link.timestep_range, link.multigpu_clones = None, None, {}
         link.cond_hint = None
         if hasattr(link, "control_input"):  # what a T2I-Adapter computed from another hint
             link.control_input = None
         hint = crop_rows(self._hint, rows, self._factor)
-        if injection is not None and isinstance(link, LatentControl):
+        if injection is not None and isinstance(self._control, LatentControl):
             hint = injection.hint(hint)
         extra = [crop_rows(extra, rows, self._factor).to(hint) for extra in self._extra]
         if self._encoded:
@@ -100,7 +101,7 @@ class CanvasLink:
         return link
 
 
-def _fit(hint: Tensor, height: int, width: int, control: Any) -> Tensor:
+def _fit(hint: Tensor, height: int, width: int, control: HostControl) -> Tensor:
     """The hint at the canvas's size, cut to its aspect at the centre as the host does."""
     if hint.ndim != 4:
         raise ValueError(
@@ -110,26 +111,34 @@ def _fit(hint: Tensor, height: int, width: int, control: Any) -> Tensor:
     return comfy.utils.common_upscale(hint, width, height, control.upscale_algorithm, "center")
 
 
-def _encode(hint: Tensor, control: Any) -> Tensor:
+def _encode(hint: Tensor, control: HostControl, vae: VAE) -> Tensor:
     # Encoding may move the models of the run away; entries whose owner has gone are None.
     loaded = [patcher for patcher in mm.loaded_models(only_currently_used=True) if patcher is not None]
-    latent = control.vae.encode(control.preprocess_image(hint).movedim(1, -1))
+    latent = vae.encode(control.preprocess_image(hint).movedim(1, -1))
     mm.load_models_gpu(loaded)
     return latent if control.latent_format is None else control.latent_format.process_in(latent)
 
 
-class RegionControl(comfy.controlnet.ControlBase):
+class RegionControl(ControlBase):
     """One link for the rows of one call, behind the links before it."""
 
-    def __init__(self, link: Any, active: Sequence[bool], previous: Any) -> None:
+    def __init__(self, link: HostControl, active: Sequence[bool], previous: ControlBase | None) -> None:
         super().__init__()
         self.previous_controlnet = previous
         self._link, self._active = link, torch.tensor(active, dtype=torch.float32)
 
-    def get_control(self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: int, transformer_options: Any) -> Any:
+    def get_control(
+        self,
+        x_noisy: Tensor,
+        t: Tensor,
+        cond: dict[str, Any],
+        batched_number: int,
+        transformer_options: dict[str, Any],
+    ) -> dict[str, list[Tensor | None]] | None:
         """Residuals by place of the network, as every control of the host gives them."""
         arguments = x_noisy, t, cond, batched_number, transformer_options
-        before = None if self.previous_controlnet is None else self.previous_controlnet.get_control(*arguments)
+        previous = cast("HostControl | None", self.previous_controlnet)
+        before = None if previous is None else previous.get_control(*arguments)
         own = self._link.get_control(*arguments)
         if own is None:
             return before

@@ -1,4 +1,4 @@
-"""A guider of the host as `sampling.adaptive.regions.RegionModel`: conditions, noise mask, cancel, float32 retry."""
+"""A guider of the host as `sampling.adaptive.types.RegionModel`: conditions, noise mask, cancel, float32 retry."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
+from comfy.model_base import BaseModel
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
-from ...sampling.adaptive.regions import RegionModel, Row, crop_rows
+from ...sampling.adaptive.types import RegionModel, Row, crop_rows
 from .conditions import CanvasConditions
 
 ROWS_KEY = "adaptivesr_rows"
@@ -27,7 +29,7 @@ class KeptLatent:
     noise: Tensor
     sigmas: Tensor
 
-    def rows_mask(self, guider: Any, sigma: Tensor, rows: Sequence[Row], options: dict[str, Any]) -> Tensor:
+    def rows_mask(self, guider: CFGGuider, sigma: Tensor, rows: Sequence[Row], options: dict[str, Any]) -> Tensor:
         """The rows' masks (N, C, h, w), 1 where they are sampled."""
         mask = crop_rows(self.mask, rows)
         function = options.get("denoise_mask_function")
@@ -40,7 +42,7 @@ class KeptLatent:
             mask[chosen] = function(sigma[chosen], mask[chosen], extra_options=extra).to(mask)
         return mask
 
-    def noised(self, guider: Any, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+    def noised(self, guider: CFGGuider, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
         """The rows' latents at their levels, as the model wants them around what it samples."""
         noise, latent = crop_rows(self.noise, rows), crop_rows(self.latent, rows)
         return guider.inner_model.scale_latent_inpaint(x=x, sigma=sigma, noise=noise, latent_image=latent)
@@ -50,7 +52,7 @@ class RegionDenoiser:
     """Predicts rows with a guider, whose conditions are those of the call while it runs."""
 
     def __init__(
-        self, guider: Any, extra_args: dict[str, Any], conditions: CanvasConditions, kept: KeptLatent | None
+        self, guider: CFGGuider, extra_args: dict[str, Any], conditions: CanvasConditions, kept: KeptLatent | None
     ) -> None:
         self._guider, self._extra_args, self._conditions, self._kept = guider, extra_args, conditions, kept
 
@@ -86,9 +88,9 @@ class RegionDenoiser:
 
 
 @contextmanager
-def _float32(model: Any) -> Iterator[None]:
+def _float32(model: BaseModel) -> Iterator[None]:
     """The host's layers cast their weights to float32 for the time being."""
-    layers = [m for m in model.diffusion_model.modules() if hasattr(m, "comfy_cast_weights")]
+    layers: list[Any] = [m for m in model.diffusion_model.modules() if hasattr(m, "comfy_cast_weights")]
     before, dtype = [m.comfy_cast_weights for m in layers], model.manual_cast_dtype
     try:
         model.manual_cast_dtype = torch.float32

@@ -13,8 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from ...imaging.tiles import Region
-from ...sampling.adaptive.dtss import BUDGET, SATURATED
-from ...sampling.adaptive.regions import Row
+from ...sampling.adaptive.dynamic import BUDGET, SATURATED
+from ...sampling.adaptive.types import RegionWork, Row
 from ..runtime import has_client, send_event
 
 EVENT, OUTPUT = "adaptivesr.regions", "adaptivesr_regions"
@@ -24,18 +24,18 @@ INTERVAL = 0.2
 """Least seconds between two messages of a run, the first and the last one aside."""
 
 MOST_DRAWN = 2048
-"""Regions that a page is told about: images beyond are left out, and a canvas of more regions has totals only."""
+"""Regions that a page is shown: images beyond are left out, and a canvas of more regions has totals only."""
 
 WAITING, ACTIVE, COMPLETED = ".", "a", "c"
 ENDED_EARLY = {SATURATED: "x", BUDGET: "b"}
-"""A letter for the state of a region; with gains, small letters of `host.gains.estimators.LETTERS` stand for active ones."""
+"""A letter for the state of a region; with gains, active ones have small letters of `host.gains.plan.LETTERS`."""
 
 PER_REGION = frozenset({"regions", "steps_per_region", "classes", "exits_per_region", "gains"})
 """Entries of a report that the message has in a form of its own, or leaves out."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class RegionLayout:
     """What is sampled: a canvas (height, width) in the units of its regions, for a number of images.
 
     A region makes at most `steps` calls; a run that saves nothing makes `fixed_steps`, if there is one to compare with.
@@ -48,15 +48,15 @@ class Layout:
     fixed_steps: int | None = None
 
 
-def workflow_id_of(pnginfo: Any) -> str | None:
+def workflow_id_of(pnginfo: object) -> str | None:
     """The id of the workflow in a prompt's `extra_pnginfo`, which programs may fill with anything."""
     workflow = pnginfo.get("workflow") if isinstance(pnginfo, dict) else None
-    found = workflow.get("id") if isinstance(workflow, dict) else None
-    return found if isinstance(found, str) else None
+    workflow_id = workflow.get("id") if isinstance(workflow, dict) else None
+    return workflow_id if isinstance(workflow_id, str) else None
 
 
 class RegionDisplay:
-    """The state of one node's run, as its observer reports calls and moves; `start` and `finish` frame a run.
+    """Shows the page the state of one node's run; `start` and `finish` frame a run.
 
     Without a node's id nothing is sent. The workflow's id tells a page with several open ones whose node it is.
     """
@@ -67,12 +67,16 @@ class RegionDisplay:
         self._node_id, self._workflow_id, self._clock = node_id, workflow_id, clock
         self._final: dict[str, Any] | None = None
 
-    def start(self, layout: Layout, class_of: Callable[[Row], str] | None = None) -> None:
-        """Forgets the last run. `class_of` gives the letter of a region's last call, where gains decide."""
+    def start(
+        self, layout: RegionLayout, class_of: Callable[[Row], str] | None = None, work: RegionWork | None = None
+    ) -> None:
+        """Forgets the last run. `class_of` gives the letter of a region's last call, where gains decide.
+
+        `work` holds the counts of a run that counts its calls itself.
+        """
         self._layout, self._class_of, self._final = layout, class_of, None
+        self._work = RegionWork() if work is None else work
         count = len(layout.regions)
-        self._calls = 0
-        self._counts = [[0] * count for _ in range(layout.images)]
         self._levels = [[0.0] * count for _ in range(layout.images)]
         self._states = [[WAITING] * count for _ in range(layout.images)]
         self._next = float("-inf")
@@ -80,21 +84,24 @@ class RegionDisplay:
         self._next = self._clock() + INTERVAL
 
     def called(self, rows: Sequence[Row], calls: int = 1) -> None:
-        """After so many network calls on these rows."""
-        self._calls += calls
-        layout = self._layout
-        share = (layout.fixed_steps or layout.steps) / layout.steps
+        """Counts so many network calls on these rows for a run that does not count them itself, and shows them."""
+        self._work.add_calls(rows, calls)
+        self.advanced(rows, calls)
+
+    def advanced(self, rows: Sequence[Row], calls: int = 1) -> None:
+        """Shows so many network calls on these rows, which are counted already."""
+        steps = self._layout.steps
+        share = (self._layout.fixed_steps or steps) / steps
         for row in rows:
-            self._counts[row.image][row.region_id] += calls
             self._levels[row.image][row.region_id] += calls * share
-            if self._counts[row.image][row.region_id] >= layout.steps:
+            if self._work.calls_of[row.key] >= steps:
                 self._states[row.image][row.region_id] = COMPLETED
             elif self._states[row.image][row.region_id] == WAITING:
                 self._states[row.image][row.region_id] = ACTIVE
         self._send("step", self._progress)
 
     def moved(self, row: Row, level: int, reason: str) -> None:
-        """A region arrived at a level of the grid of steps; with a reason, it has ended."""
+        """Shows that a region arrived at a level of the grid of steps; with a reason, it has ended."""
         self._levels[row.image][row.region_id] = level
         if reason:
             self._states[row.image][row.region_id] = ENDED_EARLY.get(reason, COMPLETED)
@@ -102,7 +109,7 @@ class RegionDisplay:
             self._states[row.image][row.region_id] = self._class_of(row).lower()
 
     def finish(self, report: Mapping[str, Any]) -> None:
-        """The run is over: sends the last message, which the node's output keeps as well."""
+        """Sends the last message, which the node's output keeps as well."""
         shown = self._shown
         lists = {"classes": report.get("classes"), "exits": report.get("exits_per_region")}
         self._final = {
@@ -121,7 +128,7 @@ class RegionDisplay:
 
     @property
     def _shown(self) -> int:
-        """Images that the page is told about."""
+        """Images that the page is shown."""
         count = len(self._layout.regions)
         return 0 if count > MOST_DRAWN else min(self._layout.images, max(1, MOST_DRAWN // count))
 
@@ -138,15 +145,16 @@ class RegionDisplay:
 
     def _progress(self) -> dict[str, Any]:
         """Counts so far; `saved` is the share of calls that the steps passed until now did not need."""
-        layout, shown = self._layout, self._shown
-        rows, passed = sum(map(sum, self._counts)), sum(map(sum, self._levels))
+        layout, shown, work = self._layout, self._shown, self._work
+        passed = sum(map(sum, self._levels))
         whole = len(layout.regions) * layout.images * (layout.fixed_steps or layout.steps)
+        saved = round(1 - work.rows / passed, 4) if passed else 0.0
         return {
-            "calls": self._calls,
-            "region_calls": rows,
+            "calls": work.calls,
+            "region_calls": work.rows,
             "passed": round(passed / whole, 4),
-            "saved": None if layout.fixed_steps is None else round(1 - rows / passed, 4) if passed else 0.0,
-            "counts": [list(image) for image in self._counts[:shown]],
+            "saved": None if layout.fixed_steps is None else saved,
+            "counts": work.per_region(shown, len(layout.regions)),
             "states": ["".join(image) for image in self._states[:shown]],
         }
 

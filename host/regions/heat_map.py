@@ -49,9 +49,9 @@ def region_map(report: dict[str, Any], image: Tensor | None = None, opacity: flo
         values = steps[index % len(steps)]
         colors = colorize(paint(values, regions, *report["canvas"]), 0, high)
         base = None if image is None else image[index, ..., :3].cpu().float()
-        words = report["classes"][index % len(steps)] if report.get("classes") else None
+        classes = report["classes"][index % len(steps)] if report.get("classes") else None
         picture = colors if base is None else overlay(base, colors, opacity)
-        pictures.append(_annotated(picture, regions, values, report["canvas"], high, words, sharp=base is None))
+        pictures.append(_annotated(picture, regions, values, report["canvas"], high, classes, sharp=base is None))
     return torch.stack(pictures)
 
 
@@ -61,7 +61,7 @@ def _annotated(
     values: list[int],
     canvas: list[int],
     high: int,
-    words: list[str] | None,
+    classes: list[str] | None,
     *,
     sharp: bool,
 ) -> Tensor:
@@ -77,8 +77,8 @@ def _annotated(
     draw = ImageDraw.Draw(sheet)
     scale = source.width / canvas[1], source.height / canvas[0]
     _numbers(draw, regions, values, scale)
-    if words is not None:
-        _words(draw, regions, words, scale)
+    if classes is not None:
+        _class_lines(draw, regions, classes, scale)
     _scale(sheet, draw, source.height, high)
     return torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)
 
@@ -86,29 +86,23 @@ def _annotated(
 def _numbers(draw: ImageDraw.ImageDraw, regions: list[Region], values: list[int], scale: tuple[float, float]) -> None:
     for region, value in zip(regions, values):
         middle = (region.x + region.width / 2) * scale[0], (region.y + region.height / 2) * scale[1]
-        size = int(max(8, min(28, region.width * scale[0] / 5)))
-        draw.text(
-            middle,
-            str(value),
-            fill=INK,
-            font=ImageFont.load_default(size),
-            anchor="mm",
-            stroke_width=2,
-            stroke_fill=PAPER,
-        )
+        font = ImageFont.load_default(int(max(8, min(28, region.width * scale[0] / 5))))
+        draw.text(middle, str(value), fill=INK, font=font, anchor="mm", stroke_width=2, stroke_fill=PAPER)
 
 
-def _words(draw: ImageDraw.ImageDraw, regions: list[Region], words: list[str], scale: tuple[float, float]) -> None:
+def _class_lines(
+    draw: ImageDraw.ImageDraw, regions: list[Region], classes: list[str], scale: tuple[float, float]
+) -> None:
     """A line below the number of every region where it fits between the neighbours' numbers and lines."""
     font = ImageFont.load_default(11)
     room = _spacing([region.x for region in regions], regions[0].width) * scale[0]
     if _spacing([region.y for region in regions], regions[0].height) * scale[1] < LINE_DISTANCE * 2:
         return
-    for region, word in zip(regions, words):
-        if draw.textlength(word, font) > min(room, region.width * scale[0] * 0.7):
+    for region, line in zip(regions, classes):
+        if draw.textlength(line, font) > min(room, region.width * scale[0] * 0.7):
             continue
         middle = (region.x + region.width / 2) * scale[0], (region.y + region.height / 2) * scale[1] + LINE_DISTANCE
-        draw.text(middle, word, fill=INK, font=font, anchor="mm", stroke_width=1, stroke_fill=PAPER)
+        draw.text(middle, line, fill=INK, font=font, anchor="mm", stroke_width=1, stroke_fill=PAPER)
 
 
 def _spacing(starts: list[int], alone: int) -> int:

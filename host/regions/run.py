@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
-import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
 from ...imaging.tiles import Region
 from ...sampling.adaptive.plan import Forecast, forecast
 from ..gains.models import PARTS
+from ..loading import base_model, latent_format
 from ..runtime import rows_that_fit
 from .events import RegionDisplay
 from .sampler import MOST_ROWS, RegionOptions, RegionSampler, check_latent, noise_space, regions_of, row_bytes
@@ -25,7 +28,7 @@ WRAPPER = "adaptivesr_region_memory"
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the noise falls, in the host's words."""
+    """How the noise falls, by the names of the host's KSampler."""
 
     seed: int
     steps: int
@@ -35,9 +38,9 @@ class Schedule:
 
 
 def sample_latent(
-    model: Any,
-    positive: Any,
-    negative: Any,
+    model: ModelPatcher,
+    positive: list[Any],
+    negative: list[Any],
     latent: dict[str, Any],
     schedule: Schedule,
     options: RegionOptions,
@@ -49,7 +52,7 @@ def sample_latent(
     sigmas = comfy.samplers.KSampler(
         model, schedule.steps, model.load_device, "euler", schedule.scheduler, schedule.denoise, model.model_options
     ).sigmas
-    noise = comfy.sample.prepare_noise(samples, schedule.seed, latent.get("batch_index"))
+    noise = cast("Tensor", comfy.sample.prepare_noise(samples, schedule.seed, latent.get("batch_index")))
     result, report = sample_canvas(
         model,
         (positive, negative),
@@ -74,8 +77,8 @@ def sample_latent(
 
 
 def sample_canvas(
-    model: Any,
-    conditions: tuple[Any, Any],
+    model: ModelPatcher,
+    conditions: tuple[list[Any], list[Any]],
     samples: Tensor,
     noise: Tensor,
     sigmas: Tensor,
@@ -104,13 +107,13 @@ def sample_canvas(
     return result.to(mm.intermediate_device()), sampler.report
 
 
-def _fitting(model: Any, latent: dict[str, Any]) -> Tensor:
+def _fitting(model: ModelPatcher, latent: dict[str, Any]) -> Tensor:
     """Latents (B, C, h, w) of the model's channels; empty ones are adapted as the host does."""
     check_latent(latent["samples"])
     ratio = [latent["downscale_ratio_spacial"]] if latent.get("downscale_ratio_spacial") is not None else []
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratio)
     check_latent(samples)
-    channels = model.get_model_object("latent_format").latent_channels
+    channels = latent_format(model).latent_channels
     if samples.shape[1] != channels:
         raise ValueError(
             f"Got a LATENT of {samples.shape[1]} channels for a MODEL of {channels}: expected latents of the model's own kind; "
@@ -119,44 +122,46 @@ def _fitting(model: Any, latent: dict[str, Any]) -> Tensor:
     return samples
 
 
-def with_region_memory(model: Any, samples: Tensor, options: RegionOptions) -> Any:
+def with_region_memory(model: ModelPatcher, samples: Tensor, options: RegionOptions) -> ModelPatcher:
     """A clone of the MODEL for which the host makes room for a call of regions, and not for the whole canvas."""
-    downscale = model.get_model_object("latent_format").spacial_downscale_ratio
+    downscale = latent_format(model).spacial_downscale_ratio
     region = regions_of(samples.shape[2:], downscale, options)[0]
     rows = wanted_rows(model, samples.shape[1], region, options)
 
-    def prepare(executor: Any, patcher: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
-        return executor(patcher, [rows, noise_shape[1], region.height, region.width], conds, *args, **kwargs)
+    def prepare(
+        executor: WrapperExecutor, patcher: ModelPatcher, shape: Sequence[int], *args: Any, **kwargs: Any
+    ) -> tuple[Any, ...]:
+        return executor(patcher, [rows, shape[1], region.height, region.width], *args, **kwargs)
 
     clone = model.clone()
     if options.gain is not None and options.gain.patchers():
         clone.set_additional_models(PARTS, options.gain.patchers())
-    clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, WRAPPER, prepare)
+    clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, WRAPPER, prepare)
     return clone
 
 
-def wanted_rows(model: Any, channels: int, region: Region, options: RegionOptions) -> int:
+def wanted_rows(model: ModelPatcher, channels: int, region: Region, options: RegionOptions) -> int:
     """Regions in one call: as chosen, or what fits beside the model on a device that holds nothing else."""
     if options.rows:
         return options.rows
     device = model.load_device
     if device.type == "cpu":
         return rows_that_fit(device, 1.0)
-    room = mm.get_total_memory(device) - mm.minimum_inference_memory() - model.model_size()
-    return max(1, min(MOST_ROWS, int(room / row_bytes(model.model, channels, region))))
+    room = cast("int", mm.get_total_memory(device)) - mm.minimum_inference_memory() - model.model_size()
+    return max(1, min(MOST_ROWS, int(room / row_bytes(base_model(model), channels, region))))
 
 
 def plan(
-    model: Any, width: int, height: int, images: int, steps: int, options: RegionOptions
+    model: ModelPatcher, width: int, height: int, images: int, steps: int, options: RegionOptions
 ) -> tuple[Forecast, dict[str, Any]]:
     """Forecast of a run on pictures of width x height pixels, and what it needs of memory by the host's estimate."""
-    latent = model.get_model_object("latent_format")
+    latents = latent_format(model)
     noise_space(model.get_model_object("model_sampling"))
-    downscale, channels = latent.spacial_downscale_ratio, latent.latent_channels
+    downscale, channels = latents.spacial_downscale_ratio, latents.latent_channels
     regions = regions_of((max(1, height // downscale), max(1, width // downscale)), downscale, options)
     rows = wanted_rows(model, channels, regions[0], options)
-    call = rows * row_bytes(model.model, channels, regions[0])
-    canvas = images * model.model.memory_required(
+    call = rows * row_bytes(base_model(model), channels, regions[0])
+    canvas = images * base_model(model).memory_required(
         [2, channels, max(1, height // downscale), max(1, width // downscale)]
     )
     weights = model.model_size()

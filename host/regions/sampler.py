@@ -11,29 +11,32 @@ import comfy.model_sampling
 import comfy.samplers
 import comfy.utils
 import torch
+from comfy.model_base import BaseModel
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ...imaging.tiles import Region, grid
 from ...sampling.adaptive.plan import policy_for
-from ...sampling.adaptive.regions import (
+from ...sampling.adaptive.sampler import canvas_noise, sample_regions
+from ...sampling.adaptive.steppers import stepper_for
+from ...sampling.adaptive.types import (
     Gains,
     MergeMode,
     NoiseField,
     NoiseSpace,
     RegionObserver,
     RegionResult,
+    RegionWork,
     Row,
     rows_of,
 )
-from ...sampling.adaptive.sampler import canvas_noise, sample_regions
-from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.batching import BatchSize
-from ..gains.estimators import GainPlan, GainRun, outlined
-from ..gains.feature_injection import PfjRun
+from ..gains.feature_injection import InjectionRun
+from ..gains.plan import GainPlan, GainRun, outlined
 from ..runtime import is_out_of_memory, rows_that_fit
 from .conditions import CanvasConditions
 from .denoiser import KeptLatent, RegionDenoiser, check_model_patches
-from .events import Layout, RegionDisplay
+from .events import RegionDisplay, RegionLayout
 
 MOST_ROWS = 16
 PREVIEW_SHARE = 0.05
@@ -71,10 +74,11 @@ def regions_of(latent_size: Sequence[int], downscale: int, options: RegionOption
             f"Got an overlap of {options.overlap_px} pixels for tiles of {size * downscale}: expected at most half a tile, beyond "
             "which every pixel would be computed many times; lower overlap or raise tile_size."
         )
-    return grid(*latent_size, size, overlap)
+    height, width = latent_size
+    return grid(height, width, size, overlap)
 
 
-def row_bytes(model: Any, channels: int, region: Region) -> float:
+def row_bytes(model: BaseModel, channels: int, region: Region) -> float:
     """The host's estimate of memory for one region in a call, positive and negative together."""
     return model.memory_required([2, channels, region.height, region.width])
 
@@ -90,7 +94,7 @@ def check_latent(latent: Tensor) -> None:
         )
 
 
-def noise_space(model_sampling: Any) -> NoiseSpace:
+def noise_space(model_sampling: object) -> NoiseSpace:
     """What the model's noisy latents are. Raises ValueError that names the kind of model where regions are not defined."""
     kinds = comfy.model_sampling
     outside = tuple(getattr(kinds, name) for name in ("IMG_TO_IMG", "IMG_TO_IMG_FLOW") if hasattr(kinds, name))
@@ -116,7 +120,7 @@ class RegionSampler(comfy.samplers.Sampler):
 
     def sample(
         self,
-        model_wrap: Any,
+        model_wrap: CFGGuider,
         sigmas: Tensor,
         extra_args: dict[str, Any],
         callback: Callback | None,
@@ -138,14 +142,18 @@ class RegionSampler(comfy.samplers.Sampler):
         steps, size = len(sigmas) - 1, (noise.shape[2], noise.shape[3])
         policy = policy_for(options.budget, regions, size, steps) if gain is None else gain.policy
         planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
-        injection = PfjRun.start(model_wrap, gain, noise.device)
+        injection = InjectionRun.start(model_wrap, gain, noise.device)
         conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
         kept = self._kept_around(denoise_mask, latent, noise, sigmas, extra_args)
         denoiser = RegionDenoiser(model_wrap, extra_args, conditions, kept)
         rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
         observer = _HostObserver(callback, planned, regions, gain, self.display)
-        _reset_peak(noise.device)
-        self.display.start(Layout(size, regions, len(noise), steps, steps), None if gain is None else gain.letter)
+        if noise.is_cuda:
+            torch.cuda.reset_peak_memory_stats(noise.device)
+        work = RegionWork()
+        self.display.start(
+            RegionLayout(size, regions, len(noise), steps, steps), None if gain is None else gain.letter, work
+        )
         x = model.model_sampling.noise_scaling(sigmas[0], noise.clone(), latent, self.max_denoise(model_wrap, sigmas))
         result = sample_regions(
             denoiser,
@@ -159,6 +167,7 @@ class RegionSampler(comfy.samplers.Sampler):
             rows_per_call=BatchSize(rows),
             observer=observer,
             full_precision=denoiser.full_precision(),
+            work=work,
         )
         if float(sigmas[-1]) == 0.0:
             observer.finish(result)
@@ -180,7 +189,7 @@ class RegionSampler(comfy.samplers.Sampler):
         return KeptLatent(mask, latent, noise, sigmas)
 
 
-def _step_noise(x: Tensor, seed: int | None, model_sampling: Any) -> NoiseField:
+def _step_noise(x: Tensor, seed: int | None, model_sampling: object) -> NoiseField:
     """Noise of random samplers; some flow models want it scaled, as the host does at the start."""
     field = canvas_noise(x, seed or 0)
     scale = getattr(model_sampling, "noise_scale", 1.0)
@@ -211,7 +220,7 @@ class _HostObserver(RegionObserver):
     def called(
         self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
     ) -> Sequence[Gains] | None:
-        self._display.called(rows)
+        self._display.advanced(rows)
         gains = None if self._gain is None else self._gain.observe(rows, x0, levels)
         self._bar.update_absolute(done, planned)
         return gains
@@ -234,18 +243,13 @@ class _HostObserver(RegionObserver):
             self._callback(result.work.rows - 1, result.samples, result.samples, result.work.rows)
 
 
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
 def report(
     options: RegionOptions, result: RegionResult, regions: Sequence[Region], noise: Tensor, steps: int, seconds: float
 ) -> dict[str, Any]:
     """What was done, counted; `skipped` is the share of calls saved against all steps in every region."""
     work, fixed = result.work, steps * len(regions) * len(noise)
     reasons = [reason for image in result.exit_reasons for reason in image]
-    peak = torch.cuda.max_memory_allocated(noise.device) / 2**30 if noise.device.type == "cuda" else None
+    peak = torch.cuda.max_memory_allocated(noise.device) / 2**30 if noise.is_cuda else None
     return {
         "sampler": options.sampler,
         "merge": options.merge.value,

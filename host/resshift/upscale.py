@@ -14,7 +14,7 @@ from torch import Tensor
 from ...imaging.resize import resize
 from ...sampling.schedules import ResidualShiftSchedule
 from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
-from ..regions.events import Layout, RegionDisplay
+from ..regions.events import RegionDisplay, RegionLayout
 from ..runtime import HostRuntime, rows_that_fit, to_intermediate
 from .loading import OneStepSR
 from .patchers import ResidualShiftVAE
@@ -88,7 +88,7 @@ def upscale_rgb(
     plan = Plan.of(rgb, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
     _load(sr, tiling)
     display = display or RegionDisplay(None)
-    display.start(Layout(plan.canvas, plan.regions, plan.batch, plan.steps, sr.schedule.num_steps))
+    display.start(RegionLayout(plan.canvas, plan.regions, plan.batch, plan.steps, sr.schedule.num_steps))
     result, work = upscale(
         rgb * 2 - 1,
         denoiser=denoiser,

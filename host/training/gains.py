@@ -29,8 +29,8 @@ from ...training.gains.pairs import SMOOTH_TAPS, DegradedPairs
 from ...training.gains.pfj_config import PfjTrainConfig, injector_config
 from ...training.gains.trajectories import Caching, Trajectories, build
 from ...training.runs import on_cpu, resume_run
-from ..gains.estimators import GainBackEnd, metrics_of_names
 from ..gains.models import LoadedGainModels, base_of, loaded_from_file
+from ..gains.plan import GainBackEnd, metrics_of_names
 from .files import START_ANEW, check_name, pictures_of
 from .gains_base import HostGainBase, Reads
 from .gains_files import MMLE_FILES, PFJ_FILES, cache_folder, save_gain_models

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...imaging.resize import bicubic_upsample
-from ...sampling.adaptive.regions import NoiseSpace
+from ...sampling.adaptive.types import NoiseSpace
 from ...training.gains.base import Seen
 from ..conditioning import empty_prompt
-from ..gains.estimators import timesteps
+from ..gains.plan import timesteps
 from ..regions.sampler import noise_space
 from ..resshift.patchers import LR_CONDITION, ResidualShiftModel
 from ..stablesr.patch import LR_LATENT

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .dtss import FULL_REFERENCE, NO_REFERENCE
+from .dynamic import FULL_REFERENCE, NO_REFERENCE
 
 GAIN_LIMIT = 0.999
 """Gains of single metrics are clamped to this before artanh."""
@@ -37,7 +37,7 @@ class GainMetric:
 
     @property
     def group(self) -> str:
-        """The name of its group in `regions.Gains`."""
+        """The name of its group in `types.Gains`."""
         return FULL_REFERENCE if self.full_reference else NO_REFERENCE
 
 
@@ -69,9 +69,9 @@ def chosen(metrics: Sequence[GainMetric], names: Sequence[str]) -> tuple[GainMet
     missing = [name for name in names if name not in known]
     if missing or not names:
         raise ValueError(f"Got the metrics {', '.join(names) or 'none'}: expected some of {', '.join(known)}.")
-    found = [known[name] for name in dict.fromkeys(names)]
-    size = {group: sum(metric.group == group for metric in found) for group in (FULL_REFERENCE, NO_REFERENCE)}
-    return tuple(replace(metric, weight=1.0 / size[metric.group]) for metric in found)
+    picked = [known[name] for name in dict.fromkeys(names)]
+    size = {group: sum(metric.group == group for metric in picked) for group in (FULL_REFERENCE, NO_REFERENCE)}
+    return tuple(replace(metric, weight=1.0 / size[metric.group]) for metric in picked)
 
 
 def normalised(metric: GainMetric, value: float) -> float | None:
@@ -101,13 +101,3 @@ def group_gains(metrics: Sequence[GainMetric], gains: Mapping[str, float]) -> di
     present = {metric.group for metric in metrics if metric.name in gains}
     groups = [group for group in (FULL_REFERENCE, NO_REFERENCE) if group in present]
     return {group: math.tanh(group_sum(metrics, gains, group)) for group in groups}
-
-
-def overall_gain(metrics: Sequence[GainMetric], gains: Mapping[str, float]) -> float:
-    """I over all metrics, each group at half weight: one number for people to look at."""
-    return math.tanh(sum(0.5 * group_sum(metrics, gains, group) for group in (FULL_REFERENCE, NO_REFERENCE)))
-
-
-def gain_vector(metrics: Sequence[GainMetric], gains: Mapping[str, float]) -> tuple[float, ...]:
-    """Gains of all metrics in their order, 0 where there is none: what the injection network is given."""
-    return tuple(gains.get(metric.name, 0.0) for metric in metrics)

@@ -1,7 +1,7 @@
 """Estimators of gains, asked by a `RegionObserver` after every call: metrics of predictions, proxies without metrics, a regressor.
 
 An instance serves one run and remembers one prediction (or its metrics) per region. What it says of a row depends on that
-row alone. Timesteps are those of `dtss.DynamicTimesteps`; gains in quality exist where both calls lie below t_half.
+row alone. Timesteps are those of `dynamic.DynamicTimesteps`; gains in quality exist where both calls lie below t_half.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ...imaging.detail import sharpness
-from .dtss import CHANGE, FULL_REFERENCE, NO_REFERENCE
-from .gain import GainMetric, gain_vector, group_gains, metric_gain, normalised
-from .regions import Gains, Row, crop_rows
+from .dynamic import CHANGE, FULL_REFERENCE, NO_REFERENCE
+from .gain import GainMetric, group_gains, metric_gain, normalised
+from .types import Gains, Row, crop_rows
 
 Key: TypeAlias = tuple[int, int]
 Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -26,11 +26,6 @@ Regressor: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor
 """(x0, last x0, reference (N, C, h, w), t, last t (N,)) -> gains (N, metrics)."""
 T_HALF = 500.0
 TINY = 1e-6
-
-
-def key_of(row: Row) -> Key:
-    """What a region's memory is kept under."""
-    return row.image, row.region_id
 
 
 def _same(x: Tensor) -> Tensor:
@@ -59,7 +54,7 @@ class MetricGains:
     timesteps: Sequence[float]
     t_half: float = T_HALF
     latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
-    """What was said of every region last."""
+    """The last gains of every region."""
     _scores: dict[Key, Mapping[str, float]] = field(default_factory=dict[Key, Mapping[str, float]])
 
     def __post_init__(self) -> None:
@@ -85,11 +80,7 @@ class MetricGains:
                 score = normalised(metric, value)
                 if score is not None:
                     scores[i][metric.name] = score
-        return [self._gain(key_of(row), score) for row, score in zip(rows, scores)]
-
-    def vector(self, row: Row) -> tuple[float, ...]:
-        """The row's latest gains in the order of the metrics."""
-        return gain_vector(self.metrics, self.latest.get(key_of(row), {}))
+        return [self._gain(row.key, score) for row, score in zip(rows, scores)]
 
     def _gain(self, key: Key, scores: Mapping[str, float]) -> Gains:
         before = self._scores.get(key, {})
@@ -101,7 +92,7 @@ class MetricGains:
 
 @dataclass
 class RegressorGains:
-    """Gains that a network tells from two predictions (AdaDiffSR, section 3.2)."""
+    """Gains that a network, MMLE (multi-metrics latent entropy), predicts from two predictions (AdaDiffSR, section 3.2)."""
 
     regressor: Regressor
     reference: Tensor  # (B, C, H, W), latents of the input in the model's scale
@@ -115,37 +106,33 @@ class RegressorGains:
     def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
         """As `MetricGains`. Raises ValueError where the network gives something else than finite gains of all metrics."""
         times = [float(self.timesteps[level]) for level in levels]
-        keys = [key_of(row) for row in rows]
+        keys = [row.key for row in rows]
         again = [i for i, key in enumerate(keys) if key in self._last]
         self.latest.update({key: {} for key in keys})
         if again:
             before = [self._last[keys[i]] for i in again]
-            found = self.regressor(
+            gains = self.regressor(
                 x0[again],
                 torch.stack([tile for tile, _ in before]),
                 crop_rows(self.reference, [rows[i] for i in again]).to(x0),
                 x0.new_tensor([times[i] for i in again]),
                 x0.new_tensor([t for _, t in before]),
             )
-            self._check(found, len(again))
-            for i, (_, t_before), values in zip(again, before, found.tolist()):
+            self._check(gains, len(again))
+            for i, (_, t_before), values in zip(again, before, gains.tolist()):
                 self.latest[keys[i]] = self._gains(values, max(times[i], t_before) < self.t_half)
         self._last.update((key, (tile.clone(), t)) for key, tile, t in zip(keys, x0, times))
         return [self.latest[key] for key in keys]
-
-    def vector(self, row: Row) -> tuple[float, ...]:
-        """The row's latest gains in the order of the metrics."""
-        return gain_vector(self.metrics, self.latest.get(key_of(row), {}))
 
     def _gains(self, values: Sequence[float], late: bool) -> Gains:
         named = zip(self.metrics, values)
         gains = {metric.name: value for metric, value in named if metric.full_reference or late}
         return {**gains, **group_gains(self.metrics, gains)}
 
-    def _check(self, found: Tensor, rows: int) -> None:
-        if tuple(found.shape) != (rows, len(self.metrics)) or not bool(torch.isfinite(found).all()):
+    def _check(self, gains: Tensor, rows: int) -> None:
+        if tuple(gains.shape) != (rows, len(self.metrics)) or not bool(torch.isfinite(gains).all()):
             raise ValueError(
-                f"The regressor gave gains of shape {tuple(found.shape)}, expected finite ones of shape "
+                f"The regressor gave gains of shape {tuple(gains.shape)}, expected finite ones of shape "
                 f"{(rows, len(self.metrics))}; its file is damaged or names other metrics."
             )
 
@@ -170,7 +157,7 @@ class ProxyGains:
     @torch.no_grad()
     def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
         """As `MetricGains`."""
-        keys = [key_of(row) for row in rows]
+        keys = [row.key for row in rows]
         last = torch.stack([self._last[key][0] if key in self._last else tile for key, tile in zip(keys, x0)])
         distance = rms(x0 - crop_rows(self.reference, rows).to(x0))
         numbers = torch.stack([distance, sharpness(x0), rms(x0 - last), rms(x0)], dim=1).tolist()  # (N, 4)

@@ -19,7 +19,7 @@ TROUBLE = {"halvings": "halvings for lack of memory", "float32_retries": "region
 
 @dataclass(frozen=True)
 class Forecast:
-    """Work of a run with fixed steps, in the counts of `regions.RegionWork`; guidance doubles what the network sees."""
+    """Work of a run with fixed steps, in the counts of `types.RegionWork`; guidance doubles what the network sees."""
 
     images: int
     tiles: int
@@ -62,7 +62,7 @@ def describe(report: Mapping[str, Any]) -> str:
     spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     batches = ", ".join(report["batch_sizes"])
     peak = "" if report["peak_gb"] is None else f", peak {report['peak_gb']:.2f} GB"
-    trouble = [f"{report[key]} {words}" for key, words in TROUBLE.items() if report[key]]
+    trouble = [f"{report[key]} {name}" for key, name in TROUBLE.items() if report[key]]
     line = (
         f"{report['tiles']} regions x {report['images']} images, {spread} of {report['steps']} steps each: "
         f"{report['region_calls']} region steps in {report['calls']} model calls (batch {batches}), "
@@ -82,6 +82,6 @@ def describe_gains(report: Mapping[str, Any]) -> str:
         f"gains: {report['gain_back_end']} ({names}{without}), tau {report['gain_tau']:.3g}; {report['region_calls']} of "
         f"{report['fixed_region_calls']} region steps; W warmup, G growing, S stable, H falling, X ended"
     ]
-    for image, (words, exits) in enumerate(zip(report["classes"], report["exits_per_region"])):
-        lines += [f"{image + 1}.{i + 1} {word} {exit}" for i, (word, exit) in enumerate(zip(words, exits))]
+    for image, (classes, exits) in enumerate(zip(report["classes"], report["exits_per_region"])):
+        lines += [f"{image + 1}.{i + 1} {letters} {exit}" for i, (letters, exit) in enumerate(zip(classes, exits))]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .regions import Gains, Row
+from .types import Gains, Row
 
 COMPLETE = "complete"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...imaging.detail import sharpness
-from .regions import Row, crop_rows
+from .types import Row, crop_rows
 
 MOST = 8.0
 """The factor on tau lies between 1 / MOST and MOST."""
@@ -50,12 +50,12 @@ def detail_priors(details: Sequence[float], strength: float) -> list[RegionPrior
 
 def region_priors(reference: Tensor, rows: Sequence[Row], strength: float) -> Mapping[tuple[int, int], RegionPrior]:
     """Priors by (image, region) from the input's latents (M, C, H, W); each image's regions are compared among themselves."""
-    found: dict[tuple[int, int], RegionPrior] = {}
+    priors: dict[tuple[int, int], RegionPrior] = {}
     for image in sorted({row.image for row in rows}):
         own = [row for row in rows if row.image == image]
         details = sharpness(crop_rows(reference, own).float()).tolist()
-        found.update(((image, row.region_id), prior) for row, prior in zip(own, detail_priors(details, strength)))
-    return found
+        priors.update(((image, row.region_id), prior) for row, prior in zip(own, detail_priors(details, strength)))
+    return priors
 
 
 def _factor(relative: float, strength: float) -> float:

@@ -13,7 +13,9 @@ from ...imaging.tiles import Merger, Region, gaussian_window
 from ..batching import BatchSize, nonfinite_rows, run_batches
 from ..noise import gaussian_field
 from .policy import Decision, StepPolicy
-from .regions import (
+from .steppers import Last, Step, Stepper
+from .tracks import Track, make_tracks, predict_again, row_crop, validate
+from .types import (
     Gains,
     MergeMode,
     NoiseField,
@@ -24,8 +26,6 @@ from .regions import (
     Row,
     mean_gains,
 )
-from .steppers import Last, Step, Stepper
-from .tracks import Track, make_tracks, predict_again, row_crop, validate
 
 
 def canvas_noise(x: Tensor, seed: int) -> NoiseField:
@@ -38,7 +38,7 @@ def canvas_noise(x: Tensor, seed: int) -> NoiseField:
 
 
 @dataclass
-class _Run:
+class _RegionRun:
     """State of one call of `sample_regions`: levels, latents and counters of every track (axis U)."""
 
     model: RegionModel
@@ -54,9 +54,11 @@ class _Run:
     observer: RegionObserver
     full_precision: RegionModel | None
     window: Tensor
-    work: RegionWork = field(default_factory=RegionWork)
+    work: RegionWork
+    regions: int  # of one image
     gains: dict[Row, Gains] = field(default_factory=dict[Row, Gains])
     best: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    reasons: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
 
     def __post_init__(self) -> None:
         count, final = len(self.tracks), self.merge is MergeMode.FINAL
@@ -66,11 +68,8 @@ class _Run:
         self.x0 = torch.empty_like(self.x) if final else torch.empty(0)
         self.last_x0 = torch.empty_like(self.x) if self.stepper.needs_last else torch.empty(0)
         self.last_level: list[int | None] = [None] * count
-        self.level, self.reasons, self.active = [0] * count, [""] * count, list(range(count))
-        rows = [row for track in self.tracks for row in track.rows]
-        regions = 1 + max(row.region_id for row in rows)
-        self.calls = [[0] * regions for _ in range(self.shape[0])]
-        self.planned = sum(self.policy.planned_calls(row, len(self.sigmas)) for row in rows)
+        self.level, self.active = [0] * count, list(range(count))
+        self.planned = sum(self.policy.planned_calls(row, len(self.sigmas)) for _, row in self.pending())
 
     @property
     def last(self) -> int:
@@ -82,11 +81,15 @@ class _Run:
         return [(u, row) for u in self.active for row in self.tracks[u].rows]
 
     def start_round(self) -> Merger | None:
-        """Where the round's predictions are merged; None where every region goes on with its own."""
+        """Makes the canvas of the round's predictions, with the regions that have ended; None where regions go on alone."""
         if self.merge is MergeMode.FINAL:
             return None
         self.canvas = torch.empty(0)  # the last round's; large canvases are held as seldom as possible
-        return self._merger_of_finished()
+        merger = Merger(self.shape, self.window, self.x.device, self.x.dtype)
+        if self.merge is MergeMode.CONSENSUS:  # in AGGREGATE none has ended while others are active
+            for u in sorted(set(range(len(self.tracks))) - set(self.active)):
+                merger.add(self.x[u], self.tracks[u].region, self.tracks[u].image)
+        return merger
 
     def predict(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
         """x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
@@ -103,9 +106,8 @@ class _Run:
     def take(self, chunk: Sequence[tuple[int, Row]], x0: Tensor, merger: Merger | None) -> None:
         """Counts a call, gives its predictions to the canvas and asks for their gains."""
         rows = [row for _, row in chunk]
-        self.work.add_call(rows)
+        self.work.add_calls(rows)
         for (u, row), tile in zip(chunk, x0):
-            self.calls[row.image][row.region_id] += 1
             if merger is not None:
                 merger.add(tile, row.region, row.image)
                 continue
@@ -119,21 +121,9 @@ class _Run:
 
     def result(self) -> RegionResult:
         """The canvas and why each region stopped."""
-        reasons = [[""] * len(image) for image in self.calls]
-        for track, reason in zip(self.tracks, self.reasons):
-            for row in track.rows:
-                reasons[row.image][row.region_id] = reason
-        return RegionResult(self._merged(), self.calls, reasons, self.work)
-
-    def _merger_of_finished(self) -> Merger:
-        """A canvas that holds the regions which have ended; in AGGREGATE there are none while others are active."""
-        merger = Merger(self.shape, self.window, self.x.device, self.x.dtype)
-        active = set(self.active)
-        if self.merge is MergeMode.CONSENSUS:
-            for u, track in enumerate(self.tracks):
-                if u not in active:
-                    merger.add(self.x[u], track.region, track.image)
-        return merger
+        images = range(self.shape[0])
+        reasons = [[self.reasons[image, region] for region in range(self.regions)] for image in images]
+        return RegionResult(self._merged(), self.work.per_region(len(images), self.regions), reasons, self.work)
 
     def advance(self) -> None:
         """Steps every active track to the level that the policy gives it."""
@@ -153,22 +143,22 @@ class _Run:
     def _decide(self, u: int) -> Decision:
         rows, level, levels = self.tracks[u].rows, self.level[u], len(self.sigmas)
         gains = mean_gains([self.gains[row] for row in rows if row in self.gains])
-        found = [self.policy.decide(row, level, levels, gains) for row in rows]
-        if any(other != found[0] for other in found):
+        decision, *others = [self.policy.decide(row, level, levels, gains) for row in rows]
+        if any(other != decision for other in others):
             raise ValueError(
                 f"Merge mode {MergeMode.AGGREGATE.value!r} keeps all regions in step, but the policy sends them to different "
                 f"levels; choose {MergeMode.CONSENSUS.value!r} or {MergeMode.FINAL.value!r}, or equal steps."
             )
-        if not level < found[0].index <= self.last:
+        if not level < decision.index <= self.last:
             raise ValueError(
-                f"Expected a policy to go from level {level} to one of {level + 1} to {self.last}, got {found[0]}."
+                f"Expected a policy to go from level {level} to one of {level + 1} to {self.last}, got {decision}."
             )
-        if found[0].restore and self.sigmas[-1] > 0:
+        if decision.restore and self.sigmas[-1] > 0:
             raise ValueError(
                 f"The policy ends regions early with a clean picture, but the sigmas end at {float(self.sigmas[-1]):.4g}: expected "
                 "0; sample to the end."
             )
-        return found[0]
+        return decision
 
     def _step_chunks(self, group: Sequence[int]) -> Iterator[tuple[list[int], slice]]:
         """Tracks and rows of cells that step together: about as many cells as a network call has."""
@@ -190,22 +180,20 @@ class _Run:
             self.last_x0[index, :, part] = x0
 
     def _arrive(self, u: int, decision: Decision) -> None:
-        """Writes down the new level, and the end of a track that reached the last one."""
+        """Sets the new level, and ends a track that reached the last one."""
         if decision.keep:
             self.best[u] = self._x0([u], slice(None))[0].clone()
         self.last_level[u], self.level[u] = self.level[u], decision.index
         ended = decision.index == self.last
         for row in self.tracks[u].rows:
             self.observer.moved(row, decision.index, decision.reason if ended else "")
-        if not ended:
-            return
-        self.reasons[u] = decision.reason
-        best = self.best.pop(u, None)
+            if ended:
+                self.reasons[row.key] = decision.reason
+                left = self.policy.planned_calls(row, len(self.sigmas)) - self.work.calls_of[row.key]
+                self.planned -= max(0, left)
+        best = self.best.pop(u, None) if ended else None
         if decision.restore and best is not None:
             self.x[u] = best
-        for row in self.tracks[u].rows:
-            left = self.policy.planned_calls(row, len(self.sigmas)) - self.calls[row.image][row.region_id]
-            self.planned -= max(0, left)
 
     def _x0(self, index: list[int], part: slice) -> Tensor:
         """Predictions (n, C, h, w) for those cells of tracks, merged where the mode says so."""
@@ -248,13 +236,15 @@ def sample_regions(
     observer: RegionObserver | None = None,
     full_precision: RegionModel | None = None,
     window: Tensor | None = None,
+    work: RegionWork | None = None,
 ) -> RegionResult:
     """Samples the canvas x (B, C, H, W), noised to sigmas[0], down to sigmas[-1] (0, or the start of a later run).
 
     `sigmas` fall; `regions` are equally large, lie on the canvas and cover it (`imaging.tiles.grid`), one as large as the
     canvas being plain sampling. `stepper` comes from `stepper_for(name, space)`, `noise` from `canvas_noise` or a recorded
-    field. `full_precision` predicts rows again that were not finite; None makes those an error. `window` (h, w) > 0 weighs a region's cells where it meets others; None is a Gaussian. The result for an image
-    depends neither on the rest of the batch, nor on rows_per_call, nor on the order of regions (to rounding).
+    field. `full_precision` predicts rows again that were not finite; None makes those an error. `window` (h, w) > 0 weighs a
+    region's cells where it meets others; None is a Gaussian. `work` is counted up, for callers who watch it. The result for an
+    image depends neither on the rest of the batch, nor on rows_per_call, nor on the order of regions (to rounding).
     Accumulators are float32, or float64 for a canvas of float64. Raises ValueError for geometry or sigmas that do not fit, for
     a policy that breaks the merge mode's rule or ends regions with a clean picture where the sigmas do not end at 0, and for
     predictions that stay non-finite, naming region and image.
@@ -262,7 +252,7 @@ def sample_regions(
     validate(x.shape, sigmas, regions, window)
     dtype = torch.promote_types(x.dtype, torch.float32)
     tracks = make_tracks(regions, x.shape, merge)
-    run = _Run(
+    run = _RegionRun(
         model,
         tuple(x.shape),
         tracks,
@@ -276,6 +266,8 @@ def sample_regions(
         observer or RegionObserver(),
         full_precision,
         gaussian_window(regions[0].height, regions[0].width) if window is None else window,
+        RegionWork() if work is None else work,
+        len(regions),
     )
     halvings = rows_per_call.halvings
     while run.active:

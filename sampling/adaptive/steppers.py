@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .regions import NoiseSpace
+from .types import NoiseSpace
 
 
 @dataclass(frozen=True)

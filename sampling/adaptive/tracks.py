@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...imaging.tiles import Region
 from ..batching import nonfinite_rows
-from .regions import MergeMode, RegionModel, Row, rows_of
+from .types import MergeMode, RegionModel, Row, rows_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...imaging.resize import bicubic_upsample, reflect_to
 from ...imaging.tiles import Core, Merger, Region, feather, gaussian_window, grid, partition
-from ..adaptive.regions import Row, crop_rows, rows_of
+from ..adaptive.types import Row, crop_rows, rows_of
 from ..batching import BatchSize, retry_nonfinite, run_batches, run_halved
 from ..noise import gaussian_field
 from ..samplers import sample_ancestral, sample_deterministic, sample_one_step

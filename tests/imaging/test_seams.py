@@ -3,7 +3,7 @@ import torch
 from adaptivesr.imaging.metrics.seams import seam_ratio
 from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.policy import BudgetMap, FixedSchedule
-from adaptivesr.sampling.adaptive.regions import MergeMode
+from adaptivesr.sampling.adaptive.types import MergeMode
 from adaptivesr.tools.bench import seams
 
 HALVES = grid(16, 32, 16, 0)

@@ -3,9 +3,9 @@ from itertools import pairwise
 
 import pytest
 from adaptivesr.imaging.tiles import Region
-from adaptivesr.sampling.adaptive.codebook import grid_timesteps
-from adaptivesr.sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
-from adaptivesr.sampling.adaptive.regions import Row
+from adaptivesr.sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
+from adaptivesr.sampling.adaptive.types import Row
+from adaptivesr.tools.golden.adadiffsr_codebook import grid_timesteps
 
 GRID = grid_timesteps()[::-1]
 SLOW, FAST = 0.001, 0.02  # gains per grid step, below tau and above 2 tau

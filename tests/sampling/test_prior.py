@@ -3,9 +3,9 @@
 import pytest
 import torch
 from adaptivesr.imaging.tiles import grid
-from adaptivesr.sampling.adaptive import dtss
+from adaptivesr.sampling.adaptive import dynamic
 from adaptivesr.sampling.adaptive.prior import MOST, NO_PRIOR, RegionPrior, detail_priors, region_priors
-from adaptivesr.sampling.adaptive.regions import rows_of
+from adaptivesr.sampling.adaptive.types import rows_of
 
 DETAILS = [0.5, 1.0, 2.0, 0.5, 1.0, 1.0]
 
@@ -54,8 +54,8 @@ def test_an_image_is_compared_with_itself_and_the_order_of_rows_does_not_matter(
 def run(prior, rate):
     """Steps of a region whose gain per grid step is always the same, on a grid of 40."""
     row = rows_of(grid(8, 8, 8, 0), 1)[0]
-    settings = dtss.DynamicSettings(t_sat_max=0.0, patience=10**9).on_grid(40)
-    policy = dtss.DynamicTimesteps(settings, [999 * (39 - i) / 39 for i in range(40)], {(0, 0): prior})
+    settings = dynamic.DynamicSettings(t_sat_max=0.0, patience=10**9).on_grid(40)
+    policy = dynamic.DynamicTimesteps(settings, [999 * (39 - i) / 39 for i in range(40)], {(0, 0): prior})
     index, calls, first = 0, 0, []
     while index < 40:
         jump = policy.states[0, 0].jump if (0, 0) in policy.states else 1
@@ -66,7 +66,7 @@ def run(prior, rate):
 
 
 def test_a_prior_scales_the_threshold_and_sets_the_first_jumps():
-    tau = dtss.DynamicSettings().on_grid(40).tau
+    tau = dynamic.DynamicSettings().on_grid(40).tau
     assert run(NO_PRIOR, 3 * tau)[0] == 40
     assert run(RegionPrior(0, 4.0), 3 * tau)[0] == run(NO_PRIOR, 0.5 * tau)[0] < 20
     assert run(RegionPrior(0, 0.25), 0.6 * tau)[0] == 40
@@ -75,6 +75,6 @@ def test_a_prior_scales_the_threshold_and_sets_the_first_jumps():
 
 
 def test_without_priors_the_state_machine_is_the_same():
-    assert dtss.DynamicTimesteps(dtss.DynamicSettings(), [999.0, 0.0]).priors == {}
-    settings = dtss.DynamicSettings()
+    assert dynamic.DynamicTimesteps(dynamic.DynamicSettings(), [999.0, 0.0]).priors == {}
+    settings = dynamic.DynamicSettings()
     assert settings.scaled(1.0) is settings and settings.scaled(2.0).tau == 2 * settings.tau

@@ -1,7 +1,7 @@
 import pytest
 from adaptivesr.imaging.tiles import Region
 from adaptivesr.sampling.adaptive.policy import BudgetMap, Decision, FixedSchedule, budget_steps, spread_levels
-from adaptivesr.sampling.adaptive.regions import Row
+from adaptivesr.sampling.adaptive.types import Row
 
 
 def row(region_id, image=0):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.policy import BudgetMap, Decision, FixedSchedule, spread_levels
-from adaptivesr.sampling.adaptive.regions import MergeMode, NoiseSpace, rows_of
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
+from adaptivesr.sampling.adaptive.types import MergeMode, NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
 from adaptivesr.tools.bench.parts.region_networks import GaussianDenoiser, TileNetwork, WatchedRun, crops
 

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from adaptivesr.sampling.adaptive.codebook import ancestral_jump, implicit_jump
-from adaptivesr.sampling.adaptive.regions import NoiseSpace
 from adaptivesr.sampling.adaptive.steppers import STEPPER_NAMES, Last, Step, stepper_for
+from adaptivesr.sampling.adaptive.types import NoiseSpace
+from adaptivesr.tools.golden.adadiffsr_codebook import ancestral_jump, implicit_jump
 
 VE, FLOW = NoiseSpace.VARIANCE_EXPLODING, NoiseSpace.FLOW
 

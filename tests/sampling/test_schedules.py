@@ -1,6 +1,13 @@
 import numpy as np
 import pytest
-from adaptivesr.sampling.schedules import ResidualShiftSchedule, residual_shift_schedule, respace, shorten
+from adaptivesr.sampling.schedules import (
+    ResidualShiftSchedule,
+    residual_shift_schedule,
+    respace,
+    shorten,
+    sigma_of,
+    stable_diffusion_alphas,
+)
 
 FIFTEEN = (
     *(0.02, 0.11716508, 0.17630456, 0.23362892, 0.29157413, 0.35100928, 0.41235614, 0.47585773),
@@ -96,3 +103,8 @@ def test_a_chain_cannot_be_shortened_to_one_step_or_lengthened():
     for steps in (1, 16):
         with pytest.raises(ValueError, match=f"got {steps}"):
             shorten(residual_shift_schedule(), steps)
+
+
+def test_the_latent_diffusion_schedule_is_stable_diffusions():
+    sigmas = sigma_of(stable_diffusion_alphas())
+    assert sigmas[[0, 333, 666, 999]] == pytest.approx([0.029167, 0.932358, 2.918307, 14.614641], abs=1e-6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from adaptivesr.sampling.adaptive.codebook import stable_diffusion_alphas
+from adaptivesr.sampling.schedules import stable_diffusion_alphas
 from adaptivesr.sampling.spaced import SpacedSchedule, spaced_timesteps
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from adaptivesr.sampling.adaptive.codebook import stable_diffusion_alphas
+from adaptivesr.sampling.schedules import stable_diffusion_alphas
 from adaptivesr.training.stablesr.losses import guided_diffusion_loss
 
 

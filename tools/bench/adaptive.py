@@ -1,4 +1,4 @@
-"""`dev.py bench adaptive`: dynamic timesteps against every step in every region, on the embedded teacher and held-out photos.
+"""`dev.py bench adaptive`: dynamic timestep sampling (DTSS) against every step in every region, on the embedded teacher and held-out photos.
 
 Parts: table (every back end at the default tau, beside runs of as many even steps), curve (over tau, with a picture), and
 ablations in the form of AdaDiffSR's tables: metrics (Table 4), intervals (Table 3), pfj (Table 5), merge (Fig. 6), modes. The
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...sampling.adaptive.regions import MergeMode
+from ...sampling.adaptive.types import MergeMode
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts import adaptive_counts as counts
@@ -30,10 +30,10 @@ PHOTOS = ("china.jpg", "rocket.jpg", "coffee.png", "astronaut.png", "flower.jpg"
 TAUS = (0.00125, 0.0025, 0.005, 0.01, 0.02)
 INTERVALS = ("1, 1, 1, 1", "1, 2, 2, 3", "1, 2, 3, 4", "1, 2, 3, 5", "1, 3, 4, 5", "2, 3, 4, 5")
 EVEN = (30, 20, 14, 10)
-Found = dict[str, list[Outcome]]
+Runs = dict[str, list[Outcome]]
 
 
-class Contest:
+class AdaptiveBench:
     """The pictures, and every way to sample them. `runs` is the module that knows the host."""
 
     def __init__(self, runs: Any, options: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ class Contest:
 
     def choice(self, **values: Any) -> Any:
         """A way to sample, with the benchmark's own steps and merge mode."""
-        return self.runs.Choice(**{"steps": self.options.steps, "merge": MergeMode(self.options.merge), **values})
+        return self.runs.Variant(**{"steps": self.options.steps, "merge": MergeMode(self.options.merge), **values})
 
     def gains(self, **values: Any) -> Any:
         """The same with gains of the back end that ablations use."""
@@ -68,14 +68,17 @@ class Contest:
 
     def run(self, name: str, choice: Any) -> list[Outcome]:
         """Every picture sampled so."""
-        sampled = [self.base.run(low, truth, choice, then) for (low, truth), then in zip(self.pairs, self.pictures)]
-        found = [outcome for _, outcome in sampled]
-        print(f"{name}: {sum(o.calls for o in found)} evaluations, {sum(o.seconds for o in found):.0f} s", flush=True)
+        sampled = [self.base.run(low, truth, choice, fixed) for (low, truth), fixed in zip(self.pairs, self.pictures)]
+        outcomes = [outcome for _, outcome in sampled]
+        print(
+            f"{name}: {sum(o.calls for o in outcomes)} evaluations, {sum(o.seconds for o in outcomes):.0f} s",
+            flush=True,
+        )
         if not self.fixed:  # the first run is the one that others are held against
-            self.fixed, self.pictures = found, [shown for shown, _ in sampled]
-        return found
+            self.fixed, self.pictures = outcomes, [shown for shown, _ in sampled]
+        return outcomes
 
-    def every_step(self) -> Found:
+    def every_step(self) -> Runs:
         """The fixed run, made once."""
         return {tables.FIXED: self.fixed or self.run(tables.FIXED, self.choice())}
 
@@ -85,37 +88,37 @@ class Contest:
         return [replace(outcome, macs=macs) for outcome in outcomes]
 
 
-def table(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def table(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """Every back end at the default tau, beside as many even steps; the trained parts' injection on top."""
-    found = contest.every_step()
+    found = bench.every_step()
     names = ["latent", "rgb_linear", "proxies", "vae"]
-    names += ["regressor", contest.runs.TOLD] if contest.trained else []
+    names += ["regressor", bench.runs.REGRESSOR_METRICS] if bench.trained else []
     for name in names:
-        choice = contest.choice(back_end=name)
-        found[name] = contest.with_macs(contest.run(name, choice), choice)
-    if contest.injects:
-        found["regressor + PFJ"] = contest.run("regressor + PFJ", contest.choice(back_end="regressor", pfj=1.0))
+        choice = bench.choice(back_end=name)
+        found[name] = bench.with_macs(bench.run(name, choice), choice)
+    if bench.injects:
+        found["regressor + PFJ"] = bench.run("regressor + PFJ", bench.choice(back_end="regressor", pfj=1.0))
     means = [sum(o.calls for o in found[name]) / sum(len(o.steps) for o in found[name]) for name in names]
     for steps in sorted({round(mean) for mean in means}, reverse=True):
         name = f"{steps} even steps"
-        outcomes = contest.run(name, contest.choice(steps=steps))
-        found[name] = [replace(o, fixed_calls=f.calls) for o, f in zip(outcomes, contest.fixed)]
-    judge = contest.runs.TOLD if contest.trained else "vae"
-    reached = [name for name in found if name != tables.FIXED and counts.reaches_goal(found[name], contest.fixed)]
+        outcomes = bench.run(name, bench.choice(steps=steps))
+        found[name] = [replace(o, fixed_calls=f.calls) for o, f in zip(outcomes, bench.fixed)]
+    judge = bench.runs.REGRESSOR_METRICS if bench.trained else "vae"
+    reached = [name for name in found if name != tables.FIXED and counts.reaches_goal(found[name], bench.fixed)]
     goal = f"Goal (half the evaluations saved, at most 0.1 dB and 1 % lost): reached by {', '.join(reached) or 'none'}."
     lines = [*tables.quality_table(found), "", goal, "", *tables.steps_table(found, judge)]
     return {"runs": found, "goal_reached": reached}, lines
 
 
-def curve(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def curve(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """Quality against work over tau, and for fewer even steps."""
-    fixed = contest.every_step()[tables.FIXED]
-    names = ["latent", "proxies", "vae", *(["regressor"] if contest.trained else [])]
+    fixed = bench.every_step()[tables.FIXED]
+    names = ["latent", "proxies", "vae", *(["regressor"] if bench.trained else [])]
     curves = {
-        name: {tau: contest.run(f"{name}, tau {tau:g}", contest.choice(back_end=name, tau=tau)) for tau in TAUS}
-        for name in ([contest.options.back_end] if contest.options.back_end else names)
+        name: {tau: bench.run(f"{name}, tau {tau:g}", bench.choice(back_end=name, tau=tau)) for tau in TAUS}
+        for name in ([bench.options.back_end] if bench.options.back_end else names)
     }
-    even = {steps: contest.run(f"{steps} even steps", contest.choice(steps=steps)) for steps in EVEN}
+    even = {steps: bench.run(f"{steps} even steps", bench.choice(steps=steps)) for steps in EVEN}
     tables.plot_curves(curves, even, fixed, RESULTS / "adaptive_curve.png")
     lines = [
         *tables.curve_table(curves, fixed),
@@ -127,47 +130,47 @@ def curve(contest: Contest) -> tuple[dict[str, Any], list[str]]:
     return {"curves": curves, "even": even, "fixed": fixed}, lines
 
 
-def metrics(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def metrics(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """Table 4: metrics against the input alone, those without reference alone, both; on decoded pictures."""
     lists = {"FR only (psnr, nlpd)": "psnr, nlpd", "NR only (sharpness)": "sharpness", "both": "psnr, nlpd, sharpness"}
-    return _ablation(contest, {n: contest.choice(back_end="vae", metrics=m) for n, m in lists.items()})
+    return _ablation(bench, {n: bench.choice(back_end="vae", metrics=m) for n, m in lists.items()})
 
 
-def intervals(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def intervals(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """Table 3: the four intervals, in steps of the grid."""
-    return _ablation(contest, {f"({i})": contest.gains(limits=contest.limits(intervals=i)) for i in INTERVALS})
+    return _ablation(bench, {f"({i})": bench.gains(limits=bench.limits(intervals=i)) for i in INTERVALS})
 
 
-def modes(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def modes(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """How the four intervals follow from the classes, which the paper leaves open."""
     rules = {"A ladder": "ladder", "B phase_class": "phase_class", "C magnitude": "magnitude"}
-    return _ablation(contest, {name: contest.gains(mode=rule) for name, rule in rules.items()})
+    return _ablation(bench, {name: bench.gains(mode=rule) for name, rule in rules.items()})
 
 
-def pfj(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def pfj(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """Table 5: dynamic timesteps and injection, each off and on."""
-    contest.base.needs_models("pfj")
-    every = contest.runs.every_step()
+    bench.base.needs_models("pfj")
+    every = bench.runs.every_step()
     choices = {
-        "PFJ": contest.choice(back_end="regressor", limits=every, pfj=1.0),
-        "DTSS": contest.choice(back_end="regressor"),
-        "DTSS + PFJ": contest.choice(back_end="regressor", pfj=1.0),
+        "PFJ": bench.choice(back_end="regressor", limits=every, pfj=1.0),
+        "DTSS": bench.choice(back_end="regressor"),
+        "DTSS + PFJ": bench.choice(back_end="regressor", pfj=1.0),
     }
-    return _ablation(contest, choices)
+    return _ablation(bench, choices)
 
 
-def merge(contest: Contest) -> tuple[dict[str, Any], list[str]]:
+def merge(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     """Fig. 6: how regions become one canvas, with every step and with dynamic timesteps."""
-    found = contest.every_step()
+    found = bench.every_step()
     for mode in MergeMode:
-        if mode.value != contest.options.merge:
-            found[f"{mode.value}, every step"] = contest.run(f"{mode.value}, every step", contest.choice(merge=mode))
+        if mode.value != bench.options.merge:
+            found[f"{mode.value}, every step"] = bench.run(f"{mode.value}, every step", bench.choice(merge=mode))
     for mode in MergeMode:
-        found[f"{mode.value}, dynamic"] = contest.run(f"{mode.value}, dynamic", contest.gains(merge=mode))
+        found[f"{mode.value}, dynamic"] = bench.run(f"{mode.value}, dynamic", bench.gains(merge=mode))
     return {"runs": found}, [*tables.quality_table(found), "", *tables.seam_table(found)]
 
 
-PARTS: Mapping[str, Callable[[Contest], tuple[dict[str, Any], list[str]]]] = {
+PARTS: Mapping[str, Callable[[AdaptiveBench], tuple[dict[str, Any], list[str]]]] = {
     "table": table,
     "curve": curve,
     "metrics": metrics,
@@ -178,10 +181,10 @@ PARTS: Mapping[str, Callable[[Contest], tuple[dict[str, Any], list[str]]]] = {
 }
 
 
-def _ablation(contest: Contest, choices: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    found = contest.every_step()
+def _ablation(bench: AdaptiveBench, choices: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    found = bench.every_step()
     for name, choice in choices.items():
-        found[name] = contest.run(name, choice)
+        found[name] = bench.run(name, choice)
     return {"runs": found}, [*tables.quality_table(found), "", *tables.steps_table(found, judge="")]
 
 
@@ -227,10 +230,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     options = parser.parse_args(argv)
     enter_host(env.host_source(env.ensure_environment()))
-    contest = Contest(importlib.import_module(f"{__package__}.adaptive_runs"), options)
-    possible = [name for name in PARTS if name != "pfj" or contest.injects]
+    bench = AdaptiveBench(importlib.import_module(f"{__package__}.adaptive_runs"), options)
+    possible = [name for name in PARTS if name != "pfj" or bench.injects]
     for name in possible if "all" in options.part else options.part:
-        result, lines = PARTS[name](contest)
+        result, lines = PARTS[name](bench)
         title = "adaptive" if name == "table" else f"adaptive_{name}"
         write_report(title, {**vars(options), **_plain(result)}, [described(options), "", *lines])
     return 0

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...imaging.metrics.seams import seam_ratio
 from ...imaging.tiles import Region, grid
-from ...sampling.adaptive.regions import MergeMode
+from ...sampling.adaptive.types import MergeMode
 from ..demo import PHOTO
 from ..env import environment as env
 from ..env.client import Client, Event, Prompt, Run

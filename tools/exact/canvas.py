@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region
-from ...sampling.adaptive.regions import Row
+from ...sampling.adaptive.types import Row
 from .posterior import Posterior, posterior
 from .spectra import SPECTRA, frequencies
 

@@ -1,4 +1,4 @@
-"""Golden checks of AdaDiffSR: jump coefficients, codebook, merging of regions; the others stand beside."""
+"""Golden checks of AdaDiffSR: the reference's jump coefficients and codebook, merging of regions; the others stand beside."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region, gaussian_window, merge, starts
-from ...sampling.adaptive import codebook as cb
-from ...sampling.schedules import Table
+from ...sampling.schedules import Table, sigma_of, stable_diffusion_alphas
+from . import adadiffsr_codebook as cb
 from .adadiffsr_dtss import CHECKS as DTSS_CHECKS
 from .adadiffsr_gains import CHECKS as GAIN_CHECKS
 from .formula_weights import meta_of
@@ -37,8 +37,8 @@ def check_skip_coefficients(golden: Golden) -> None:
     a, b = alphas[t], np.append(alphas, 1.0)[s]  # s = -1, "finish", is the appended 1
     for key, name in FILE_FIELDS.items():
         _expect(golden, key, getattr(cb.ancestral_jump(a, b), name))
-    _expect(golden, "sigma_t", cb.sigma_of(a))
-    _expect(golden, "sigma_s", cb.sigma_of(b))
+    _expect(golden, "sigma_t", sigma_of(a))
+    _expect(golden, "sigma_s", sigma_of(b))
     for key in golden.below("ddim_eta"):
         eta, name = key.split("_")
         _expect(golden, f"ddim_eta{key}", getattr(cb.implicit_jump(a, b, float(eta)), IMPLICIT_FIELDS[name]))
@@ -50,7 +50,7 @@ def check_codebook(golden: Golden) -> None:
     if coefficients.is_file():
         alphas = Golden.load(coefficients)["alphas_cumprod"].numpy()
     else:
-        alphas = cb.stable_diffusion_alphas()
+        alphas = stable_diffusion_alphas()
     grid = cb.grid_timesteps(len(golden["grid"]), len(alphas))
     golden.expect("grid", torch.tensor(grid))
     table = cb.ancestral_codebook(alphas, grid, golden["jumps"].tolist())

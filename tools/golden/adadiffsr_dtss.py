@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region
-from ...sampling.adaptive import dtss
-from ...sampling.adaptive.codebook import grid_jumps, grid_timesteps, sigma_of, stable_diffusion_alphas
-from ...sampling.adaptive.regions import Gains, MergeMode, NoiseSpace, RegionObserver, Row
+from ...sampling.adaptive import dynamic
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
+from ...sampling.adaptive.types import Gains, MergeMode, NoiseSpace, RegionObserver, Row
 from ...sampling.batching import BatchSize
+from ...sampling.schedules import sigma_of, stable_diffusion_alphas
+from .adadiffsr_codebook import grid_jumps, grid_timesteps
 from .formula_weights import meta_of
 from .vectors import Checks, Golden, compared
 
@@ -24,9 +25,9 @@ F64 = 1e-9
 Segments = Sequence[Sequence[float]]
 
 
-def settings_of(cfg: Mapping[str, Any]) -> dtss.DynamicSettings:
+def settings_of(cfg: Mapping[str, Any]) -> dynamic.DynamicSettings:
     """The settings that a golden configuration describes."""
-    return dtss.DynamicSettings(
+    return dynamic.DynamicSettings(
         jumps=grid_jumps(cfg["intervals"], cfg["n_grid"], cfg["T"]),
         tau=cfg["tau"],
         t_half=cfg["t_half"],
@@ -39,15 +40,15 @@ def settings_of(cfg: Mapping[str, Any]) -> dtss.DynamicSettings:
     )
 
 
-def policy_of(cfg: Mapping[str, Any]) -> dtss.DynamicTimesteps:
+def policy_of(cfg: Mapping[str, Any]) -> dynamic.DynamicTimesteps:
     """The policy of a golden configuration on its own grid."""
-    return dtss.DynamicTimesteps(settings_of(cfg), grid_timesteps(cfg["n_grid"], cfg["T"])[::-1])
+    return dynamic.DynamicTimesteps(settings_of(cfg), grid_timesteps(cfg["n_grid"], cfg["T"])[::-1])
 
 
 def scripted(segments: Segments, t: float, jump: int | None) -> Gains:
     """Gains of a call at t after a jump: tanh(rate d), rates from the first segment [high, low, fr, nr] that holds t."""
     fr, nr = next((tuple(rates) for high, low, *rates in segments if low <= t <= high), (0.0, 0.0))
-    return {dtss.FULL_REFERENCE: math.tanh(fr * (jump or 1)), dtss.NO_REFERENCE: math.tanh(nr * (jump or 1))}
+    return {dynamic.FULL_REFERENCE: math.tanh(fr * (jump or 1)), dynamic.NO_REFERENCE: math.tanh(nr * (jump or 1))}
 
 
 def check_traces(golden: Golden) -> None:
@@ -61,7 +62,7 @@ def _trace_error(run: Mapping[str, Any]) -> float:
     policy, row = policy_of(run["cfg"]), Row(0, 0, Region(0, 0, 8, 8))
     levels, index, calls = len(policy.timesteps) + 1, 0, list[dict[str, Any]]()
     while index < levels - 1:
-        state = policy.states.get((0, 0), dtss.RegionState())
+        state = policy.states.get((0, 0), dynamic.RegionState())
         t, jump = policy.timesteps[index], state.jump
         place = {"call": state.calls + 1, "j": levels - 2 - index, "t": t, "d_prev": jump}
         decision = policy.decide(row, index, levels, scripted(run["segments"], t, jump))
@@ -82,7 +83,7 @@ def _trace_error(run: Mapping[str, Any]) -> float:
     return max(_difference(value, expected[key]) for actual, expected in pairs for key, value in actual.items())
 
 
-def _recorded(state: dtss.RegionState) -> dict[str, Any]:
+def _recorded(state: dynamic.RegionState) -> dict[str, Any]:
     return {
         "I_fr": state.fr,
         "I_nr": state.nr,
@@ -121,7 +122,7 @@ def check_toy(golden: Golden) -> None:
         def called(
             self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
         ) -> list[Gains]:
-            states = [policy.states.get((row.image, 0), dtss.RegionState()) for row in rows]
+            states = [policy.states.get((row.image, 0), dynamic.RegionState()) for row in rows]
             places = zip(rows, levels, states)
             return [
                 scripted(runs[row.image]["segments"], policy.timesteps[at], state.jump) for row, at, state in places

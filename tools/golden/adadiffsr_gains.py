@@ -13,7 +13,7 @@ from ...models.feature_injection import Pfj, PfjConfig
 from ...models.gain_regressor import Mmle, MmleConfig
 from ...models.state_dict import load_weights
 from ...sampling.adaptive import gain
-from ...sampling.adaptive.dtss import FULL_REFERENCE, NO_REFERENCE
+from ...sampling.adaptive.dynamic import FULL_REFERENCE, NO_REFERENCE
 from .formula_weights import formula_tensor, meta_of
 from .vectors import NETWORK, Checks, Golden, compared
 
@@ -31,13 +31,18 @@ def check_metrics(golden: Golden) -> None:
     ]
     table = [[math.nan if score is None else score for score in row] for row in scores]
     golden.expect("M", torch.tensor(table, dtype=torch.float64), F64)
-    vectors = [gain.gain_vector(metrics, row) for row in gains]
+    vectors = [[row.get(metric.name, 0.0) for metric in metrics] for row in gains]
     golden.expect("per_metric_gain", torch.tensor(vectors, dtype=torch.float64), F64)
     groups = [gain.group_gains(metrics, row) for row in gains]
     for key, name in (("I_fr", FULL_REFERENCE), ("I_nr", NO_REFERENCE)):
         golden.expect(key, torch.tensor([row[name] for row in groups], dtype=torch.float64), F64)
-    overall = [gain.overall_gain(metrics, row) for row in gains]
+    overall = [_overall(metrics, row) for row in gains]
     golden.expect("I_all_paper", torch.tensor(overall, dtype=torch.float64), F64)
+
+
+def _overall(metrics: list[gain.GainMetric], gains: dict[str, float]) -> float:
+    """I over all metrics, each group at half weight; the pack decides by its groups one by one."""
+    return math.tanh(sum(0.5 * gain.group_sum(metrics, gains, group) for group in (FULL_REFERENCE, NO_REFERENCE)))
 
 
 def _metrics(golden: Golden) -> list[gain.GainMetric]:

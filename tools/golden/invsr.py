@@ -22,10 +22,10 @@ from ...imaging.tiles import Region, starts
 from ...models.layers import timestep_embedding
 from ...models.noise_predictor import DiagonalGaussian, NoisePredictor, NoisePredictorConfig
 from ...models.state_dict import load_weights
-from ...sampling.adaptive.codebook import sigma_of, stable_diffusion_alphas
 from ...sampling.adaptive.steppers import Step, euler
 from ...sampling.batching import BatchSize
 from ...sampling.inversion import indices, inversion_sigmas, preset_taus
+from ...sampling.schedules import sigma_of, stable_diffusion_alphas
 from ...sampling.tiled.invsr import chop, chop_line, chop_regions, chop_window
 from ...sampling.tiled.start_noise import PATCH_MULTIPLE
 from .vectors import FORMULA, NETWORK, Checks, Golden, compared

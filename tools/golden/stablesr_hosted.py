@@ -16,9 +16,10 @@ from ...imaging.stablesr_tiles import column_order, offcentre_window
 from ...imaging.tiles import gather, merge
 from ...models.spade import SpadeShape
 from ...models.struct_parts import DENOISER, StructParts, StructPartsConfig
-from ...sampling.adaptive.codebook import implicit_jump, stable_diffusion_alphas
+from ...sampling.schedules import stable_diffusion_alphas
 from ...sampling.spaced import SpacedSchedule, spaced_timesteps
 from ...training.stablesr.losses import guided_diffusion_loss
+from .adadiffsr_codebook import implicit_jump
 from .hash_weights import fill_by_hash, hash_uniform, seed_of
 from .stablesr_cfw import CHECKS as CFW_CHECKS
 from .stablesr_networks import PUBLISHED_ENCODER, encoder_config, expect_maps

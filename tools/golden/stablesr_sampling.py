@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...sampling.adaptive.codebook import implicit_jump, stable_diffusion_alphas
-from ...sampling.schedules import Table
+from ...sampling.schedules import Table, stable_diffusion_alphas
 from ...sampling.spaced import SpacedSchedule, spaced_timesteps
+from .adadiffsr_codebook import implicit_jump
 from .stablesr_tiles import metadata
 from .vectors import FORMULA, Checks, Golden
 

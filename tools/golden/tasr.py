@@ -11,8 +11,7 @@ from torch import Tensor
 from ...imaging.color import wavelet_color_fix, wavelet_decompose
 from ...imaging.resize import pad_amount
 from ...imaging.stablesr_tiles import offcentre_window
-from ...sampling.adaptive.codebook import stable_diffusion_alphas
-from ...sampling.schedules import Table
+from ...sampling.schedules import Table, stable_diffusion_alphas
 from ...sampling.spaced import SpacedSchedule
 from .tasr_adapters import CHECKS as ADAPTER_CHECKS
 from .vectors import FORMULA, Checks, Golden

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
-from ...sampling.adaptive.codebook import stable_diffusion_alphas
+from ...sampling.schedules import stable_diffusion_alphas
 from ...training.tasr.losses import X0Formula, at, denoise_loss, masked_l1, noised, predicted_x0, reward_loss
 from .formula_weights import formula_weights, meta_of
 from .vectors import Checks, Golden

@@ -16,8 +16,8 @@ from torch import Tensor
 from ...models.feature_injection import Pfj, inject
 from ...models.gain_models import MetricInfo
 from ...models.gain_regressor import Mmle
-from ...sampling.adaptive.regions import NoiseSpace
 from ...sampling.adaptive.steppers import Step, stepper_for
+from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.noise import generator_for
 from ..checkpoint import TrainState
 from ..loss_log import LossLog

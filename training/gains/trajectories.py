@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...imaging.metrics.gain_measures import Measure
-from ...sampling.adaptive.regions import NoiseSpace
 from ...sampling.adaptive.steppers import Last, Step, stepper_for
+from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.noise import generator_for
 from .base import GainBase, Seen
 from .pairs import PairSource

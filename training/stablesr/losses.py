@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...sampling.adaptive.codebook import stable_diffusion_alphas
+from ...sampling.schedules import stable_diffusion_alphas
 from ..tad_sr.losses import per_sample_mse
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]

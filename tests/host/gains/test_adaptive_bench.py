@@ -27,17 +27,17 @@ def pictures():
 
 
 def test_every_step_is_counted_and_flat_regions_have_less_detail(runs, base, pictures):
-    picture, found = base.run(*pictures, runs.Choice(steps=STEPS))
+    picture, found = base.run(*pictures, runs.Variant(steps=STEPS))
     assert picture.shape == pictures[1].shape
     assert found.calls == found.fixed_calls == STEPS * REGIONS and found.steps == (STEPS,) * REGIONS
     left, right = found.detail[0], found.detail[1]
     assert left < right and found.estimator_seconds == 0 < found.network_seconds < found.seconds
-    _, again = base.run(*pictures, runs.Choice(steps=STEPS), picture)
+    _, again = base.run(*pictures, runs.Variant(steps=STEPS), picture)
     assert again.to_fixed > 60 and again.quality == found.quality
 
 
 def test_a_large_tau_gives_the_steps_that_the_ladder_prescribes(runs, base, pictures):
-    choice = runs.Choice("proxies", tau=1.0, steps=STEPS, limits=runs.GainLimits(prior=0.0))
+    choice = runs.Variant("proxies", tau=1.0, steps=STEPS, limits=runs.GainLimits(prior=0.0))
     _, found = base.run(*pictures, choice)
     # levels 0, 1, 2 at the first speed, 4, and 5 by the jump cut at the end
     assert found.steps == (5,) * REGIONS and found.calls == 20 and found.fixed_calls == 24
@@ -45,22 +45,22 @@ def test_a_large_tau_gives_the_steps_that_the_ladder_prescribes(runs, base, pict
 
 
 def test_gains_with_every_step_change_nothing(runs, base, pictures):
-    plain, _ = base.run(*pictures, runs.Choice(steps=3))
-    watched, found = base.run(*pictures, runs.Choice("latent", steps=3, limits=runs.every_step()))
+    plain, _ = base.run(*pictures, runs.Variant(steps=3))
+    watched, found = base.run(*pictures, runs.Variant("latent", steps=3, limits=runs.every_step()))
     assert torch.equal(plain, watched) and found.calls == found.fixed_calls
 
 
 def test_multiplications_of_the_network_do_not_depend_on_the_estimator(runs, base, pictures):
     low, _ = pictures
-    macs = base.macs(low, runs.Choice("latent"))
-    assert macs["network"] == base.macs(low, runs.Choice())["network"] > 1e8
+    macs = base.macs(low, runs.Variant("latent"))
+    assert macs["network"] == base.macs(low, runs.Variant())["network"] > 1e8
     assert 0 < macs["estimator"] < 0.05 * macs["network"]
 
 
 def test_trained_parts_that_are_not_there_are_named(comfy, runs, base, pictures):
     bare = runs.AdaptiveBase(base.setting)
     bare.models = None
-    for choice in (runs.Choice("regressor"), runs.Choice(pfj=1.0), runs.Choice(runs.TOLD)):
+    for choice in (runs.Variant("regressor"), runs.Variant(pfj=1.0), runs.Variant(runs.REGRESSOR_METRICS)):
         with pytest.raises(
             comfy.module("tools.env.steps").StepError, match=r"embedded_gain\.safetensors.*dev\.py train mmle"
         ):

@@ -59,7 +59,7 @@ def conditions(pack, embedded, chain):
 
     models, gain = chain(scale=0.2)
     regions, pfj = pack("host.regions.sampler"), pack("host.gains.feature_injection")
-    region_conditions, rows_of = pack("host.regions.conditions"), pack("sampling.adaptive.regions").rows_of
+    region_conditions, rows_of = pack("host.regions.conditions"), pack("sampling.adaptive.types").rows_of
 
     def get(choose, gained, strength=1.0):
         model, positive, _, _ = pfj.inject_pfj(
@@ -75,7 +75,7 @@ def conditions(pack, embedded, chain):
         guider.conds = comfy.samplers.process_conds(model.model, noise, guider.conds, noise.device, noise, None, 0)
         started = gain.start(guider, torch.tensor([3.0, 1.0, 0.0]), embedded.latent["samples"])
         started.observe.latest.update({(0, region): values for region, values in gained.items()})
-        injection = pfj.PfjRun.start(guider, started, noise.device)
+        injection = pfj.InjectionRun.start(guider, started, noise.device)
         cropper = region_conditions.CanvasConditions(guider.conds, noise.shape, noise.device, injection)
         tiles = regions.regions_of(noise.shape[2:], 4, regions.RegionOptions(64, 0))
         rows = [rows_of(tiles, 1)[i] for i in choose]
@@ -192,14 +192,14 @@ def test_the_picture_beside_the_latents_is_found(pack, host, put, parts, keys, t
     """A model whose own first convolution takes more than latents: o_hat replaces the picture's channels, masks stay."""
     import comfy.conds
 
-    pfj, regions, tiles = pack("host.gains.feature_injection"), pack("sampling.adaptive.regions"), pack("imaging.tiles")
+    pfj, regions, tiles = pack("host.gains.feature_injection"), pack("sampling.adaptive.types"), pack("imaging.tiles")
     network = host.load_gain_models(put(("0" * 16, "any"), parts(4, 4))).network.pfj
     model = type("Model", (), {"concat_keys": keys})()
     o = torch.randn(1, total, 16, 32, generator=torch.Generator().manual_seed(3))
     conds = {"c_concat": comfy.conds.CONDNoiseShape(o), "y": comfy.conds.CONDRegular(torch.zeros(1, 8))}
     span = pfj._span(conds, pfj.Route.CONCAT, model, network)
     assert span == expected
-    run = pfj.PfjRun(network, ("a", "b", "c"), Known(), 1.0, pfj.Route.CONCAT, slice(*span), torch.device("cpu"))
+    run = pfj.InjectionRun(network, ("a", "b", "c"), Known(), 1.0, pfj.Route.CONCAT, slice(*span), torch.device("cpu"))
     rows = regions.rows_of([tiles.Region(0, 0, 16, 16), tiles.Region(0, 16, 16, 16)], 1)
     cropper = pack("host.regions.conditions").CanvasConditions(
         {"positive": [{"model_conds": {**conds, pfj.PFJ: None}, "uuid": None}]}, o.shape, o.device, run

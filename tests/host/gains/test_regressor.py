@@ -37,7 +37,7 @@ def test_the_files_tau_and_half_count(estimate, comfy, for_embedded):
     paper = estimate(back_end="regressor", tau=0.01, gain_models=for_embedded())
     own = estimate(back_end="regressor", tau=0.01, gain_models=for_embedded(facts={"tau": 1e-3}))
     assert paper.settings.tau == pytest.approx(0.01) and own.settings.tau == pytest.approx(0.002)
-    assert "regressor: psnr, nlpd, sharpness; tau 0.002" in comfy.module("host.gains.estimators").plan_text(own)
+    assert "regressor: psnr, nlpd, sharpness; tau 0.002" in comfy.module("host.gains.plan").plan_text(own)
 
 
 def test_quality_counts_below_the_files_half_only(run, estimate, embedded, for_embedded):

@@ -75,7 +75,7 @@ def ideal(comfy, patcher):
         mean = model.model.process_latent_in(latent["samples"])
         variance = torch.full_like(mean, 1e-4)
         variance[..., 16:] = 0.25
-        crop = comfy.module("sampling.adaptive.regions").crop_rows
+        crop = comfy.module("sampling.adaptive.types").crop_rows
 
         def predict(apply_model, call):
             rows = call["c"]["transformer_options"]["adaptivesr_rows"]
@@ -209,7 +209,7 @@ def test_metrics_whose_weights_cannot_be_had_are_named(comfy, estimate, monkeypa
     monkeypatch.setattr(pyiqa, "create_metric", without_network)
     plan = estimate(back_end="rgb_linear", metrics="psnr, musiq, ssim")
     assert plan.left_out == ("musiq",) and [metric.name for metric in plan.metrics] == ["psnr", "ssim"]
-    assert "without musiq" in comfy.module("host.gains.estimators").plan_text(plan)
+    assert "without musiq" in comfy.module("host.gains.plan").plan_text(plan)
     with pytest.raises(ValueError, match=r"weights of musiq could not be had.*ssim"):
         estimate(back_end="rgb_linear", metrics="musiq")
 
@@ -258,7 +258,7 @@ def blind_run(run, estimate):
 
 
 def test_timesteps_of_every_kind_of_model_lie_on_one_scale(comfy, patcher, embedded):
-    host = comfy.module("host.gains.estimators")
+    host = comfy.module("host.gains.plan")
     for model in (patcher("eps"), patcher("v"), patcher("flow"), patcher("edm"), embedded.patcher):
         sampling = model.get_model_object("model_sampling")
         sigmas = torch.stack([sampling.sigma_max, sampling.sigma_max * 0.5, sampling.sigma_min, torch.tensor(0.0)])
@@ -279,7 +279,7 @@ def test_finished_regions_are_framed_in_previews_and_nowhere_else(comfy, region,
     )  # fmt: skip
     model = patcher("eps").model
     torch.testing.assert_close(model.process_latent_out(seen[-1]), result)
-    module = comfy.module("host.gains.estimators")
+    module = comfy.module("host.gains.plan")
     framed = module.outlined(seen[-1], [(0, 1)], region.regions_of((16, 32), 8, shown.options))
     changed = (framed != seen[-1]).all(1)[0]
     inside = torch.zeros(16, 32, dtype=torch.bool)

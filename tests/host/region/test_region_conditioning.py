@@ -320,7 +320,7 @@ def test_scheduled_weight_hooks_are_refused_where_levels_differ(comfy, condition
     from adaptivesr.imaging.tiles import Region
     from comfy import hooks
 
-    rows = [comfy.module("sampling.adaptive.regions").Row(i, 0, Region(0, 16 * i, 16, 16)) for i in range(2)]
+    rows = [comfy.module("sampling.adaptive.types").Row(i, 0, Region(0, 16 * i, 16, 16)) for i in range(2)]
     group = hooks.create_hook_lora({}, 1.0, 1.0)
     frames = hooks.HookKeyframeGroup()
     frames.add(hooks.HookKeyframe(1.0, start_percent=0.0))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from adaptivesr.imaging.tiles import grid
-from adaptivesr.sampling.adaptive.regions import rows_of
+from adaptivesr.sampling.adaptive.types import rows_of
 
 REGIONS = grid(48, 80, 16, 4)  # 4 x 7
 OUTPUT = "adaptivesr_regions"
@@ -55,7 +55,7 @@ def display(comfy, clock):
 @pytest.fixture
 def layout(comfy):
     def make(regions=REGIONS, images=1, steps=10, fixed_steps=10):
-        return comfy.module("host.regions.events").Layout((48, 80), regions, images, steps, fixed_steps)
+        return comfy.module("host.regions.events").RegionLayout((48, 80), regions, images, steps, fixed_steps)
 
     return make
 

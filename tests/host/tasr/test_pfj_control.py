@@ -80,7 +80,7 @@ def test_other_controls_keep_their_hints(comfy, patcher, apply, parts, ordinary,
     positive, negative = apply(ordinary, image)
     positive, negative = apply(parts.control, image, positive=positive, negative=negative)
     pfj, controls = comfy.module("host.gains.feature_injection"), comfy.module("host.regions.controls")
-    regions = comfy.module("sampling.adaptive.regions")
+    regions = comfy.module("sampling.adaptive.types")
     tiles = comfy.module("imaging.tiles")
     rows = regions.rows_of([tiles.Region(0, 0, 16, 16), tiles.Region(0, 16, 16, 16)], 1)
     device = torch.device("cpu")
@@ -91,7 +91,7 @@ def test_other_controls_keep_their_hints(comfy, patcher, apply, parts, ordinary,
         def vector(self, rows, names):
             return torch.tensor([[0.9 * row.region_id] * len(names) for row in rows])
 
-    run = pfj.PfjRun(models.network.pfj, models.metrics, Known(), 1.0, pfj.Route.CONTROL, slice(0, 4), device)
+    run = pfj.InjectionRun(models.network.pfj, models.metrics, Known(), 1.0, pfj.Route.CONTROL, slice(0, 4), device)
     chains = controls.ControlChains((HEIGHT, WIDTH), device)
     with torch.inference_mode():
         control = positive[0][1]["control"]

@@ -18,15 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ....host.conditioning import empty_prompt, lr_condition, with_values
 from ....host.files import EMBEDDED, GAIN_MODELS, find_file
-from ....host.gains.estimators import GainLimits, GainPlan, GainRun, make_plan, told_metrics
 from ....host.gains.feature_injection import inject_pfj
 from ....host.gains.models import LoadedGainModels, load_gain_models
+from ....host.gains.plan import GainLimits, GainPlan, GainRun, make_plan, regressor_metrics
 from ....host.regions.run import Schedule, sample_latent
 from ....host.regions.sampler import RegionOptions
 from ....host.resshift.loading import load_one_step
 from ....imaging.metrics.seams import seam_ratio
 from ....imaging.tiles import Region
-from ....sampling.adaptive.regions import Gains, MergeMode, Row
+from ....sampling.adaptive.types import Gains, MergeMode, Row
 from ...env.steps import StepError
 from .adaptive_counts import Outcome
 from .measures import measure, vif
@@ -34,12 +34,12 @@ from .measures import measure, vif
 BASE = "embedded: teacher, 15 steps"
 SCHEDULER = "normal"
 """Not "simple": the base's table has 15 entries, which that would repeat in a run of more steps."""
-TOLD = "metrics of the regressor"
+REGRESSOR_METRICS = "metrics of the regressor"
 """A back end of the benchmark only: the metrics that the regressor tells, measured on decoded pictures."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class Variant:
     """One way to sample. back_end "" makes every step in every region."""
 
     back_end: str = ""
@@ -64,16 +64,16 @@ class Setting:
 
 
 @dataclass
-class Spent:
+class Stopwatch:
     """Seconds of one part of a run."""
 
     seconds: float = 0.0
 
-    def timed(self, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    def timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The call's result; its time is added."""
         _wait()
         start = perf_counter()
-        result = call(*given, **named)
+        result = call(*args, **kwargs)
         _wait()
         self.seconds += perf_counter() - start
         return result
@@ -82,8 +82,8 @@ class Spent:
 class WatchedGains:
     """An estimator whose time is taken."""
 
-    def __init__(self, inner: Any, spent: Spent) -> None:
-        self.inner, self.spent = inner, spent
+    def __init__(self, inner: Any, watch: Stopwatch) -> None:
+        self.inner, self.watch = inner, watch
 
     @property
     def latest(self) -> Any:
@@ -91,23 +91,23 @@ class WatchedGains:
         return self.inner.latest
 
     def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        return self.spent.timed(self.inner, rows, x0, levels)
+        return self.watch.timed(self.inner, rows, x0, levels)
 
 
 @dataclass(frozen=True)
 class WatchedPlan(GainPlan):
     """A plan that makes watched estimators."""
 
-    spent: Spent = field(default_factory=Spent)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
         run = super().start(guider, sigmas, latent_image, rows)
-        return replace(run, observe=WatchedGains(run.observe, self.spent))
+        return replace(run, observe=WatchedGains(run.observe, self.watch))
 
 
-def watched(plan: GainPlan, spent: Spent) -> WatchedPlan:
+def watched(plan: GainPlan, watch: Stopwatch) -> WatchedPlan:
     """The plan with its estimator's time taken."""
-    return WatchedPlan(**{f.name: getattr(plan, f.name) for f in fields(plan)}, spent=spent)
+    return WatchedPlan(**{f.name: getattr(plan, f.name) for f in fields(plan)}, watch=watch)
 
 
 class AdaptiveBase:
@@ -131,17 +131,17 @@ class AdaptiveBase:
             )
         return self.models
 
-    def run(self, low: Tensor, truth: Tensor, choice: Choice, fixed: Tensor | None = None) -> tuple[Tensor, Outcome]:
+    def run(self, low: Tensor, truth: Tensor, choice: Variant, fixed: Tensor | None = None) -> tuple[Tensor, Outcome]:
         """The picture (1, 3, H, W) in [0, 1] of the LR image (1, 3, h, w), and what it took and is worth."""
-        picture, report, spent = self.sample(low, choice)
-        return picture, outcome(report, picture, truth, spent, fixed)
+        picture, report, watch = self.sample(low, choice)
+        return picture, outcome(report, picture, truth, watch, fixed)
 
-    def sample(self, low: Tensor, choice: Choice) -> tuple[Tensor, dict[str, Any], tuple[Spent, Spent]]:
+    def sample(self, low: Tensor, choice: Variant) -> tuple[Tensor, dict[str, Any], tuple[Stopwatch, Stopwatch]]:
         """The picture, the sampler's report, and the time of network and estimator."""
-        model, network, estimator = self.base.patcher.clone(), Spent(), Spent()
+        model, network, estimator = self.base.patcher.clone(), Stopwatch(), Stopwatch()
 
-        def call_model(apply: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
-            return network.timed(apply, given["input"], given["timestep"], **given["c"])
+        def call_model(apply: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
+            return network.timed(apply, arguments["input"], arguments["timestep"], **arguments["c"])
 
         model.set_model_unet_function_wrapper(call_model)
         values, latent = lr_condition(self.base, low)
@@ -162,28 +162,28 @@ class AdaptiveBase:
             picture = self.base.vae.decode(sampled["samples"]).movedim(-1, 1).clamp(0, 1).float().cpu()
         return picture, report, (network, estimator)
 
-    def plan(self, choice: Choice, latent: dict[str, Tensor]) -> GainPlan:
+    def plan(self, choice: Variant, latent: dict[str, Tensor]) -> GainPlan:
         """MMLE Gain Estimator's plan of a choice."""
-        given = (choice.mode, choice.metrics, choice.limits, latent)
+        arguments = (choice.mode, choice.metrics, choice.limits, latent)
         if choice.back_end == "regressor":
-            return make_plan("regressor", choice.tau, *given, models=self.needs_models())
-        if choice.back_end != TOLD:
-            return make_plan(choice.back_end, choice.tau, *given, vae=self.base.vae)
-        told = told_metrics(self.needs_models())
-        regressor = make_plan("regressor", choice.tau, *given, models=self.needs_models())
-        names = ", ".join(metric.name for metric in told)
+            return make_plan("regressor", choice.tau, *arguments, models=self.needs_models())
+        if choice.back_end != REGRESSOR_METRICS:
+            return make_plan(choice.back_end, choice.tau, *arguments, vae=self.base.vae)
+        measured = regressor_metrics(self.needs_models())
+        regressor = make_plan("regressor", choice.tau, *arguments, models=self.needs_models())
+        names = ", ".join(metric.name for metric in measured)
         plan = make_plan("vae", choice.tau, choice.mode, names, choice.limits, latent, vae=self.base.vae)
-        return replace(plan, metrics=told, settings=regressor.settings)
+        return replace(plan, metrics=measured, settings=regressor.settings)
 
-    def macs(self, low: Tensor, choice: Choice) -> dict[str, float]:
+    def macs(self, low: Tensor, choice: Variant) -> dict[str, float]:
         """Multiplications and additions per region and call, of the network and of a choice's estimator, on a short run."""
-        plain = self._counted(low, Choice(steps=4))
+        plain = self._counted(low, Variant(steps=4))
         if not choice.back_end:
             return {"network": plain}
         both = self._counted(low, replace(choice, steps=4, limits=every_step(), pfj=0.0))
         return {"network": plain, "estimator": both - plain}
 
-    def _counted(self, low: Tensor, choice: Choice) -> float:
+    def _counted(self, low: Tensor, choice: Variant) -> float:
         with FlopCounterMode(display=False) as counter:
             _, report, _ = self.sample(low, choice)
         return counter.get_total_flops() / 2 / report["region_calls"]
@@ -200,13 +200,13 @@ def every_step() -> GainLimits:
 
 
 def outcome(
-    report: dict[str, Any], picture: Tensor, truth: Tensor, spent: tuple[Spent, Spent], fixed: Tensor | None
+    report: dict[str, Any], picture: Tensor, truth: Tensor, watch: tuple[Stopwatch, Stopwatch], fixed: Tensor | None
 ) -> Outcome:
     """What a sampler's report and its picture (1, 3, H, W) amount to."""
     quality = measure(picture, truth)
     cell = picture.shape[-1] // report["canvas"][1]
     regions = [Region(*rectangle).scaled(cell) for rectangle in report["regions"]]
-    network, estimator = spent
+    network, estimator = watch
     return Outcome(
         calls=report["region_calls"],
         fixed_calls=report["steps"] * len(regions),

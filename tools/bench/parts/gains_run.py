@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ....host.files import EMBEDDED as EMBEDDED_FILES
 from ....host.files import GAIN_MODELS
-from ....host.gains.estimators import GainBackEnd, metrics_of_names, told_metrics
 from ....host.gains.models import LoadedGainModels, load_gain_models, loaded_from_file
+from ....host.gains.plan import GainBackEnd, metrics_of_names, regressor_metrics
 from ....host.resshift.loading import EMBEDDED, load_one_step
 from ....host.training.gains_base import ChainSettings, HostGainBase
 from ....imaging.metrics.gain_measures import rgb_measures
@@ -29,7 +29,7 @@ CHUNK, ROUNDS = 8, 20
 
 
 def run(options: argparse.Namespace) -> int:
-    """Chains on tiles, measured and told gains, and the report."""
+    """Chains on tiles, measured and predicted gains, and the report."""
     file = options.file
     models = (
         load_gain_models(next(iter(EMBEDDED_FILES[GAIN_MODELS])))
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         base = HostGainBase(sr.patcher, sr.vae, None, ChainSettings(options.calls), torch.float32)
         tiles = photo_tiles(options.tiles)
         rows, seconds = compared(base, models, tiles, options.sampler), costs(base, models, tiles[:1])
-    lines = ["| metric | pairs | correlation of told and measured gains |", "|---|---|---|"]
+    lines = ["| metric | pairs | correlation of predicted and measured gains |", "|---|---|---|"]
     lines += [f"| {name} | {int(values['pairs'])} | {values['correlation']:.3f} |" for name, values in rows.items()]
     text = (
         f"{len(tiles)} regions of the eight held-out photos (mild), {options.calls} calls, {options.sampler}; all pairs 1 to 4 steps apart. "
@@ -66,11 +66,11 @@ def photo_tiles(count: int) -> Tensor:
 
 def compared(base: HostGainBase, models: LoadedGainModels, tiles: Tensor, sampler: str) -> dict[str, dict[str, float]]:
     """Correlations by metric, and of their weighted sum."""
-    metrics = told_metrics(models)
-    _, found, _ = metrics_of_names(GainBackEnd.VAE, ", ".join(metric.name for metric in metrics))
-    known = {**rgb_measures(), **found}
+    metrics = regressor_metrics(models)
+    _, named, _ = metrics_of_names(GainBackEnd.VAE, ", ".join(metric.name for metric in metrics))
+    known = {**rgb_measures(), **named}
     measures = {metric.name: known[metric.name] for metric in metrics}
-    told, right, valid, jumps = [], [], [], []
+    predicted, right, valid, jumps = [], [], [], []
     for index, part in enumerate(tiles.split(CHUNK)):
         seen = base.see(part)
         chain = run_chain(base, seen, sampler, generator_for(1, index))
@@ -79,11 +79,11 @@ def compared(base: HostGainBase, models: LoadedGainModels, tiles: Tensor, sample
         labels = Labels.of(found_here, metrics, base.timesteps, models.info.t_half)
         rows, before, now = labels.all_pairs(torch.arange(len(part)))
         gains, defined = labels.gains(rows, before, now)
-        told.append(_told(models.network.mmle, chain, seen.reference, base.timesteps, (rows, before, now)))
+        predicted.append(_predicted(models.network.mmle, chain, seen.reference, base.timesteps, (rows, before, now)))
         right.append(gains)
         valid.append(defined)
         jumps.append(now - before)
-    a, b, ok, jump = (torch.cat(parts) for parts in (told, right, valid, jumps))
+    a, b, ok, jump = (torch.cat(parts) for parts in (predicted, right, valid, jumps))
     result = {
         metric.name: {"pairs": float(ok[:, i].sum()), "correlation": correlation(a[ok[:, i], i], b[ok[:, i], i])}
         for i, metric in enumerate(metrics)
@@ -96,7 +96,7 @@ def compared(base: HostGainBase, models: LoadedGainModels, tiles: Tensor, sample
     return result
 
 
-def _told(
+def _predicted(
     network: Mmle, chain: Tensor, reference: Tensor, timesteps: tuple[float, ...], pairs: tuple[Tensor, Tensor, Tensor]
 ) -> Tensor:
     times, parts = torch.tensor(timesteps), []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ....sampling.adaptive.regions import Gains, NoiseSpace, RegionObserver, Row
+from ....sampling.adaptive.types import Gains, NoiseSpace, RegionObserver, Row
 
 
 def crops(canvas: Tensor, rows: Sequence[Row]) -> Tensor:

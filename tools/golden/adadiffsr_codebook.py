@@ -1,7 +1,7 @@
-"""Coefficients of jumps t -> s over any number of steps of a variance-preserving chain (AdaDiffSR, section 3.3), in float64.
+"""Reference for the checks: coefficients of jumps t -> s over any number of steps of a variance-preserving chain, in float64.
 
-a and b are the cumulated alphas of t and s; b = 1 stands for "finish" and makes the result x0. Everything is closed form, so
-a table is only a cache: the same jumps in sigma space are `steppers.ddpm` and `steppers.euler`.
+The pack takes the same jumps in sigma space (`sampling.adaptive.steppers.ddpm` and `euler`). a and b are the cumulated alphas of
+t and s; b = 1 stands for "finish" and makes the result x0 (AdaDiffSR, section 3.3).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..schedules import Table
+from ...sampling.schedules import Table
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,6 @@ def implicit_jump(a: Table, b: Table, eta: float) -> ImplicitJump:
     return ImplicitJump(np.sqrt(b), np.sqrt(rest), noise)
 
 
-def sigma_of(alpha_bar: Table) -> Table:
-    """sqrt((1 - abar) / abar), the noise deviation of y = z / sqrt(abar) = x0 + sigma n."""
-    return np.sqrt((1.0 - alpha_bar) / alpha_bar)
-
-
 def grid_timesteps(entries: int = 200, timesteps: int = 1000) -> tuple[int, ...]:
     """The timesteps of the grid, least noise first: j (T - 1) / (n - 1), halves to even (AdaDiffSR, section 3.3)."""
     if entries < 2:
@@ -86,9 +81,3 @@ def ancestral_codebook(alphas_cumprod: Table, grid: Sequence[int], jumps: Sequen
     b = np.where(targets >= -1, known[np.maximum(targets, -1)], np.nan)
     table = ancestral_jump(a, b)
     return AncestralJump(**{name: np.where(targets >= -1, value, np.nan) for name, value in vars(table).items()})
-
-
-def stable_diffusion_alphas(timesteps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Table:
-    """Cumulated alphas (T,) of betas whose roots are evenly spaced (Rombach et al. 2022), least noise first."""
-    betas = np.linspace(first**0.5, last**0.5, timesteps, dtype=np.float64) ** 2
-    return np.cumprod(1.0 - betas, dtype=np.float64)

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import torch
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.samplers import CFGGuider
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.metrics.gain_measures import (
@@ -21,11 +25,11 @@ from ...imaging.metrics.gain_measures import (
     rgb_measures,
 )
 from ...imaging.metrics.named import named_metrics
-from ...sampling.adaptive.dtss import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
+from ...sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
 from ...sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
-from ...sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains, key_of
+from ...sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from ...sampling.adaptive.prior import region_priors
-from ...sampling.adaptive.regions import RegionResult, Row
+from ...sampling.adaptive.types import RegionResult, Row
 from ..images import split_image
 from .models import LoadedGainModels
 
@@ -110,18 +114,18 @@ class GainPlan:
     metrics: tuple[GainMetric, ...] = ()
     latent: Tensor | None = None
     picture: Tensor | None = None
-    vae: Any = None
+    vae: VAE | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     left_out: tuple[str, ...] = ()
     models: LoadedGainModels | None = None
     prior: float = 0.0
     """Strength of `sampling.adaptive.prior`."""
 
-    def patchers(self) -> list[Any]:
+    def patchers(self) -> list[ModelPatcher]:
         """Networks that a run needs beside its MODEL."""
         return [] if self.models is None else [self.models.patcher]
 
-    def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
+    def start(self, guider: CFGGuider, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
         """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
         plan has none; rows that may take different steps get priors. Raises ValueError for references of another size and models
         that the back end cannot look at.
@@ -143,7 +147,7 @@ class GainPlan:
         priors = region_priors(reference, rows, self.prior)
         return GainRun(self, DynamicTimesteps(settings, times, priors), observe)
 
-    def _reference(self, model: Any, canvas: Tensor) -> Tensor:
+    def _reference(self, model: BaseModel, canvas: Tensor) -> Tensor:
         """The input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
         if self.latent is not None:
             if self.latent.shape[1:] != canvas.shape[1:]:
@@ -159,7 +163,7 @@ class GainPlan:
             )
         return canvas
 
-    def _seen(self, guider: Any, reference: Tensor) -> BackEnd:
+    def _seen(self, guider: CFGGuider, reference: Tensor) -> BackEnd:
         latents = guider.inner_model.latent_format
         if self.back_end is GainBackEnd.LATENT:
             return BackEnd(reference, latent_measures(getattr(latents, "half_range", HALF_RANGE)))
@@ -174,12 +178,12 @@ class GainPlan:
         view = partial(linear_rgb, factors=latents.latent_rgb_factors, bias=bias)
         return BackEnd(view(reference), {**rgb_measures(), **self.measures}, view)
 
-    def _decoded(self, guider: Any, reference: Tensor) -> BackEnd:
+    def _decoded(self, guider: CFGGuider, reference: Tensor) -> BackEnd:
         """Pictures by the VAE; the host may move the model away for it, so it is called back each time."""
         model = guider.inner_model
 
         def view(x: Tensor) -> Tensor:
-            pixels = self.vae.decode(model.process_latent_out(x))
+            pixels = cast("VAE", self.vae).decode(model.process_latent_out(x))
             mm.load_models_gpu([guider.model_patcher])
             return pixels.movedim(-1, 1)[:, :3].to(x.device, torch.float32)
 
@@ -204,12 +208,12 @@ class GainRun:
 
     def vector(self, rows: Sequence[Row], names: Sequence[str]) -> Tensor:
         """The rows' latest gains (N, names), float32 on the CPU: 0 before their second call and for metrics that are not measured."""
-        found = [self.observe.latest.get(key_of(row), {}) for row in rows]
-        return torch.tensor([[float(gains.get(name, 0.0)) for name in names] for gains in found])
+        latest = [self.observe.latest.get(row.key, {}) for row in rows]
+        return torch.tensor([[float(gains.get(name, 0.0)) for name in names] for gains in latest])
 
     def letter(self, row: Row) -> str:
         """The class of a region's last call."""
-        return LETTERS[self.policy.states[row.image, row.region_id].classes[-1]]
+        return LETTERS[self.policy.states[row.key].classes[-1]]
 
     def finished(self) -> list[tuple[int, int]]:
         """(image, region) of the regions that have ended."""
@@ -248,7 +252,7 @@ def make_plan(
     limits: GainLimits,
     reference: Mapping[str, Any] | None = None,
     image: Tensor | None = None,
-    vae: Any = None,
+    vae: VAE | None = None,
     models: LoadedGainModels | None = None,
 ) -> GainPlan:
     """The plan of the node's inputs; models are only looked at by REGRESSOR. Raises ValueError for what does not go together."""
@@ -270,7 +274,7 @@ def make_plan(
     if kind is GainBackEnd.PROXIES:
         return GainPlan(kind, settings, latent=latent, prior=prior)
     if kind is GainBackEnd.REGRESSOR:
-        return GainPlan(kind, settings, told_metrics(models), latent, models=models, prior=prior)
+        return GainPlan(kind, settings, regressor_metrics(models), latent, models=models, prior=prior)
     wanted, measures, left_out = metrics_of_names(kind, metrics)
     shown = picture if kind is GainBackEnd.VAE else None
     seen_by = vae if kind is GainBackEnd.VAE else None
@@ -284,7 +288,7 @@ def _tau_factor(kind: GainBackEnd, models: LoadedGainModels | None) -> float:
     return TAU_FACTOR[kind]
 
 
-def told_metrics(models: LoadedGainModels | None) -> tuple[GainMetric, ...]:
+def regressor_metrics(models: LoadedGainModels | None) -> tuple[GainMetric, ...]:
     """The metrics of a file's regressor, with its ranges and weights. ValueError where there is no regressor."""
     if models is None or models.config.mmle is None:
         got = "no GAIN_MODELS" if models is None else f"GAIN_MODELS without one ({models.config.label})"

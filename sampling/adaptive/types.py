@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +22,11 @@ class Row:
     region_id: int
     image: int
     region: Region
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What is remembered of a region stands under its (image, region_id)."""
+        return self.image, self.region_id
 
 
 RegionModel: TypeAlias = Callable[[Tensor, Tensor, Sequence[Row]], Tensor]
@@ -86,9 +92,9 @@ class RegionObserver:
 
 @dataclass
 class RegionWork:
-    """What was done, counted: rows are regions of single images, without the doubling of guidance.
+    """Counts what was done: rows are regions of single images, without the doubling of guidance.
 
-    `batch_sizes` maps rows per call to the number of calls that had so many.
+    `batch_sizes` maps rows per call to the number of calls that had so many; `calls_of` counts by (image, region).
     """
 
     calls: int = 0
@@ -96,14 +102,21 @@ class RegionWork:
     latent_cells: int = 0
     halvings: int = 0
     float32_retries: int = 0
-    batch_sizes: dict[int, int] = field(default_factory=dict[int, int])
+    batch_sizes: Counter[int] = field(default_factory=Counter[int])
+    calls_of: Counter[tuple[int, int]] = field(default_factory=Counter[tuple[int, int]])
 
-    def add_call(self, rows: Sequence[Row]) -> None:
-        """Counts one call that succeeded."""
-        self.calls += 1
-        self.rows += len(rows)
-        self.latent_cells += sum(row.region.area for row in rows)
-        self.batch_sizes[len(rows)] = self.batch_sizes.get(len(rows), 0) + 1
+    def add_calls(self, rows: Sequence[Row], calls: int = 1) -> None:
+        """Counts so many calls on these rows."""
+        self.calls += calls
+        self.rows += calls * len(rows)
+        self.latent_cells += calls * sum(row.region.area for row in rows)
+        self.batch_sizes[len(rows)] += calls
+        for row in rows:
+            self.calls_of[row.key] += calls
+
+    def per_region(self, images: int, regions: int) -> list[list[int]]:
+        """Gives the calls as [image][region_id]."""
+        return [[self.calls_of[image, region] for region in range(regions)] for image in range(images)]
 
 
 @dataclass(frozen=True)
@@ -122,12 +135,12 @@ def crop_rows(canvas: Tensor, rows: Sequence[Row], factor: int = 1) -> Tensor:
     return torch.stack(parts)
 
 
-def mean_gains(found: Sequence[Gains]) -> Gains | None:
-    """Gains of regions that go in step: by name, the mean of those that have it; None if nobody said anything."""
-    if len(found) < 2:
-        return found[0] if found else None
-    names = dict.fromkeys(name for gains in found for name in gains)
-    return {name: fmean(gains[name] for gains in found if name in gains) for name in names}
+def mean_gains(gains: Sequence[Gains]) -> Gains | None:
+    """Averages the gains of regions that go in step, by name over those that have it; None where there are none."""
+    if len(gains) < 2:
+        return gains[0] if gains else None
+    names = dict.fromkeys(name for row in gains for name in row)
+    return {name: fmean(row[name] for row in gains if name in row) for name in names}
 
 
 def rows_of(regions: Sequence[Region], images: int) -> list[Row]:

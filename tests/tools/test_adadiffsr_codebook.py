@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-from adaptivesr.sampling.adaptive import codebook as cb
+from adaptivesr.sampling.schedules import stable_diffusion_alphas
+from adaptivesr.tools.golden import adadiffsr_codebook as cb
 
-ALPHAS = cb.stable_diffusion_alphas()
-
-
-def test_the_schedule_is_stable_diffusions():
-    sigmas = cb.sigma_of(ALPHAS)
-    assert sigmas[[0, 333, 666, 999]] == pytest.approx([0.029167, 0.932358, 2.918307, 14.614641], abs=1e-6)
+ALPHAS = stable_diffusion_alphas()
 
 
 def test_a_jump_is_its_steps_one_after_another():

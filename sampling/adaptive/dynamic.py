@@ -1,4 +1,4 @@
-"""Dynamic timesteps: how far a region jumps follows from what its last call gained (AdaDiffSR, section 3.3). Pure Python.
+"""Dynamic timestep sampling (DTSS): how far a region jumps follows from what its last call gained (AdaDiffSR, section 3.3). Pure Python.
 
 The paper names four intervals and three classes of regions, not how one follows from the other; the state machine is ours.
 Gains are compared per grid step: after a jump of four steps a quarter of the gain counts. Index j counts down to 0, the
@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from .policy import COMPLETE, Decision
 from .prior import NO_PRIOR, RegionPrior
-from .regions import Gains, Row
+from .types import Gains, Row
 
 SATURATED, BUDGET = "saturated", "budget"
 """Why a region ended before the last level, beside `policy.COMPLETE`: its quality fell again; its calls were spent."""
@@ -161,8 +161,8 @@ class DynamicTimesteps:
     def decide(self, row: Row, index: int, levels: int, gains: Gains | None) -> Decision:
         """Raises ValueError where a region's second or later call comes without gains, or with gains that are not finite."""
         self._check(levels)
-        prior = self.priors.get((row.image, row.region_id), NO_PRIOR)
-        state = self.states.setdefault((row.image, row.region_id), RegionState(start=prior.start))
+        prior = self.priors.get(row.key, NO_PRIOR)
+        state = self.states.setdefault(row.key, RegionState(start=prior.start))
         if state.calls and gains is None:
             raise ValueError(
                 "Dynamic timesteps got no gains: expected an estimator that looks at every call; connect one."
