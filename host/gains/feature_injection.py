@@ -55,11 +55,11 @@ class PfjMark(comfy.conds.CONDConstant):
         self.plan, self.names, self.strength, self.route = plan, names, strength, route
 
     def same(self, other: PfjMark) -> bool:
-        """Whether both ask for the same injection."""
+        """Tells whether both ask for the same injection."""
         return (self.names, self.strength, self.route) == (other.names, other.strength, other.route)
 
     def process_cond(self, batch_size: int, **kwargs: Any) -> Any:
-        """What every sampler asks of a condition before it calls the model."""
+        """Refuses every sampler that asks this condition for its values before it calls the model."""
         raise ValueError(
             "The conditioning comes from PFJ Inject, whose injection follows the gains of regions: expected Tiled Region Sampler or "
             "Region Sampler with the same GAIN; use one of them, or take PFJ Inject out of the graph."
@@ -74,7 +74,7 @@ def inject_pfj(
     models: LoadedGainModels | None,
     strength: float,
 ) -> tuple[ModelPatcher, list[Any], list[Any], str]:
-    """MODEL with the networks, both conditionings with the mark, and a line for the node.
+    """Returns MODEL with the networks, both conditionings with the mark, and a line for the node.
 
     Model and conditionings are the given ones themselves at strength 0 and without trained weights. Raises ValueError with a
     sentence for another base and for a conditioning without an LR condition.
@@ -102,7 +102,7 @@ def inject_pfj(
 
 
 def _shared(plan: GainPlan, names: Sequence[str]) -> str:
-    """The file's metrics that GAIN measures, and those that it does not."""
+    """Returns the file's metrics that GAIN measures, and those that it does not."""
     measured = {metric.name for metric in plan.metrics}
     known = ", ".join(name for name in names if name in measured) or "nothing"
     missing = ", ".join(name for name in names if name not in measured)
@@ -110,7 +110,7 @@ def _shared(plan: GainPlan, names: Sequence[str]) -> str:
 
 
 def route_of(values: dict[str, Any]) -> Route | None:
-    """Where the LR condition of one conditioning's values enters; None where there is none."""
+    """Tells where the LR condition of one conditioning's values enters; None where there is none."""
     if LR_LATENT in values.get("model_conds", {}):
         return Route.STABLESR
     if any(isinstance(link, LatentControl) for link in _links(values.get("control"))):
@@ -137,13 +137,13 @@ def with_mark(conditioning: list[Any], plan: GainPlan, names: tuple[str, ...], s
 
 
 def marks_of(conds: dict[str, list[dict[str, Any]] | None]) -> list[PfjMark]:
-    """The marks in a guider's conditions."""
+    """Returns the marks in a guider's conditions."""
     entries = [entry for some in conds.values() for entry in some or ()]
     return [entry["model_conds"][PFJ] for entry in entries if PFJ in entry.get("model_conds", {})]
 
 
 def check_marked(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
-    """Around a whole run of the MODEL of PFJ Inject: refuses conditionings that do not come from it."""
+    """Refuses, around a whole run of the MODEL of PFJ Inject, conditionings that do not come from it."""
     if not marks_of(cast("CFGGuider", executor.class_obj).conds):
         raise ValueError(
             "The MODEL comes from PFJ Inject and no conditioning does: expected all three outputs of PFJ Inject; connect its positive "
@@ -167,7 +167,7 @@ class InjectionRun:
 
     @classmethod
     def start(cls, guider: CFGGuider, gains: GainRun | None, device: torch.device) -> InjectionRun | None:
-        """None where no conditioning is marked. Raises ValueError for nodes of PFJ Inject and sampler that do not go together."""
+        """Prepares the injection, None where no conditioning is marked. Raises ValueError for nodes of PFJ Inject and sampler that do not go together."""
         marks = marks_of(guider.conds)
         if not marks:
             return None
@@ -194,7 +194,7 @@ class InjectionRun:
         return cls(network, mark.names, gains, mark.strength, mark.route, slice(*spans.pop()), device)
 
     def for_call(self, rows: Sequence[Row]) -> InjectionCall:
-        """Injection for the rows of a model call."""
+        """Returns the injection for the rows of a model call."""
         return InjectionCall(self, self.gains.vector(rows, self.names).to(self.device))
 
 
@@ -206,12 +206,12 @@ class InjectionCall:
         self._done: list[tuple[Tensor, Tensor]] = []
 
     def model_conds(self, conds: dict[str, Any]) -> dict[str, Any]:
-        """Conditions of the rows with o_hat in the place of o."""
+        """Returns the conditions of the rows with o_hat in the place of o."""
         key = {Route.STABLESR: LR_LATENT, Route.CONCAT: CONCAT}.get(self._run.route)
         return conds if key is None else {**conds, key: conds[key]._copy_with(self._condition(conds[key].cond))}
 
     def hint(self, hint: Tensor) -> Tensor:
-        """A ControlNet's latent hint (N, C, h, w) for the rows, if that is where the LR condition enters."""
+        """Returns a ControlNet's latent hint (N, C, h, w) for the rows, if that is where the LR condition enters."""
         return self._condition(hint) if self._run.route is Route.CONTROL else hint
 
     def _condition(self, condition: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ class InjectionCall:
 
 
 def _span(conds: dict[str, Any], route: Route, model: BaseModel, network: Pfj) -> tuple[int, int]:
-    """First and last + 1 of the channels that are the LR picture in the condition of a route."""
+    """Returns the first and last + 1 of the channels that are the LR picture in the condition of a route."""
     wanted = network.config.latent_channels
     match route:
         case Route.STABLESR:
@@ -247,7 +247,7 @@ def _span(conds: dict[str, Any], route: Route, model: BaseModel, network: Pfj) -
 
 
 def _concat_span(concat: comfy.conds.CONDRegular | None, model: BaseModel) -> tuple[int, int]:
-    """First channel and number of channels of the picture that the model is given beside its latents, masks apart."""
+    """Returns the first channel and the number of channels of the picture that the model is given beside its latents, masks apart."""
     total = 0 if concat is None else concat.cond.shape[1]
     if isinstance(model, ResidualShiftModel):
         first = model.diffusion_model.network.config.latent_channels

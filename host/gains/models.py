@@ -36,7 +36,7 @@ class LoadedGainModels(Loaded):
 
     @property
     def network(self) -> GainModels:
-        """The networks, on whatever device the host has put them."""
+        """Returns the networks, on whatever device the host has put them."""
         return self.patcher.model
 
     def check_base(self, model: ModelPatcher) -> None:
@@ -44,7 +44,7 @@ class LoadedGainModels(Loaded):
         self.info.check_base(*base_of(model))
 
     def regressor(self, model: ModelPatcher, reference: Tensor) -> Regressor:
-        """The gain regressor for a run of MODEL on latents as the reference (M, C, h, w), loaded beside it.
+        """Returns the gain regressor for a run of MODEL on latents as the reference (M, C, h, w), loaded beside it.
 
         The all-in-one sampler hands the networks to the host together with the MODEL; where a SAMPLER runs in another guider they
         are loaded here, and what the host has loaded for the run is named with them, so that it stays where it is, in parts or
@@ -75,7 +75,7 @@ class LoadedGainModels(Loaded):
 
 
 def load_gain_models(name: str) -> LoadedGainModels:
-    """The parts of a file, in float32: they are small, and gains are small numbers.
+    """Returns the parts of a file, in float32: they are small, and gains are small numbers.
 
     Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or has no metadata.
     """
@@ -83,7 +83,7 @@ def load_gain_models(name: str) -> LoadedGainModels:
 
 
 def loaded_from_file(path: str, name: str) -> LoadedGainModels:
-    """The parts of the file at path, which users know as name."""
+    """Returns the parts of the file at path, which users know as name."""
     weights, metadata = files.load_described(path)
     config = identify_file(weights, name, {GainModelsConfig: "an MMLE regressor, a PFJ network or both"}).config
     try:
@@ -108,6 +108,6 @@ def base_of(model: ModelPatcher) -> tuple[str, str]:
 
 
 def _kind(model: BaseModel) -> str:
-    """The host's name of a model's family, or our own class's where the host knows none."""
+    """Returns the host's name of a model's family, or our own class's where the host knows none."""
     name = type(model.model_config).__name__
     return type(model).__name__ if name == "BASE" else name

@@ -122,11 +122,11 @@ class GainPlan:
     """Strength of `sampling.adaptive.prior`."""
 
     def patchers(self) -> list[ModelPatcher]:
-        """Networks that a run needs beside its MODEL."""
+        """Returns the networks that a run needs beside its MODEL."""
         return [] if self.models is None else [self.models.patcher]
 
     def start(self, guider: CFGGuider, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
-        """Policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
+        """Makes policy and estimator for one run on a canvas (B, C, h, w) in the model's scale, which is also the reference where the
         plan has none; rows that may take different steps get priors. Raises ValueError for references of another size and models
         that the back end cannot look at.
         """
@@ -148,7 +148,7 @@ class GainPlan:
         return GainRun(self, DynamicTimesteps(settings, times, priors), observe)
 
     def _reference(self, model: BaseModel, canvas: Tensor) -> Tensor:
-        """The input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
+        """Returns the input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
         if self.latent is not None:
             if self.latent.shape[1:] != canvas.shape[1:]:
                 raise ValueError(
@@ -179,7 +179,7 @@ class GainPlan:
         return BackEnd(view(reference), {**rgb_measures(), **self.measures}, view)
 
     def _decoded(self, guider: CFGGuider, reference: Tensor) -> BackEnd:
-        """Pictures by the VAE; the host may move the model away for it, so it is called back each time."""
+        """Looks at pictures by the VAE; the host may move the model away for it, so it is called back each time."""
         model = guider.inner_model
 
         def view(x: Tensor) -> Tensor:
@@ -207,20 +207,20 @@ class GainRun:
     observe: MetricGains | ProxyGains | RegressorGains
 
     def vector(self, rows: Sequence[Row], names: Sequence[str]) -> Tensor:
-        """The rows' latest gains (N, names), float32 on the CPU: 0 before their second call and for metrics that are not measured."""
+        """Returns the rows' latest gains (N, names), float32 on the CPU: 0 before their second call and for metrics that are not measured."""
         latest = [self.observe.latest.get(row.key, {}) for row in rows]
         return torch.tensor([[float(gains.get(name, 0.0)) for name in names] for gains in latest])
 
     def letter(self, row: Row) -> str:
-        """The class of a region's last call."""
+        """Returns the class of a region's last call."""
         return LETTERS[self.policy.states[row.key].classes[-1]]
 
     def finished(self) -> list[tuple[int, int]]:
-        """(image, region) of the regions that have ended."""
+        """Returns (image, region) of the regions that have ended."""
         return [key for key, state in self.policy.states.items() if state.status != "active"]
 
     def report(self, result: RegionResult, fixed: int) -> dict[str, Any]:
-        """What the gains did, region by region; fixed are the region calls of a run without them."""
+        """Tells what the gains did, region by region; fixed are the region calls of a run without them."""
         keys = [[(i, r) for r in range(len(image))] for i, image in enumerate(result.calls_per_region)]
         states, latest = self.policy.states, self.observe.latest
         return {
@@ -236,7 +236,7 @@ class GainRun:
 
 
 def timesteps(model_sampling: Any, sigmas: Tensor) -> list[float]:
-    """Timesteps of all sigmas but the last, on a scale whose top is 999: indices of short chains and flow times as well."""
+    """Gives timesteps of all sigmas but the last, on a scale whose top is 999: indices of short chains and flow times as well."""
     ends = torch.stack([model_sampling.sigma_max, model_sampling.sigma_min]).to(sigmas)
     top, bottom = model_sampling.timestep(ends).float().tolist()
     low = min(0.0, bottom)  # EDM's times are logarithms
@@ -255,7 +255,7 @@ def make_plan(
     vae: VAE | None = None,
     models: LoadedGainModels | None = None,
 ) -> GainPlan:
-    """The plan of the node's inputs; models are only looked at by REGRESSOR. Raises ValueError for what does not go together."""
+    """Makes the plan of the node's inputs; only REGRESSOR looks at models. Raises ValueError for what does not go together."""
     kind = GainBackEnd(back_end)
     still = STILL * tau / PAPER_TAU if kind is GainBackEnd.PROXIES else 0.0
     settings = _settings(limits, tau * _tau_factor(kind, models), JumpRule(mode), still)
@@ -282,14 +282,14 @@ def make_plan(
 
 
 def _tau_factor(kind: GainBackEnd, models: LoadedGainModels | None) -> float:
-    """What the node's tau is multiplied by."""
+    """Tells what the node's tau is multiplied by."""
     if kind is GainBackEnd.REGRESSOR and models is not None and models.info.tau is not None:
         return models.info.tau / PAPER_TAU
     return TAU_FACTOR[kind]
 
 
 def regressor_metrics(models: LoadedGainModels | None) -> tuple[GainMetric, ...]:
-    """The metrics of a file's regressor, with its ranges and weights. ValueError where there is no regressor."""
+    """Returns the metrics of a file's regressor, with its ranges and weights. ValueError where there is no regressor."""
     if models is None or models.config.mmle is None:
         got = "no GAIN_MODELS" if models is None else f"GAIN_MODELS without one ({models.config.label})"
         raise ValueError(
@@ -331,7 +331,7 @@ def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> D
 def metrics_of_names(
     kind: GainBackEnd, text: str
 ) -> tuple[tuple[GainMetric, ...], Mapping[str, Measure], tuple[str, ...]]:
-    """The metrics of a list of names, those of them that are pyiqa's, and the names whose weights could not be had."""
+    """Returns the metrics of a list of names, those of them that are pyiqa's, and the names whose weights could not be had."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if names == ["paper"]:
         names = [metric.name for metric in PAPER_METRICS]
@@ -351,14 +351,14 @@ def metrics_of_names(
 
 
 def plan_text(plan: GainPlan) -> str:
-    """A line about the plan for the node."""
+    """Returns a line about the plan for the node."""
     names = ", ".join(metric.name for metric in plan.metrics) or "no metrics"
     line = f"{plan.back_end.value}: {names}; tau {plan.settings.tau:.3g} on 200 steps"
     return line + (f"; without {', '.join(plan.left_out)}: weights could not be had" if plan.left_out else "")
 
 
 def outlined(x0: Tensor, keys: Sequence[tuple[int, int]], regions: Sequence[Any]) -> Tensor:
-    """A copy of the canvas (B, C, h, w) for a preview: finished regions, (image, region), have a frame of negated cells."""
+    """Copies the canvas (B, C, h, w) for a preview: finished regions, (image, region), have a frame of negated cells."""
     shown = x0.clone()
     for image, region_id in keys:
         r = regions[region_id]

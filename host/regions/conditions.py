@@ -57,7 +57,7 @@ class CanvasConditions:
         }
 
     def crop(self, rows: Sequence[Row], sigmas: Sequence[float]) -> Conds:
-        """Conditions for rows at these noise levels; those that are silent in every row are left out."""
+        """Cuts the conditions for rows at these noise levels; those that are silent in every row are left out."""
         injection = None if self._injection is None else self._injection.for_call(rows)
         controls = self._controls.for_call(rows, sigmas, injection)
         return {
@@ -112,7 +112,7 @@ class CanvasConditions:
 def canvas_mask(
     mask: Tensor | None, area: Sequence[int] | None, size: Sequence[int], device: torch.device
 ) -> Tensor | None:
-    """Weights (M, H, W) of a condition: its mask, inside of its area; an area alone fades at borders inside the canvas.
+    """Returns the weights (M, H, W) of a condition: its mask, inside of its area; an area alone fades at borders inside the canvas.
 
     area is (height, width, y, x) in cells, as the host resolves it.
     """
@@ -140,7 +140,7 @@ def _fade(length: int, before: bool, after: bool) -> Tensor:
 
 
 def _row_masks(mask: Tensor | None, rows: Sequence[Row], active: Sequence[bool], device: torch.device) -> Tensor:
-    """(N, h, w): the crop of each row, zero where the condition is out of its range."""
+    """Returns (N, h, w): the crop of each row, zero where the condition is out of its range."""
     gate = torch.tensor(active, dtype=torch.float32, device=device).view(-1, 1, 1)
     if mask is None:
         return gate.expand(-1, rows[0].region.height, rows[0].region.width)
@@ -148,7 +148,7 @@ def _row_masks(mask: Tensor | None, rows: Sequence[Row], active: Sequence[bool],
 
 
 def crop_model_cond(value: object, rows: Sequence[Row], size: Sequence[int]) -> object:
-    """A prepared condition of the host for the rows: cropped where it has the canvas's size, chosen by image where it has a batch."""
+    """Fits a prepared condition of the host to the rows: cropped where it has the canvas's size, chosen by image where it has a batch."""
     if isinstance(value, comfy.conds.CONDConstant) or not isinstance(value, comfy.conds.CONDRegular):
         return value
     if isinstance(value, comfy.conds.CONDList):
@@ -159,7 +159,7 @@ def crop_model_cond(value: object, rows: Sequence[Row], size: Sequence[int]) -> 
 
 
 def _by_image(tensor: Tensor, rows: Sequence[Row]) -> Tensor:
-    """One entry for each row where entries belong to images; a single one is left to the host, which repeats it."""
+    """Returns one entry for each row where entries belong to images; a single one is left to the host, which repeats it."""
     return tensor if len(tensor) == 1 else tensor[[row.image % len(tensor) for row in rows]]
 
 

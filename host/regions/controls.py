@@ -30,7 +30,7 @@ class ControlChains:
     def for_call(
         self, rows: Sequence[Row], sigmas: Sequence[float], injection: InjectionCall | None = None
     ) -> Callable[[HostControl], ControlBase | None]:
-        """A function from a control of the conditions to the one for these rows, or None where all links are silent.
+        """Returns a function from a control of the conditions to the one for these rows, or None where all links are silent.
 
         The same control gives the same object, since the host only shares a call between conditions whose control is one.
         """
@@ -82,7 +82,7 @@ class CanvasLink:
         self._encoded = control.vae is not None
 
     def crop(self, rows: Sequence[Row], injection: InjectionCall | None = None) -> HostControl:
-        """A copy of the control that sees its rows' parts of the hint; its range of sigma is the caller's matter."""
+        """Returns a copy of the control that sees its rows' parts of the hint; its range of sigma is the caller's matter."""
         # A shallow copy and not .copy(): that one drops what the host has prepared for this run.
         link = cast("Any", copy.copy(self._control))
         link.previous_controlnet, link.timestep_range, link.multigpu_clones = None, None, {}
@@ -102,7 +102,7 @@ class CanvasLink:
 
 
 def _fit(hint: Tensor, height: int, width: int, control: HostControl) -> Tensor:
-    """The hint at the canvas's size, cut to its aspect at the centre as the host does."""
+    """Returns the hint at the canvas's size, cut to its aspect at the centre as the host does."""
     if hint.ndim != 4:
         raise ValueError(
             f"A ControlNet has a hint of shape {tuple(hint.shape)}: expected a picture (batch, channels, height, width), which "
@@ -135,7 +135,7 @@ class RegionControl(ControlBase):
         batched_number: int,
         transformer_options: dict[str, Any],
     ) -> dict[str, list[Tensor | None]] | None:
-        """Residuals by place of the network, as every control of the host gives them."""
+        """Returns the residuals by place of the network, as every control of the host gives them."""
         arguments = x_noisy, t, cond, batched_number, transformer_options
         previous = cast("HostControl | None", self.previous_controlnet)
         before = None if previous is None else previous.get_control(*arguments)
@@ -145,7 +145,7 @@ class RegionControl(ControlBase):
         return add_residuals({place: [self._gated(residual) for residual in own[place]] for place in own}, before)
 
     def _gated(self, residual: Tensor | None) -> Tensor | None:
-        """A residual (chunks * N, ...) without the rows that are out of the link's range."""
+        """Returns a residual (chunks * N, ...) without the rows that are out of the link's range."""
         if residual is None:
             return None
         return scale_rows(residual, self._active.repeat(max(1, residual.shape[0] // len(self._active))))

@@ -30,7 +30,7 @@ class KeptLatent:
     sigmas: Tensor
 
     def rows_mask(self, guider: CFGGuider, sigma: Tensor, rows: Sequence[Row], options: dict[str, Any]) -> Tensor:
-        """The rows' masks (N, C, h, w), 1 where they are sampled."""
+        """Returns the rows' masks (N, C, h, w), 1 where they are sampled."""
         mask = crop_rows(self.mask, rows)
         function = options.get("denoise_mask_function")
         if function is None:
@@ -43,7 +43,7 @@ class KeptLatent:
         return mask
 
     def noised(self, guider: CFGGuider, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
-        """The rows' latents at their levels, as the model wants them around what it samples."""
+        """Returns the rows' latents at their levels, as the model wants them around what it samples."""
         noise, latent = crop_rows(self.noise, rows), crop_rows(self.latent, rows)
         return guider.inner_model.scale_latent_inpaint(x=x, sigma=sigma, noise=noise, latent_image=latent)
 
@@ -75,7 +75,7 @@ class RegionDenoiser:
         return x0 * mask + crop_rows(kept.latent, rows) * (1.0 - mask)
 
     def full_precision(self) -> RegionModel | None:
-        """The same in float32, for rows that were not finite; None where it is float32 already."""
+        """Returns the same prediction in float32, for rows that were not finite; None where it is float32 already."""
         model = self._guider.inner_model
         if model.get_dtype_inference() == torch.float32:
             return None
@@ -89,7 +89,7 @@ class RegionDenoiser:
 
 @contextmanager
 def _float32(model: BaseModel) -> Iterator[None]:
-    """The host's layers cast their weights to float32 for the time being."""
+    """Makes the host's layers cast their weights to float32 for the time being."""
     layers: list[Any] = [m for m in model.diffusion_model.modules() if hasattr(m, "comfy_cast_weights")]
     before, dtype = [m.comfy_cast_weights for m in layers], model.manual_cast_dtype
     try:

@@ -49,7 +49,7 @@ class RegionLayout:
 
 
 def workflow_id_of(pnginfo: object) -> str | None:
-    """The id of the workflow in a prompt's `extra_pnginfo`, which programs may fill with anything."""
+    """Returns the id of the workflow in a prompt's `extra_pnginfo`, which programs may fill with anything."""
     workflow = pnginfo.get("workflow") if isinstance(pnginfo, dict) else None
     workflow_id = workflow.get("id") if isinstance(workflow, dict) else None
     return workflow_id if isinstance(workflow_id, str) else None
@@ -123,12 +123,12 @@ class RegionDisplay:
 
     @property
     def ui(self) -> dict[str, list[str]] | None:
-        """The last message as a node's output. As text: the host counts entries that are objects as files."""
+        """Returns the last message as a node's output. As text: the host counts entries that are objects as files."""
         return None if self._final is None else {OUTPUT: [json.dumps(self._final)]}
 
     @property
     def _shown(self) -> int:
-        """Images that the page is shown."""
+        """Tells how many images the page is shown."""
         count = len(self._layout.regions)
         return 0 if count > MOST_DRAWN else min(self._layout.images, max(1, MOST_DRAWN // count))
 
@@ -144,7 +144,7 @@ class RegionDisplay:
         }
 
     def _progress(self) -> dict[str, Any]:
-        """Counts so far; `saved` is the share of calls that the steps passed until now did not need."""
+        """Gives the counts so far; `saved` is the share of calls that the steps passed until now did not need."""
         layout, shown, work = self._layout, self._shown, self._work
         passed = sum(map(sum, self._levels))
         whole = len(layout.regions) * layout.images * (layout.fixed_steps or layout.steps)

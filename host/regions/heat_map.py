@@ -25,7 +25,7 @@ PAPER, INK = (24, 24, 28), (240, 240, 240)
 
 
 def read_report(text: str) -> dict[str, Any]:
-    """The report as Tiled Region Sampler wrote it. Raises ValueError with a sentence for anything else."""
+    """Parses the report as Tiled Region Sampler wrote it. Raises ValueError with a sentence for anything else."""
     try:
         report = json.loads(text)
     except json.JSONDecodeError as error:
@@ -40,7 +40,7 @@ def read_report(text: str) -> dict[str, Any]:
 
 
 def region_map(report: dict[str, Any], image: Tensor | None = None, opacity: float = 0.45) -> Tensor:
-    """IMAGE (B, H, W, 3): steps per region in colours and numbers, with a scale below; over `image` (B, H, W, 3) if given."""
+    """Paints an IMAGE (B, H, W, 3): steps per region in colours and numbers, with a scale below; over `image` (B, H, W, 3) if given."""
     regions = [Region(*rectangle) for rectangle in report["regions"]]
     steps: list[list[int]] = report["steps_per_region"]
     high = max(max(map(max, steps)), int(report["steps"]))
@@ -65,7 +65,7 @@ def _annotated(
     *,
     sharp: bool,
 ) -> Tensor:
-    """The picture (H, W, 3) at a size on which numbers can be read, with them and with the scale: (H', W', 3)."""
+    """Returns the picture (H, W, 3) at a size on which numbers can be read, with them and with the scale: (H', W', 3)."""
     source = Image.fromarray((picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
     width, height = source.size
     factor = LONGEST_SIDE / max(width, height)
@@ -93,7 +93,7 @@ def _numbers(draw: ImageDraw.ImageDraw, regions: list[Region], values: list[int]
 def _class_lines(
     draw: ImageDraw.ImageDraw, regions: list[Region], classes: list[str], scale: tuple[float, float]
 ) -> None:
-    """A line below the number of every region where it fits between the neighbours' numbers and lines."""
+    """Writes a line below the number of every region where it fits between the neighbours' numbers and lines."""
     font = ImageFont.load_default(11)
     room = _spacing([region.x for region in regions], regions[0].width) * scale[0]
     if _spacing([region.y for region in regions], regions[0].height) * scale[1] < LINE_DISTANCE * 2:
@@ -112,7 +112,7 @@ def _spacing(starts: list[int], alone: int) -> int:
 
 
 def _scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, high: int) -> None:
-    """A bar of the map's colours with the numbers of its ends and middle."""
+    """Draws a bar of the map's colours with the numbers of its ends and middle."""
     length = sheet.width - 2 * MARGIN
     bar = colorize(torch.linspace(0, high, length), 0, high).expand(12, length, 3)
     sheet.paste(Image.fromarray((bar.numpy() * 255).round().astype(np.uint8)), (MARGIN, top + 6))

@@ -46,7 +46,7 @@ def sample_latent(
     options: RegionOptions,
     display: RegionDisplay | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The sampled LATENT and a report. Noise is what the host's KSampler draws for the seed."""
+    """Samples a LATENT and gives a report. Noise is what the host's KSampler draws for the seed."""
     samples = _fitting(model, latent)
     noise_space(model.get_model_object("model_sampling"))
     sigmas = comfy.samplers.KSampler(
@@ -89,7 +89,7 @@ def sample_canvas(
     mask: Tensor | None = None,
     display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Latents (B, C, h, w) sampled under the positive and negative conditioning from this noise, and the sampler's report."""
+    """Samples latents (B, C, h, w) under the positive and negative conditioning from this noise, and gives the sampler's report."""
     guider = comfy.samplers.CFGGuider(with_region_memory(model, samples, options))
     guider.set_conds(*conditions)
     guider.set_cfg(cfg)
@@ -108,7 +108,7 @@ def sample_canvas(
 
 
 def _fitting(model: ModelPatcher, latent: dict[str, Any]) -> Tensor:
-    """Latents (B, C, h, w) of the model's channels; empty ones are adapted as the host does."""
+    """Checks that latents (B, C, h, w) have the model's channels; empty ones are adapted as the host does."""
     check_latent(latent["samples"])
     ratio = [latent["downscale_ratio_spacial"]] if latent.get("downscale_ratio_spacial") is not None else []
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratio)
@@ -123,7 +123,7 @@ def _fitting(model: ModelPatcher, latent: dict[str, Any]) -> Tensor:
 
 
 def with_region_memory(model: ModelPatcher, samples: Tensor, options: RegionOptions) -> ModelPatcher:
-    """A clone of the MODEL for which the host makes room for a call of regions, and not for the whole canvas."""
+    """Returns a clone of the MODEL for which the host makes room for a call of regions, and not for the whole canvas."""
     downscale = latent_format(model).spacial_downscale_ratio
     region = regions_of(samples.shape[2:], downscale, options)[0]
     rows = wanted_rows(model, samples.shape[1], region, options)
@@ -141,7 +141,7 @@ def with_region_memory(model: ModelPatcher, samples: Tensor, options: RegionOpti
 
 
 def wanted_rows(model: ModelPatcher, channels: int, region: Region, options: RegionOptions) -> int:
-    """Regions in one call: as chosen, or what fits beside the model on a device that holds nothing else."""
+    """Tells how many regions one call has: as chosen, or what fits beside the model on a device that holds nothing else."""
     if options.rows:
         return options.rows
     device = model.load_device
@@ -154,7 +154,7 @@ def wanted_rows(model: ModelPatcher, channels: int, region: Region, options: Reg
 def plan(
     model: ModelPatcher, width: int, height: int, images: int, steps: int, options: RegionOptions
 ) -> tuple[Forecast, dict[str, Any]]:
-    """Forecast of a run on pictures of width x height pixels, and what it needs of memory by the host's estimate."""
+    """Forecasts a run on pictures of width x height pixels, and what it needs of memory by the host's estimate."""
     latents = latent_format(model)
     noise_space(model.get_model_object("model_sampling"))
     downscale, channels = latents.spacial_downscale_ratio, latents.latent_channels

@@ -67,7 +67,7 @@ class RegionOptions:
 
 
 def regions_of(latent_size: Sequence[int], downscale: int, options: RegionOptions) -> tuple[Region, ...]:
-    """Regions of a canvas of (h, w) cells, for latents of `downscale` pixels a cell."""
+    """Returns the regions of a canvas of (h, w) cells, for latents of `downscale` pixels a cell."""
     size, overlap = max(1, options.tile_px // downscale), options.overlap_px // downscale
     if overlap > size // 2:
         raise ValueError(
@@ -79,7 +79,7 @@ def regions_of(latent_size: Sequence[int], downscale: int, options: RegionOption
 
 
 def row_bytes(model: BaseModel, channels: int, region: Region) -> float:
-    """The host's estimate of memory for one region in a call, positive and negative together."""
+    """Returns the host's estimate of memory for one region in a call, positive and negative together."""
     return model.memory_required([2, channels, region.height, region.width])
 
 
@@ -95,7 +95,7 @@ def check_latent(latent: Tensor) -> None:
 
 
 def noise_space(model_sampling: object) -> NoiseSpace:
-    """What the model's noisy latents are. Raises ValueError that names the kind of model where regions are not defined."""
+    """Tells what the model's noisy latents are. Raises ValueError that names the kind of model where regions are not defined."""
     kinds = comfy.model_sampling
     outside = tuple(getattr(kinds, name) for name in ("IMG_TO_IMG", "IMG_TO_IMG_FLOW") if hasattr(kinds, name))
     if isinstance(model_sampling, kinds.CONST) and not isinstance(model_sampling, outside):
@@ -129,7 +129,7 @@ class RegionSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """Called by the guider: latents (B, C, h, w) in the model's scale, noise of the same shape -> sampled latents."""
+        """Samples for the guider: latents (B, C, h, w) in the model's scale, noise of the same shape -> sampled latents."""
         start = perf_counter()
         check_latent(noise)
         check_model_patches(extra_args["model_options"])
@@ -180,7 +180,7 @@ class RegionSampler(comfy.samplers.Sampler):
     def _kept_around(
         self, mask: Tensor | None, latent: Tensor, noise: Tensor, sigmas: Tensor, extra_args: dict[str, Any]
     ) -> KeptLatent | None:
-        """What a noise mask keeps, under the noise that the host's sampler of this name puts there."""
+        """Tells what a noise mask keeps, under the noise that the host's sampler of this name puts there."""
         if mask is None:
             return None
         if self.options.sampler == "ddim":
@@ -190,7 +190,7 @@ class RegionSampler(comfy.samplers.Sampler):
 
 
 def _step_noise(x: Tensor, seed: int | None, model_sampling: object) -> NoiseField:
-    """Noise of random samplers; some flow models want it scaled, as the host does at the start."""
+    """Draws the noise of random samplers; some flow models want it scaled, as the host does at the start."""
     field = canvas_noise(x, seed or 0)
     scale = getattr(model_sampling, "noise_scale", 1.0)
     return field if scale == 1.0 else lambda level: field(level) * scale
@@ -246,7 +246,7 @@ class _HostObserver(RegionObserver):
 def report(
     options: RegionOptions, result: RegionResult, regions: Sequence[Region], noise: Tensor, steps: int, seconds: float
 ) -> dict[str, Any]:
-    """What was done, counted; `skipped` is the share of calls saved against all steps in every region."""
+    """Reports what was done, counted; `skipped` is the share of calls saved against all steps in every region."""
     work, fixed = result.work, steps * len(regions) * len(noise)
     reasons = [reason for image in result.exit_reasons for reason in image]
     peak = torch.cuda.max_memory_allocated(noise.device) / 2**30 if noise.is_cuda else None

@@ -94,7 +94,7 @@ class DynamicSettings:
             )
 
     def on_grid(self, entries: int) -> DynamicSettings:
-        """The same for a grid of another length: longer steps gain more each, and calls are counted in proportion."""
+        """Returns the settings for a grid of another length: longer steps gain more each, and calls are counted in proportion."""
         if entries < 1:
             raise ValueError(f"Got a grid of {entries} entries: expected at least 1.")
         share = entries / REFERENCE_GRID
@@ -110,7 +110,7 @@ class DynamicSettings:
         )
 
     def scaled(self, factor: float) -> DynamicSettings:
-        """The same with thresholds of gains and changes multiplied by a factor."""
+        """Returns the settings with thresholds of gains and changes multiplied by a factor."""
         return self if factor == 1.0 else replace(self, tau=self.tau * factor, still=self.still * factor)
 
 
@@ -154,7 +154,7 @@ class DynamicTimesteps:
         """By (image, region)."""
 
     def planned_calls(self, row: Row, levels: int) -> int:
-        """Every level, up to the limit."""
+        """Plans every level, up to the limit."""
         self._check(levels)
         return min(self.settings.max_calls, levels - 1)
 
@@ -190,7 +190,7 @@ class DynamicTimesteps:
 
 
 def advance(state: RegionState, settings: DynamicSettings, j: int, t: float, gains: Mapping[str, float]) -> int:
-    """One call at index j and timestep t: brings the state up to date; the next jump, 0 where the region ends."""
+    """Takes one call at index j and timestep t into the state, and returns the next jump, 0 where the region ends."""
     state.calls += 1
     first = state.jump is None
     _take_gains(state, settings, t, gains, first)
@@ -219,7 +219,7 @@ def advance(state: RegionState, settings: DynamicSettings, j: int, t: float, gai
 def _take_gains(
     state: RegionState, settings: DynamicSettings, t: float, gains: Mapping[str, float], first: bool
 ) -> None:
-    """Which gains of the call count: quality only below t_half, when the call before was there as well."""
+    """Takes the gains of the call that count: quality only below t_half, when the call before was there as well."""
     below = t < settings.t_half
     counts = below and state.quality_started and not first
     if below and not state.quality_started:
@@ -231,7 +231,7 @@ def _take_gains(
 
 
 def _rates(state: RegionState) -> tuple[float, float | None]:
-    """Gains of the last call per grid step."""
+    """Returns the gains of the last call per grid step."""
     jump = state.jump or 1
     return (state.fr or 0.0) / jump, None if state.nr is None else state.nr / jump
 
@@ -250,7 +250,7 @@ def _class_of(state: RegionState, settings: DynamicSettings, t: float) -> CallCl
 
 
 def _level(state: RegionState, settings: DynamicSettings, t: float, kind: CallClass) -> int:
-    """The rung of the next jump."""
+    """Returns the rung of the next jump."""
     if kind is CallClass.WARMUP or state.calls <= settings.warmup:
         return state.start
     if kind is CallClass.HOLD:
@@ -270,7 +270,7 @@ def _level(state: RegionState, settings: DynamicSettings, t: float, kind: CallCl
 
 
 def _jump(state: RegionState, settings: DynamicSettings, j: int, left: int) -> int:
-    """The rung's jump within the limits: enough calls, not too many, never past index 0."""
+    """Returns the rung's jump within the limits: enough calls, not too many, never past index 0."""
     jump = settings.jumps[0 if j <= settings.tail_guard else state.level]
     if state.calls < settings.min_calls:
         jump = min(jump, max(1, j // (settings.min_calls - state.calls)))

@@ -37,7 +37,7 @@ class GainMetric:
 
     @property
     def group(self) -> str:
-        """The name of its group in `types.Gains`."""
+        """Returns the name of its group in `types.Gains`."""
         return FULL_REFERENCE if self.full_reference else NO_REFERENCE
 
 
@@ -64,7 +64,7 @@ PICTURE_METRICS = (
 
 
 def chosen(metrics: Sequence[GainMetric], names: Sequence[str]) -> tuple[GainMetric, ...]:
-    """Some of the metrics, equally weighted within each group. ValueError names what is not there."""
+    """Picks some of the metrics, equally weighted within each group. ValueError names what is not there."""
     known = {metric.name: metric for metric in metrics}
     missing = [name for name in names if name not in known]
     if missing or not names:

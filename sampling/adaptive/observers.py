@@ -67,7 +67,7 @@ class MetricGains:
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        """Gains of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
+        """Returns the gains of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
         late = [i for i, level in enumerate(levels) if self.timesteps[level] < self.t_half]
         pictures, references = self.back_end.view(x0), crop_rows(self.back_end.reference, rows, self.back_end.factor)
         scores: list[dict[str, float]] = [{} for _ in rows]
@@ -181,5 +181,5 @@ class ProxyGains:
 
 
 def rms(x: Tensor) -> Tensor:
-    """Root of the mean square of each row (N, ...) -> (N,)."""
+    """Returns the root of the mean square of each row (N, ...) -> (N,)."""
     return x.square().flatten(1).mean(1).sqrt()

@@ -29,14 +29,14 @@ class Forecast:
 
 
 def forecast(regions: Sequence[Region], *, images: int, steps: int, rows_per_call: int) -> Forecast:
-    """Counts for every region of every image making `steps` calls, at most rows_per_call of them at once."""
+    """Counts every region of every image making `steps` calls, at most rows_per_call of them at once."""
     rows = len(regions) * images
     cells = sum(region.area for region in regions)
     return Forecast(images, len(regions), steps * math.ceil(rows / rows_per_call), steps * rows, steps * images * cells)
 
 
 def policy_for(budget: Tensor | None, regions: Sequence[Region], size: tuple[int, int], steps: int) -> StepPolicy:
-    """All steps everywhere, or by the mean brightness of a budget (M, H, W) in [0, 1]: black makes 1 step, white all.
+    """Gives all steps everywhere, or by the mean brightness of a budget (M, H, W) in [0, 1]: black makes 1 step, white all.
 
     size is that of the canvas (h, w), to which the budget is resized.
     """
@@ -52,12 +52,12 @@ def policy_for(budget: Tensor | None, regions: Sequence[Region], size: tuple[int
 
 
 def target_size(side: int, scale: float, cell: int) -> int:
-    """Pixels of a side after scaling, in whole latent cells of `cell` pixels and at least one."""
+    """Returns the pixels of a side after scaling, in whole latent cells of `cell` pixels and at least one."""
     return max(1, math.floor(side * scale / cell + 0.5)) * cell
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """A run's report in one line."""
+    """Puts a run's report into one line."""
     counts = [count for image in report["steps_per_region"] for count in image]
     spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     batches = ", ".join(report["batch_sizes"])
@@ -72,7 +72,7 @@ def describe(report: Mapping[str, Any]) -> str:
 
 
 def describe_gains(report: Mapping[str, Any]) -> str:
-    """Lines about the classes and exits of every region, where gains decided; empty for other reports."""
+    """Writes lines about the classes and exits of every region, where gains decided; empty for other reports."""
     if not report.get("classes"):
         return ""
     names = ", ".join(report["gain_metrics"]) or "no metrics"

@@ -33,7 +33,7 @@ class StepPolicy(Protocol):
     """Decides per row. It may hold state, keyed by (row.image, row.region_id); an instance serves one run."""
 
     def planned_calls(self, row: Row, levels: int) -> int:
-        """Calls that the row is expected to make at most, on a grid of `levels` sigmas (the final one included)."""
+        """Returns how many calls the row is expected to make at most, on a grid of `levels` sigmas (the final one included)."""
         ...
 
     def decide(self, row: Row, index: int, levels: int, gains: Gains | None) -> Decision:
@@ -49,11 +49,11 @@ class FixedSchedule:
     """Every region visits every level."""
 
     def planned_calls(self, row: Row, levels: int) -> int:
-        """One call for each level but the final one."""
+        """Plans one call for each level but the final one."""
         return levels - 1
 
     def decide(self, row: Row, index: int, levels: int, gains: Gains | None) -> Decision:
-        """The next level."""
+        """Returns the next level."""
         return Decision(index + 1)
 
 
@@ -74,7 +74,7 @@ class BudgetMap:
             raise ValueError(f"Every region needs a budget of at least 1 step, got {smallest}.")
 
     def planned_calls(self, row: Row, levels: int) -> int:
-        """The row's budget, at most one call for each level but the final one."""
+        """Plans the row's budget, at most one call for each level but the final one."""
         image = self.steps[min(row.image, len(self.steps) - 1)]
         if row.region_id >= len(image):
             raise ValueError(
@@ -84,7 +84,7 @@ class BudgetMap:
         return min(image[row.region_id], levels - 1)
 
     def decide(self, row: Row, index: int, levels: int, gains: Gains | None) -> Decision:
-        """The next of the row's levels."""
+        """Returns the next of the row's levels."""
         visited = spread_levels(self.planned_calls(row, levels), levels)
         return Decision(next(level for level in visited if level > index))
 
@@ -95,7 +95,7 @@ def spread_levels(calls: int, levels: int) -> tuple[int, ...]:
 
 
 def budget_steps(brightness: Sequence[float], least: int, most: int) -> tuple[int, ...]:
-    """Steps per region from a mean brightness in [0, 1] each: `least` at 0, `most` at 1, linear between."""
+    """Gives the steps per region from a mean brightness in [0, 1] each: `least` at 0, `most` at 1, linear between."""
     if not 1 <= least <= most:
         raise ValueError(f"Expected 1 <= least <= most steps, got {least} and {most}.")
     return tuple(least + round(min(1.0, max(0.0, value)) * (most - least)) for value in brightness)

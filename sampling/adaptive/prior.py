@@ -39,7 +39,7 @@ NO_PRIOR = RegionPrior()
 
 
 def detail_priors(details: Sequence[float], strength: float) -> list[RegionPrior]:
-    """Priors of an image's regions from their details (at least 0); none where strength is 0 or all are alike."""
+    """Returns the priors of an image's regions from their details (at least 0); none where strength is 0 or all are alike."""
     mean = sum(details) / max(1, len(details))
     if not strength or max(details, default=0.0) <= mean * (1 + ALIKE):
         return [NO_PRIOR] * len(details)

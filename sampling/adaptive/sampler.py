@@ -73,11 +73,11 @@ class _RegionRun:
 
     @property
     def last(self) -> int:
-        """The final level."""
+        """Returns the final level."""
         return len(self.sigmas) - 1
 
     def pending(self) -> list[tuple[int, Row]]:
-        """Every row of every active track, with the track's number."""
+        """Returns every row of every active track, with the track's number."""
         return [(u, row) for u in self.active for row in self.tracks[u].rows]
 
     def start_round(self) -> Merger | None:
@@ -92,7 +92,7 @@ class _RegionRun:
         return merger
 
     def predict(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
-        """x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
+        """Predicts x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
         rows = [row for _, row in chunk]
         x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
         sigma = self.sigmas[[self.level[u] for u, _ in chunk]].to(x.device)  # (N,)
@@ -120,7 +120,7 @@ class _RegionRun:
             self.gains.update(zip(rows, gains))
 
     def result(self) -> RegionResult:
-        """The canvas and why each region stopped."""
+        """Returns the canvas and why each region stopped."""
         images = range(self.shape[0])
         reasons = [[self.reasons[image, region] for region in range(self.regions)] for image in images]
         return RegionResult(self._merged(), self.work.per_region(len(images), self.regions), reasons, self.work)
@@ -196,7 +196,7 @@ class _RegionRun:
             self.x[u] = best
 
     def _x0(self, index: list[int], part: slice) -> Tensor:
-        """Predictions (n, C, h, w) for those cells of tracks, merged where the mode says so."""
+        """Returns the predictions (n, C, h, w) for those cells of tracks, merged where the mode says so."""
         if self.merge is MergeMode.FINAL:
             return self.x0[index, :, part]
         return torch.stack([self.tracks[u].cut(self.canvas)[:, part] for u in index])
@@ -212,7 +212,7 @@ class _RegionRun:
         return self.sigmas[list(levels)].to(self.x.device).reshape(-1, 1, 1, 1)  # (n, 1, 1, 1)
 
     def _merged(self) -> Tensor:
-        """The canvas (B, C, H, W) of all tracks."""
+        """Merges the canvas (B, C, H, W) of all tracks."""
         if self.merge is MergeMode.AGGREGATE:
             return self.x
         self.x0 = self.last_x0 = self.canvas = torch.empty(0)

@@ -27,12 +27,12 @@ class Track:
     rows: tuple[Row, ...]
 
     def cut(self, canvas: Tensor, image: int | None = None) -> Tensor:
-        """The track's part (C, h, w) of a canvas (B, C, H, W); `image` if the canvas is not the batch's."""
+        """Returns the track's part (C, h, w) of a canvas (B, C, H, W); `image` if the canvas is not the batch's."""
         return canvas[(self.image if image is None else image, slice(None), *self.region.slices)]
 
 
 def make_tracks(regions: Sequence[Region], shape: Sequence[int], merge: MergeMode) -> list[Track]:
-    """The tracks of a canvas (B, C, H, W), in the order of rows."""
+    """Returns the tracks of a canvas (B, C, H, W), in the order of rows."""
     images, _, height, width = shape
     rows = rows_of(regions, images)
     if merge is not MergeMode.AGGREGATE:
@@ -42,7 +42,7 @@ def make_tracks(regions: Sequence[Region], shape: Sequence[int], merge: MergeMod
 
 
 def row_crop(x: Tensor, track: Track, row: Row) -> Tensor:
-    """The row's part (C, h, w) of its track's latent."""
+    """Returns the row's part (C, h, w) of its track's latent."""
     region = row.region
     inside = Region(region.y - track.region.y, region.x - track.region.x, region.height, region.width)
     return x[(slice(None), *inside.slices)]

@@ -25,7 +25,7 @@ class Row:
 
     @property
     def key(self) -> tuple[int, int]:
-        """What is remembered of a region stands under its (image, region_id)."""
+        """Returns (image, region_id), under which a region is remembered."""
         return self.image, self.region_id
 
 
@@ -70,13 +70,13 @@ class RegionObserver:
     """Whether `previewed` is to be called after every round."""
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Whether an error of the model means that fewer rows would have fitted."""
+        """Tells whether an error of the model means that fewer rows would have fitted."""
         return False
 
     def called(
         self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
     ) -> Sequence[Gains] | None:
-        """After a network call: its rows, their x0 (N, C, h, w) and grid indices, and the rows done and planned so far.
+        """Sees a network call: its rows, their x0 (N, C, h, w) and grid indices, and the rows done and planned so far.
 
         Gives the gains of each row for the policy; regions that go in step (AGGREGATE) get the mean of theirs. The plan
         shrinks when regions finish early.
@@ -84,10 +84,10 @@ class RegionObserver:
         return None
 
     def moved(self, row: Row, level: int, reason: str) -> None:
-        """A row arrived at a level of the grid; the reason is empty unless it has ended."""
+        """Sees that a row arrived at a level of the grid; the reason is empty unless it has ended."""
 
     def previewed(self, x0: Tensor, done: int, planned: int) -> None:
-        """After a round: the newest x0 (B, C, H, W) of every region, and the rows done and planned so far."""
+        """Sees a round: the newest x0 (B, C, H, W) of every region, and the rows done and planned so far."""
 
 
 @dataclass
@@ -130,7 +130,7 @@ class RegionResult:
 
 
 def crop_rows(canvas: Tensor, rows: Sequence[Row], factor: int = 1) -> Tensor:
-    """Crops of (M, C, f H, f W), one for each row: (N, C, f h, f w). Images beyond M begin again, as in the host."""
+    """Crops (M, C, f H, f W), one for each row: (N, C, f h, f w). Images beyond M begin again, as in the host."""
     parts = [canvas[(row.image % len(canvas), slice(None), *row.region.scaled(factor).slices)] for row in rows]
     return torch.stack(parts)
 
@@ -144,5 +144,5 @@ def mean_gains(gains: Sequence[Gains]) -> Gains | None:
 
 
 def rows_of(regions: Sequence[Region], images: int) -> list[Row]:
-    """All rows of a batch, an image's regions one after another."""
+    """Returns all rows of a batch, an image's regions one after another."""
     return [Row(i, image, region) for image in range(images) for i, region in enumerate(regions)]
