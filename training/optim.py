@@ -1,7 +1,8 @@
-"""The optimiser: Muon for convolution kernels, Adam for the rest."""
+"""The optimisers (Muon for convolution kernels, Adam for the rest, AdamW), and the learning rate of all trainings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -53,7 +54,23 @@ def make_optimizers(module: nn.Module, lr: float) -> tuple[torch.optim.Optimizer
     return Muon(kernels, lr), torch.optim.Adam(others, lr, betas=(0.9, 0.99))
 
 
-def set_learning_rate(optimizers: tuple[torch.optim.Optimizer, ...], lr: float) -> None:
+def make_adamw(module: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """AdamW of the parameters that learn, one after another, so that a resumed run repeats it."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(learning, lr=lr, weight_decay=weight_decay, foreach=False)
+
+
+def learning_rate(lr: float, step: int, warmup: int = 0, cosine_steps: int = 0) -> float:
+    """The rate at a step (from 0): linear warm-up to lr, then constant, or half a cosine down to 1 % at step `cosine_steps`."""
+    rising = min(1.0, (step + 1) / max(warmup, 1))
+    if not cosine_steps:
+        return lr * rising
+    place = min(1.0, step / cosine_steps)
+    return lr * rising * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * place)))
+
+
+def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], lr: float) -> None:
+    """Gives all parameters of the optimisers one rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -1,86 +1,114 @@
-"""What the runs of all trained parts share: the loop, the check of the loss, and files from which a run goes on exactly.
+"""The skeleton of all trainings: the loop, the optimiser's step, and files from which a run goes on exactly.
 
-What happens at step n depends on the seed and n alone, so that a resumed run equals an uninterrupted one bit for bit.
+What happens at step n depends on the run's seeds and n alone, so that a resumed run equals an uninterrupted one bit for bit.
+A method derives its run from `TrainingRun`, with one method: the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..sampling.noise import generator_for
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .ema import Ema
 from .loss_log import LossLog
 
 
-class Settings(Protocol):
-    """Frozen settings of a run."""
+@dataclass
+class TrainingRun(ABC):
+    """A run holds its state and the table of its losses; `about` is what a state must agree in beside the settings."""
 
-    def text(self, **more: object) -> str:
-        """JSON of everything that decides a run, by which a resumed run knows its own file."""
-        ...
-
-
-class TrainingRun(Protocol):
-    """Everything a run holds; `about` is what else a checkpoint must agree in."""
+    state: TrainState
+    log: LossLog = field(default_factory=LossLog, kw_only=True)
+    about: str = field(default="", kw_only=True)
 
     @property
-    def config(self) -> Settings: ...
+    @abstractmethod
+    def seeds(self) -> tuple[int, ...]:
+        """What decides all random numbers of a step, together with its number."""
 
-    @property
-    def state(self) -> TrainState: ...
+    @abstractmethod
+    def recipe(self) -> str:
+        """JSON of everything that decides the run, by which it knows its own file."""
 
-    @property
-    def log(self) -> LossLog: ...
-
-    @property
-    def about(self) -> str: ...
+    @abstractmethod
+    def train_step(self, generator: torch.Generator) -> dict[str, float]:
+        """Takes one step of the optimisers and counts it by `descend` or `finish_step`; returns the losses by name."""
 
 
 AnyRun = TypeVar("AnyRun", bound=TrainingRun)
 
 
-def fresh_state(phase: str, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> TrainState:
-    """Step 0 of a run that averages no parameters."""
-    return TrainState(phase, 0, 0, model, Ema(nn.Module(), 0.0), tuple(optimizers))
+def new_state(
+    phase: str, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], ema: Ema | None = None
+) -> TrainState:
+    """Step 0. All networks that learn are parts of the model, a discriminator too; every optimiser is saved with them."""
+    return TrainState(phase, 0, 0, model, ema or Ema(nn.Module(), 0.0), tuple(optimizers))
 
 
-def advance(
-    run: AnyRun,
-    step: Callable[[AnyRun], Mapping[str, float]],
-    until: int,
-    after_step: Callable[[AnyRun], None] | None = None,
-) -> None:
+def train(run: AnyRun, until: int, after_step: Callable[[AnyRun], None] | None = None) -> None:
     """Trains from the state's step up to step `until`; after_step may save, show and raise.
 
     ValueError if a loss is not finite: the networks still hold the values of the step before.
     """
     run.state.model.train()
     while run.state.step < until:
-        numbers = step(run)
+        numbers = run.train_step(generator_for(*run.seeds, run.state.step))
         run.log.add(run.state.step, numbers)
         if after_step is not None:
             after_step(run)
 
 
-def descend(
-    state: TrainState, optimizer: torch.optim.Optimizer, loss: Tensor, numbers: Mapping[str, float], images: int
-) -> None:
-    """One step of an optimiser down a loss that is finite; numbers are its parts, for the error's sentence."""
-    if not bool(loss.detach().isfinite()):
+def backward(state: TrainState, loss: Tensor, numbers: Mapping[str, float], share: float = 1.0) -> None:
+    """Adds the gradients of a finite loss, times its share of the batch; numbers are its parts, for the error's sentence."""
+    if not math.isfinite(float(loss.detach())):
         raise ValueError(
             f"The loss of step {state.step + 1} is not finite ({dict(numbers)}): expected a number; lower the learning rate, train in "
             "float32, and look at the pictures and at the model."
         )
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
+    (loss if share == 1.0 else share * loss).backward()
+
+
+def take_step(
+    optimizers: Sequence[torch.optim.Optimizer], parameters: Iterable[Tensor] = (), clip_norm: float = 0.0
+) -> float:
+    """Takes a step of each optimiser along the gradients, and clears them; returns their norm where it is clipped, else 0."""
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm)) if clip_norm else 0.0
+    for optimizer in optimizers:
+        optimizer.step()
+    clear(optimizers)
+    return norm
+
+
+def clear(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Forgets the gradients of all parameters of the optimisers."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+
+
+def finish_step(state: TrainState, images: int) -> None:
+    """Counts a step, and averages what it changed."""
     state.step += 1
     state.images += images
+    state.ema.update(state.step)
+
+
+def descend(
+    state: TrainState, optimizer: torch.optim.Optimizer, loss: Tensor, numbers: Mapping[str, float], images: int
+) -> None:
+    """The whole step of a training that has one loss: its gradients, one optimiser's step, and the count."""
+    clear([optimizer])
+    backward(state, loss, numbers)
+    take_step([optimizer])
+    finish_step(state, images)
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,13 +118,13 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def save_run(run: TrainingRun, path: Path) -> None:
     """Everything that a resumed run needs, and the losses as a table beside it."""
-    save_checkpoint(path, run.state, run.config.text(about=run.about))
+    save_checkpoint(path, run.state, run.recipe())
     run.log.save(log_path(path))
 
 
 def resume_run(run: TrainingRun, path: Path) -> None:
     """Continues where a checkpoint stopped; ValueError if it belongs to other settings."""
-    load_checkpoint(path, run.state, run.config.text(about=run.about))
+    load_checkpoint(path, run.state, run.recipe())
     if log_path(path).is_file():
         run.log.load(log_path(path), up_to=run.state.step)
 

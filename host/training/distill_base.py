@@ -15,7 +15,7 @@ from ...models.residual_unet import ResidualUNet
 from ...models.vq_autoencoder import VQAutoencoder
 from ...training.tad_sr.base import Denoiser, LatentModel, Latents, PixelLatents, VQLatents
 from ..resshift.loading import OneStepSR, one_step_from_file
-from .tasr_base import copied
+from .networks import copied
 
 
 def check_teacher(sr: OneStepSR, *, stage_zero: bool) -> None:

@@ -14,12 +14,13 @@ from torch import Tensor
 from ...imaging.degradation.presets import degrade
 from ...models.pixel_denoiser import PixelDenoiser
 from ...sampling.noise import generator_for
+from ...training.data import DegradedPairs
 from ...training.embedded.synthetic import synthetic_image
-from ...training.image_folder import image_files
 from ...training.tad_sr.config import DistillSettings, variant
-from ...training.tad_sr.data import DegradedPairs
 from ..images import split_image
 from ..resshift.loading import OneStepSR
+from .files import pictures_of as given_pictures
+from .run import from_inputs
 
 TRIED = 4
 """Pictures on the sample sheet."""
@@ -31,35 +32,12 @@ def settings_of(method: str, teacher: OneStepSR, inputs: Mapping[str, Any]) -> D
     Weights are for latents of deviation 1, as the published models' are. The embedded family's residuals have another, by which
     the terms that are squares or lengths of latents are divided.
     """
-    default, network = DistillSettings(), checked(teacher).network
+    network = checked(teacher).network
     unit = 1.0 / float(network.residual_std) if isinstance(network, PixelDenoiser) else 1.0
-    chosen = variant(
-        method,
-        DistillSettings(
-            score_weight=unit * inputs.get("score_weight", default.score_weight),
-            adversarial_weight=inputs.get("adversarial_weight", default.adversarial_weight),
-            fidelity=unit * inputs.get("fidelity_weight", default.fidelity),
-            energy=inputs.get("energy_weight", default.energy),
-            score_form=inputs.get("score_form", default.score_form),
-            teacher_steps=inputs.get("teacher_steps", default.teacher_steps),
-            lr=inputs.get("learning_rate", default.lr),
-            discriminator_lr=inputs.get("discriminator_learning_rate", default.discriminator_lr),
-            warmup=inputs.get("warmup", default.warmup),
-            ema_decay=inputs.get("ema_decay", default.ema_decay),
-            batch=inputs.get("batch_size", default.batch),
-            microbatch=inputs.get("microbatch", default.microbatch),
-            random_times=inputs.get("random_times", default.random_times),
-            seed=inputs.get("seed", default.seed),
-        ),
-    )
-    distill = chosen.distill * unit**2 * inputs.get("distill_weight", default.distill)
-    return replace(
-        chosen,
-        distill=distill,
-        inverse=unit**2 * chosen.inverse,
-        cycle=unit**2 * chosen.cycle,
-        resshift=unit**2 * chosen.resshift,
-    )
+    given = from_inputs(DistillSettings, inputs)
+    chosen = variant(method, replace(given, score_weight=unit * given.score_weight, fidelity=unit * given.fidelity))
+    squares = {name: unit**2 * getattr(chosen, name) for name in ("distill", "inverse", "cycle", "resshift")}
+    return replace(chosen, **squares)
 
 
 def checked(teacher: Any) -> OneStepSR:
@@ -77,19 +55,18 @@ def pictures_of(folder: str, image: Tensor | None, generated: int, seed: int) ->
             f"Got {sum(given)} sources of pictures: expected one; write the path of a folder, or connect images, or set "
             "generated_pictures above 0, and leave the others empty."
         )
-    if image is not None:
-        return list(split_image(image, "images")[0].cpu().clone())
-    if generated > 0:
-        made = (torch.from_numpy(synthetic_image(seed, index)) for index in range(generated))
-        return [picture.permute(2, 0, 1).float() / 255 for picture in made]
-    return image_files(Path(folder.strip()).expanduser())
+    if not generated:
+        return given_pictures(folder, image)
+    made = (torch.from_numpy(synthetic_image(seed, index)) for index in range(generated))
+    return [picture.permute(2, 0, 1).float() / 255 for picture in made]
 
 
 def trial_pair(image: Tensor | None, data: DegradedPairs, seed: int) -> tuple[Tensor, Tensor]:
     """HR and LR in [-1, 1] that are tried out: from the middle of an IMAGE's pictures, else crops of the training pictures."""
     generator = generator_for(seed, -2)
     if image is None:
-        return data.batch(generator, TRIED)
+        hr, lr = data.batch(generator, TRIED)
+        return hr * 2 - 1, lr * 2 - 1
     squares = [_middle(picture, data.side) for picture in split_image(image, "test_images")[0].cpu().clone()[:TRIED]]
     hr = torch.stack(squares)
     return hr * 2 - 1, degrade(hr, data.preset, generator, data.scale) * 2 - 1

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import folder_paths
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ...training.image_folder import image_files
-from ..files import trained_folder
+from ..files import CONTROLNET, GAIN_MODELS, ONE_STEP, trained_folder
 from ..images import split_image
-
-START_ANEW = "(start anew)"
 
 
 def states_folder() -> Path:
@@ -41,18 +42,35 @@ class RunFiles:
 
     def free_name(self, name: str) -> str:
         """name_00001 and on: a run never writes over another's files."""
-        folders = (states_folder(), trained_folder(self.kind))
-        taken = [path.name for folder in folders for path in folder.glob(f"{name}_*")]
-        number = 1
-        while any(other.startswith(f"{name}_{number:05}") for other in taken):
-            number += 1
-        return f"{name}_{number:05}"
+        # Weights of one-step models begin with what their loader reads off names.
+        own = re.compile(rf"(?:[a-z]+_s\d+_)?{re.escape(name)}_(\d{{5}})")
+        files = [*states_folder().glob("*"), *trained_folder(self.kind).glob("*")]
+        taken = {int(match[1]) for match in (own.match(path.name) for path in files) if match}
+        return f"{name}_{next(number for number in count(1) if number not in taken):05}"
 
     def weights_path(self, name: str) -> Path:
         """Where trained weights go, in a folder that exists."""
         folder = trained_folder(self.kind)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.safetensors"
+
+    def save_weights(self, name: str, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> Path:
+        """Writes trained weights where their loader offers them."""
+        path = self.weights_path(name)
+        save_file({key: value.contiguous() for key, value in weights.items()}, path, metadata=dict(header))
+        return path
+
+
+DISTILL = RunFiles(".distill.safetensors", ONE_STEP)
+TASR = RunFiles(".state.safetensors", CONTROLNET)
+MMLE = RunFiles(".mmle-state.safetensors", GAIN_MODELS)
+PFJ = RunFiles(".pfj-state.safetensors", GAIN_MODELS)
+
+
+def save_picture(path: Path, picture: Tensor) -> None:
+    """Writes a PNG of (1, 3, H, W) in [0, 1]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(path)
 
 
 def below_output(path: Path) -> str:

@@ -14,28 +14,26 @@ import torch
 from torch import Tensor
 
 from ...imaging.degradation.presets import PRESETS
-from ...imaging.degradation.presets import degrade as real_world
 from ...imaging.metrics.gain_measures import Measure, rgb_measures
 from ...models.feature_injection import Pfj
 from ...models.gain_models import GainModelsInfo
 from ...models.gain_regressor import Mmle
 from ...models.state_dict import StateDict
 from ...sampling.adaptive.gain import GainMetric
-from ...training.gains import mmle, pfj
-from ...training.gains.mmle_config import MmleTrainConfig, regressor_config
+from ...training.data import SMOOTH_TAPS, DegradedPairs
+from ...training.gains.config import GainOptions, MmleTrainConfig, PfjTrainConfig, injector_config, regressor_config
+from ...training.gains.mmle import new_mmle_run
 from ...training.gains.mmle_labels import typical_rate, with_ranges
 from ...training.gains.mmle_scores import Agreement, held_out_agreement
-from ...training.gains.pairs import SMOOTH_TAPS, DegradedPairs
-from ...training.gains.pfj_config import PfjTrainConfig, injector_config
+from ...training.gains.pfj import compared, new_pfj_run
 from ...training.gains.trajectories import Caching, Trajectories, build
-from ...training.runs import on_cpu, resume_run
+from ...training.runs import on_cpu, train
 from ..gains.models import LoadedGainModels, base_of, loaded_from_file
 from ..gains.plan import GainBackEnd, metrics_of_names
-from .files import START_ANEW, check_name, pictures_of
-from .gains_base import HostGainBase, Reads
-from .gains_files import MMLE_FILES, PFJ_FILES, cache_folder, save_gain_models
-from .gains_settings import PRECISIONS, GainTrainSettings
-from .run import ends_of, train_under_host
+from .files import MMLE, PFJ, RunFiles, below_output, check_name, pictures_of, states_folder
+from .gains_base import ChainSettings, HostGainBase, Reads
+from .networks import PRECISIONS
+from .run import RunUnderHost
 
 COMPARED = 8
 """Batches on which injection is compared with none at the end of a run."""
@@ -70,29 +68,30 @@ def train_mmle(
     positive: list[Any] | None,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
     config: MmleTrainConfig,
-    settings: GainTrainSettings,
+    settings: GainOptions,
 ) -> TrainedGain:
     """Caches trajectories, trains the regressor, saves and returns it; a cancel saves what there is.
 
     source is (folder, IMAGE or pictures (3, H, W)), with None where nothing is connected.
     """
     check_name(settings.name)
-    with torch.inference_mode(False):  # a graph runs in inference mode, whose tensors cannot take part in gradients
+    # A graph runs in inference mode, whose tensors cannot take part in gradients.
+    with torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
             base, pairs = _base_and_pairs(model, vae, positive, source, settings)
             metrics, measures, left_out = metrics_of_names(GainBackEnd.VAE, settings.metrics)
-            trajectories = _cached(model, base, pairs, source, metrics, measures, config, settings)
+            trajectories = _cached(base, pairs, metrics, measures, config, settings)
             ranged = with_ranges(metrics, trajectories, floor=config.floor)
-        with torch.enable_grad():
-            network = Mmle(regressor_config(settings.size, base.latent_channels, len(ranged)))
-            about = _about(settings, f"{len(trajectories)} trajectories, {', '.join(measures)}, {base.digest()}")
-            run = mmle.new_run(config, network, trajectories, ranged, base.timesteps, base.device, about)
-            name = _trained(run, mmle.train, MMLE_FILES, settings)
+        network = Mmle(regressor_config(settings.size, base.latent_channels, len(ranged)))
+        about = _about(settings, f"{len(trajectories)} trajectories, {', '.join(measures)}, {base.digest()}")
+        run = new_mmle_run(config, network, trajectories, ranged, base.timesteps, base.device, about)
+        with RunUnderHost(run, MMLE, settings) as hosted:
+            train(run, hosted.until, hosted.after_step)
         tau = typical_rate(run.labels, run.metrics, run.training)
         info = GainModelsInfo(*base_of(model), run.metric_infos, config.t_half, tau)
         agreement = held_out_agreement(run, (tau or 0.0) * 200 / len(base.timesteps))
         report = {"left_out": list(left_out), "held_out": _words(agreement), "tau": tau}
-        return _finished(run, name, MMLE_FILES, _below("mmle.", run.network), info, report)
+        return _finished(hosted, MMLE, _below("mmle.", run.network), info, report)
 
 
 def train_pfj(
@@ -102,7 +101,7 @@ def train_pfj(
     models: LoadedGainModels,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
     config: PfjTrainConfig,
-    settings: GainTrainSettings,
+    settings: GainOptions,
 ) -> TrainedGain:
     """Trains the injection network on a base and its regressor; the file holds both. A cancel saves the state."""
     check_name(settings.name)
@@ -111,7 +110,7 @@ def train_pfj(
         raise ValueError(
             "gain_models has no MMLE regressor, whose gains the injection follows: expected one; connect Train MMLE, or a file of it."
         )
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
             base, pairs = _base_and_pairs(model, vae, positive, source, settings)
             if base.reads is Reads.START:
@@ -122,15 +121,13 @@ def train_pfj(
             kept = _part(models, "mmle.")
             regressor = Mmle(models.config.mmle)
             regressor.load_state_dict({key.removeprefix("mmle."): value for key, value in kept.items()})
-        with torch.enable_grad():
-            network = Pfj(injector_config(settings.size, base.condition_channels, models.config.metrics))
-            about = _about(settings, base.digest())
-            info = models.info
-            run = pfj.new_run(config, base, pairs, regressor, info.metrics, info.t_half, network, about)
-            name = _trained(run, pfj.train, PFJ_FILES, settings)
-        errors = [round(value, 6) for value in pfj.compared(run, COMPARED)]
-        report = {"error_with_and_without": errors}
-        return _finished(run, name, PFJ_FILES, {**kept, **_below("pfj.", run.network)}, models.info, report)
+        network = Pfj(injector_config(settings.size, base.condition_channels, models.config.metrics))
+        info, about = models.info, _about(settings, base.digest())
+        run = new_pfj_run(config, base, pairs, regressor, info.metrics, info.t_half, network, about)
+        with RunUnderHost(run, PFJ, settings) as hosted:
+            train(run, hosted.until, hosted.after_step)
+        report = {"error_with_and_without": [round(value, 6) for value in compared(run, COMPARED)]}
+        return _finished(hosted, PFJ, {**kept, **_below("pfj.", run.network)}, info, report)
 
 
 def _base_and_pairs(
@@ -138,37 +135,33 @@ def _base_and_pairs(
     vae: Any,
     positive: list[Any] | None,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
-    settings: GainTrainSettings,
+    settings: GainOptions,
 ) -> tuple[HostGainBase, DegradedPairs]:
     """What may be refused comes before the copies of the networks."""
     folder, image = source
     pictures = list(image) if isinstance(image, Sequence) else pictures_of(folder, image)
     if settings.degradation not in PRESETS:
         raise ValueError(f"Got the degradation {settings.degradation!r}: expected one of {', '.join(PRESETS)}.")
-    base = HostGainBase(model, vae, positive, settings.chain, PRECISIONS[settings.precision])
+    base = HostGainBase(
+        model, vae, positive, ChainSettings(settings.calls, settings.denoise), PRECISIONS[settings.precision]
+    )
     multiple = 8 * base.pixels_per_cell
     if settings.crop % multiple or settings.crop <= SMOOTH_TAPS // 2:
         raise ValueError(
             f"Got crops of {settings.crop} pixels: expected a multiple of {multiple} (eight latent cells) and at least 64; use the tile "
             "size that will be sampled."
         )
-    preset = PRESETS[settings.degradation]
-
-    def degrade(picture: Tensor, generator: torch.Generator, scale: int) -> Tensor:
-        return real_world(picture, preset, generator, scale)
-
-    return base, DegradedPairs(pictures, settings.crop, base.scale, degrade, settings.smooth_share)
+    preset, share = PRESETS[settings.degradation], settings.smooth_share
+    return base, DegradedPairs(pictures, settings.crop, preset, base.scale, smooth_share=share)
 
 
 def _cached(
-    model: Any,
     base: HostGainBase,
     pairs: DegradedPairs,
-    source: tuple[str, Any],
     metrics: Sequence[GainMetric],
     pyiqa_measures: Mapping[str, Measure],
     config: MmleTrainConfig,
-    settings: GainTrainSettings,
+    settings: GainOptions,
 ) -> Trajectories:
     """Trajectories of the frozen base, with progress; shards that an interrupted run left are used."""
     known = {**rgb_measures(), **pyiqa_measures}
@@ -189,36 +182,27 @@ def _cached(
         bar.update_absolute(done)
         mm.throw_exception_if_processing_interrupted()
 
-    return build(cache_folder(), caching, base, pairs, measures, after_shard)
+    return build(states_folder() / "trajectories", caching, base, pairs, measures, after_shard)
 
 
 def _fingerprint(picture: Tensor) -> str:
     return f"{tuple(picture.shape)} {float(picture.float().mean()):.9g} {float(picture.float().std()):.9g}"
 
 
-def _about(settings: GainTrainSettings, rest: str) -> str:
+def _about(settings: GainOptions, rest: str) -> str:
     """What else a resumed run must agree in."""
     parts = (settings.size, settings.crop, settings.degradation, settings.smooth_share, settings.calls)
     return ", ".join(str(part) for part in (*parts, settings.denoise, settings.sampler, settings.precision, rest))
 
 
-def _trained(run: Any, train: Any, files: Any, settings: GainTrainSettings) -> str:
-    """Makes the steps of this execution; the name of the run."""
-    if settings.resume != START_ANEW:
-        resume_run(run, files.state_path(settings.resume))
-    name = files.free_name(settings.name)
-    train_under_host(run, train, settings.steps, settings.save_every, files.state_path(name))
-    return name
-
-
 def _finished(
-    run: Any, name: str, files: Any, weights: StateDict, info: GainModelsInfo, report: dict[str, Any]
+    hosted: RunUnderHost[Any], files: RunFiles, weights: StateDict, info: GainModelsInfo, report: dict[str, Any]
 ) -> TrainedGain:
-    """Saves the trained part with what goes with it; the file's parts, ready for the graph."""
-    recipe = {"recipe": run.config.text(about=run.about), "steps": str(run.state.step)}
-    path, file = save_gain_models(files, f"{name}_{run.state.step}_steps", weights, info, recipe)
-    numbers = {"file": file, "resume": name, "steps": run.state.step, "losses": ends_of(run.log)}
-    return TrainedGain(loaded_from_file(str(path), path.name), run.log.picture(), {**numbers, **report})
+    """Saves the trained part in half precision with what goes with it; the file's parts, ready for the graph."""
+    halves = {key: value.detach().to("cpu", torch.float16) for key, value in weights.items()}
+    path = files.save_weights(hosted.weights_name, halves, {**hosted.header(), **info.to_metadata()})
+    numbers = hosted.report(below_output(path), **report)
+    return TrainedGain(loaded_from_file(str(path), path.name), hosted.run.log.picture(), numbers)
 
 
 def _below(prefix: str, network: torch.nn.Module) -> dict[str, Tensor]:

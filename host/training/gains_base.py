@@ -27,7 +27,7 @@ from ..regions.sampler import noise_space
 from ..resshift.patchers import LR_CONDITION, ResidualShiftModel
 from ..stablesr.patch import LR_LATENT
 from ..stablesr.patch import PARTS as STABLESR_PARTS
-from .networks import Autoencoder, copied, copied_model
+from .networks import FrozenAutoencoder, copied, copied_model
 
 UNET_SCALE = 4
 """Target pixels per low-resolution pixel for models that read a latent of the enlarged picture, as the papers have it."""
@@ -94,7 +94,7 @@ class HostGainBase:
         check_vae(model, vae)
         self.device = mm.get_torch_device()
         self._model = _frozen(copied_model(model), self.device, precision)
-        self._autoencoder = Autoencoder(
+        self._autoencoder = FrozenAutoencoder(
             copied(vae.patcher), vae.process_input, vae.process_output, self._model.latent_format
         ).to(self.device, precision)
         self._options, self._parts = _options(model, self.reads, self.device, precision)

@@ -9,6 +9,9 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor, nn
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Of frozen networks, by name."""
+
 
 def copied(patcher: Any, part: str = "") -> nn.Module:
     """A copy of a patcher's network, or of a part of it, with real weights and with its weight patches applied.
@@ -45,7 +48,7 @@ def moved(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
     return network
 
 
-class Autoencoder:
+class FrozenAutoencoder:
     """A frozen first stage with its pixel range and its latents' scale."""
 
     def __init__(self, network: nn.Module, into: Any, out_of: Any, latent_format: Any) -> None:
@@ -54,7 +57,7 @@ class Autoencoder:
         self._format = latent_format
         self._dtype = torch.float32
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Autoencoder:
+    def to(self, device: torch.device, dtype: torch.dtype) -> FrozenAutoencoder:
         moved(self._network, device, dtype)
         self._dtype = dtype
         return self

@@ -15,27 +15,36 @@ from torch import Tensor, nn
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from ...models.time_aware_adapter_config import Design
 from ...training.tasr.init import controlnet_from_unet
-from ..control.adapter import Fusion
 from ..control.controlnet import LatentControl, check_base
 from ..networks import LatentControlNetwork, controlnet
-from .networks import Autoencoder, copied, moved
+from .networks import FrozenAutoencoder, copied, moved
 
 EMB_FACTOR = 4
 """Width of the time embedding in units of the UNet's channels."""
 
 
-class TrainedFusion(Fusion):
+class TrainedFusion:
     """The patches of one model call of a training step: as `Fusion` sums them, with the gates kept for the loss."""
 
     def __init__(self, adapters: TimeAwareAdapters | None, residuals: dict[str, list[Any]]) -> None:
-        self._adapters = adapters
-        self._middle, self._output = residuals["middle"], residuals["output"]
-        self._emb: Tensor | None = None
+        self._adapters, self._emb = adapters, torch.empty(0)
+        self._middle, self._output = residuals["middle"][0], list(residuals["output"])
         self.alphas: list[Tensor] = []
+        self.patches = {"emb_patch": [self._time], "output_block_patch": [self._before_block]}
 
-    def _added(self, site: int, target: Tensor, h: Tensor, skip: Tensor | None, residual: Tensor | None) -> Tensor:
-        if residual is None or self._emb is None:
-            return target
+    def _time(self, emb: Tensor, channels: int, options: dict[str, Any]) -> Tensor:
+        self._emb = emb
+        return emb
+
+    def _before_block(self, h: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Before a decoder block, deepest first, whose residual is the last that is left; the first has the middle block before it."""
+        block = options["block"][1]
+        if block == 0:
+            h = self._added(0, h, h, None, self._middle)
+        return h, self._added(block + 1, skip, h, skip, self._output.pop())
+
+    def _added(self, site: int, target: Tensor, h: Tensor, skip: Tensor | None, residual: Tensor) -> Tensor:
+        """target + alpha * residual (TASR eq. 2); alpha is 1 without adapters."""
         if self._adapters is None:
             return target + residual
         self.alphas.append(self._adapters.forward_site(site, h, skip, residual, self._emb))
@@ -51,7 +60,7 @@ class HostBase:
         self,
         unet: nn.Module,
         sigmas: Tensor,
-        autoencoder: Autoencoder,
+        autoencoder: FrozenAutoencoder,
         device: torch.device,
         precision: torch.dtype = torch.float32,
     ) -> None:
@@ -83,9 +92,8 @@ class HostBase:
         """Noise (B, 4, h, w) and the gates, deepest site first."""
         with self._cast():
             residuals = controlnet(z_t, z_lr, t, text)
-            fusion, options = TrainedFusion(adapters, residuals), {}
-            fusion.install(options)
-            noise = self._unet(z_t, t, context=text, transformer_options=options)
+            fusion = TrainedFusion(adapters, residuals)
+            noise = self._unet(z_t, t, context=text, transformer_options={"patches": fusion.patches})
         return noise.float(), fusion.alphas
 
     def _cast(self) -> torch.autocast:
@@ -98,7 +106,9 @@ def base_of(model: Any, vae: Any, precision: torch.dtype) -> HostBase:
     To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
     """
     unet = copied(model, "diffusion_model")
-    autoencoder = Autoencoder(copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15())
+    autoencoder = FrozenAutoencoder(
+        copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15()
+    )
     sigmas = model.get_model_object("model_sampling").sigmas.clone()
     return HostBase(unet, sigmas, autoencoder, mm.get_torch_device(), precision)
 

@@ -10,18 +10,18 @@ from comfy_api.latest import io
 from ...host.images import join_image
 from ...host.resshift.loading import OneStepSR as OneStepModel
 from ...host.runtime import show_text
-from ...host.training.distill import RunSettings, Source, describe, distill
+from ...host.training.distill import DistillSource, distill
 from ...host.training.distill_data import settings_of
-from ...host.training.distill_files import FILES
-from ...host.training.files import folder_state
+from ...host.training.files import DISTILL, folder_state
+from ...host.training.run import describe, from_inputs
 from ...imaging.degradation.presets import PRESETS
-from ...training.tad_sr.config import VARIANTS, DistillSettings
+from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings
 from ...training.tad_sr.losses import ScoreForm
 from ..common import fingerprint, node_id_of
 from ..types import OneStepSR
-from .inputs import resume_input
+from .inputs import rate_input, resume_input, save_input
 
-DEFAULTS, RUN = DistillSettings(), RunSettings(steps=2000)
+DEFAULTS, RUN = DistillSettings(), DistillOptions(steps=2000)
 
 
 class DistillOneStepSR(io.ComfyNode):
@@ -67,8 +67,10 @@ class DistillOneStepSR(io.ComfyNode):
         cls, teacher: OneStepModel, method: str, steps: int, student: OneStepModel | None = None, **inputs: Any
     ) -> io.NodeOutput:
         settings = settings_of(method, teacher, inputs)
-        source = Source(*(inputs.get(key) for key in ("image_folder", "images", "generated_pictures", "test_images")))
-        done = distill(teacher, student, source, settings, RunSettings.of(steps, inputs))
+        source = DistillSource(
+            *(inputs.get(key) for key in ("image_folder", "images", "generated_pictures", "test_images"))
+        )
+        done = distill(teacher, student, source, settings, from_inputs(DistillOptions, inputs, steps=steps))
         show_text(describe(done.report), node_id_of(cls))
         pictures = join_image(done.losses), join_image(done.samples)
         return io.NodeOutput(done.student, *pictures, json.dumps(done.report))
@@ -91,15 +93,10 @@ def main_inputs() -> list[io.Input]:
             tooltip="Optimiser steps of this run, on top of those of a resumed one. TAD-SR: 30000 at batch 8.",
         ),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Crops per step. TAD-SR: 8."),
-        io.Float.Input(
+        rate_input(
             "learning_rate",
-            advanced=True,
-            default=DEFAULTS.lr,
-            min=1e-8,
-            max=0.1,
-            step=1e-7,
-            round=False,
-            tooltip="The student's, AdamW, constant after the warm-up. TAD-SR: 0.00005. The small embedded family takes 0.0003 and more.",
+            DEFAULTS.lr,
+            "The student's, AdamW, constant after the warm-up. TAD-SR: 0.00005. The small embedded family takes 0.0003 and more.",
         ),
         io.Int.Input(
             "seed",
@@ -151,7 +148,7 @@ def data_inputs() -> list[io.Input]:
         io.String.Input(
             "name", default=RUN.name, tooltip="Part of the file names; a number is added, nothing is overwritten."
         ),
-        resume_input(FILES),
+        resume_input(DISTILL),
     ]
 
 
@@ -200,15 +197,8 @@ def run_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Steps of the teacher's chain, 2 or more; 0: all, as TAD-SR. Fewer are faster and make another, smoother target.",
         ),
-        io.Float.Input(
-            "discriminator_learning_rate",
-            default=DEFAULTS.discriminator_lr,
-            min=1e-8,
-            max=0.1,
-            step=1e-7,
-            round=False,
-            advanced=True,
-            tooltip="Constant, without warm-up. TAD-SR: 0.00005.",
+        rate_input(
+            "discriminator_learning_rate", DEFAULTS.discriminator_lr, "Constant, without warm-up. TAD-SR: 0.00005."
         ),
         count("warmup", 200, 1_000_000, "Steps over which the student's learning rate rises. TAD-SR: 5000 of 30000."),
         io.Float.Input(
@@ -239,12 +229,7 @@ def run_inputs() -> list[io.Input]:
             1_000_000,
             "Steps between sample pictures in output/adaptivesr/training; 0: none.",
         ),
-        count(
-            "save_every",
-            RUN.save_every,
-            1_000_000,
-            "Steps between saves of the state (about 2.2 GB for a published network); it is always saved at the end and on cancel. 0: only then.",
-        ),
+        save_input(RUN.save_every, " (about 2.2 GB for a published network)"),
         io.String.Input(
             "metrics",
             default=RUN.metrics,

@@ -9,20 +9,21 @@ from comfy_api.latest import io
 
 from ...host.images import join_image
 from ...host.runtime import show_text
+from ...host.training.files import MMLE as MMLE_FILES
+from ...host.training.files import PFJ as PFJ_FILES
 from ...host.training.files import RunFiles, folder_state
 from ...host.training.gains import describe, train_mmle, train_pfj
-from ...host.training.gains_files import MMLE_FILES, PFJ_FILES
-from ...host.training.gains_settings import OFFLINE, PRECISIONS, GainTrainSettings, mmle_settings, pfj_settings
+from ...host.training.networks import PRECISIONS
+from ...host.training.run import from_inputs
 from ...imaging.degradation.presets import PRESETS
 from ...sampling.adaptive.steppers import STEPPER_NAMES
-from ...training.gains.mmle_config import PAPER, SMALL, MmleTrainConfig
-from ...training.gains.pfj_config import PfjTrainConfig
+from ...training.gains.config import OFFLINE, PAPER, SMALL, GainOptions, MmleTrainConfig, PfjTrainConfig
 from ..common import fingerprint, node_id_of
 from ..types import GainModels
-from .inputs import name_input, resume_input
+from .inputs import name_input, rate_input, resume_input, save_input
 
 CATEGORY = "image/upscaling/AdaptiveSR/training"
-MMLE, PFJ, OWN = MmleTrainConfig(), PfjTrainConfig(), GainTrainSettings(steps=1000)
+MMLE, PFJ, OWN = MmleTrainConfig(), PfjTrainConfig(), GainOptions(steps=1000)
 REPORT = "JSON: files, steps, losses of the first and last tenth of the run"
 
 
@@ -102,7 +103,8 @@ class TrainMMLE(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, vae: Any, steps: int, **inputs: Any) -> io.NodeOutput:
         source = inputs.get("image_folder", ""), inputs.get("images")
-        trained = train_mmle(model, vae, inputs.get("positive"), source, *mmle_settings(steps, inputs))
+        config, options = from_inputs(MmleTrainConfig, inputs), from_inputs(GainOptions, inputs, steps=steps)
+        trained = train_mmle(model, vae, inputs.get("positive"), source, config, options)
         show_text(describe(trained.report), node_id_of(cls))
         return io.NodeOutput(trained.models, join_image(trained.losses), json.dumps(trained.report))
 
@@ -144,7 +146,9 @@ class TrainPFJ(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, vae: Any, gain_models: Any, steps: int, **inputs: Any) -> io.NodeOutput:
         source = inputs.get("image_folder", ""), inputs.get("images")
-        trained = train_pfj(model, vae, inputs.get("positive"), gain_models, source, *pfj_settings(steps, inputs))
+        options = from_inputs(GainOptions, inputs, steps=steps)
+        config = from_inputs(PfjTrainConfig, inputs, sampler=options.samplers[0])
+        trained = train_pfj(model, vae, inputs.get("positive"), gain_models, source, config, options)
         show_text(describe(trained.report), node_id_of(cls))
         return io.NodeOutput(trained.models, join_image(trained.losses), json.dumps(trained.report))
 
@@ -170,16 +174,7 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
             tooltip="Optimiser steps of this run, on top of those of a resumed one.",
         ),
         io.Int.Input("batch_size", default=batch, min=1, max=1024, tooltip="Pairs or crops per step."),
-        io.Float.Input(
-            "learning_rate",
-            advanced=True,
-            default=lr,
-            min=1e-8,
-            max=0.1,
-            step=1e-7,
-            round=False,
-            tooltip="Of Adam, at the start.",
-        ),
+        rate_input("learning_rate", lr, "Of Adam, at the start."),
         io.Combo.Input(
             "size",
             options=[PAPER, SMALL],
@@ -251,14 +246,7 @@ def chain_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Of the frozen networks; gains are small, so float32 where memory allows. What is trained stays in float32.",
         ),
-        io.Int.Input(
-            "save_every",
-            default=OWN.save_every,
-            min=0,
-            max=1_000_000,
-            advanced=True,
-            tooltip="Steps between saves of the state; it is always saved at the end and on cancel. 0: only then.",
-        ),
+        save_input(OWN.save_every),
     ]
 
 

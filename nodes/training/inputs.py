@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...host.training.files import START_ANEW, RunFiles
+from ...host.training.files import RunFiles
+from ...training.config import START_ANEW
 
 
 def name_input(default: str) -> io.Input:
@@ -22,3 +23,15 @@ def resume_input(files: RunFiles) -> io.Input:
         default=START_ANEW,
         tooltip="A state in output/adaptivesr/training to go on from, with the same settings; the result equals a run without the break.",
     )
+
+
+def rate_input(name: str, default: float, tooltip: str) -> io.Input:
+    """A learning rate."""
+    limits = {"min": 1e-8, "max": 0.1, "step": 1e-7, "round": False}
+    return io.Float.Input(name, default=default, **limits, advanced=True, tooltip=tooltip)
+
+
+def save_input(default: int, size: str = "") -> io.Input:
+    """How often the state is written; size says how large it is."""
+    tooltip = f"Steps between saves of the state{size}; it is always saved at the end and on cancel. 0: only then."
+    return io.Int.Input("save_every", default=default, min=0, max=1_000_000, advanced=True, tooltip=tooltip)

@@ -9,18 +9,18 @@ from comfy_api.latest import io
 
 from ...host.images import join_image
 from ...host.runtime import show_text
-from ...host.training.files import folder_state
-from ...host.training.tasr import PRECISIONS, STAGES, TrainSettings, describe, settings_of, train_time_aware
-from ...host.training.tasr_files import FILES
+from ...host.training.files import TASR, folder_state
+from ...host.training.run import describe, from_inputs
+from ...host.training.tasr import STAGES, settings_of, train_time_aware
 from ...models.time_aware_adapter_config import DESIGNS
-from ...training.tasr.config import TasrConfig
+from ...training.tasr.config import TasrConfig, TasrOptions
 from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
 from ..common import fingerprint, node_id_of
 from ..types import TimeAwareAdapter
-from .inputs import name_input, resume_input
+from .inputs import name_input, rate_input, resume_input, save_input
 
-DEFAULTS, SETTINGS = TasrConfig(), TrainSettings(steps=1000)
+DEFAULTS, SETTINGS = TasrConfig(), TasrOptions(steps=1000)
 
 
 class TrainTimeAwareAdapter(io.ComfyNode):
@@ -54,7 +54,7 @@ class TrainTimeAwareAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: list, stage: str, steps: int, **inputs: Any) -> io.NodeOutput:
-        config, settings = settings_of(stage, steps, inputs)
+        config, settings = settings_of(stage, inputs), from_inputs(TasrOptions, inputs, steps=steps)
         source = inputs.get("image_folder", ""), inputs.get("images")
         start = inputs.get("control_net"), inputs.get("adapter")
         trained = train_time_aware(model, vae, source, (positive, inputs.get("clip")), start, config, settings)
@@ -92,15 +92,8 @@ def main_inputs() -> list[io.Input]:
             tooltip="Optimiser steps of this run, on top of those of a resumed one. The paper: 20000 in stage I, 100000 in stage II, at batch 32.",
         ),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Crops per step. The paper: 32."),
-        io.Float.Input(
-            "learning_rate",
-            default=DEFAULTS.lr,
-            min=1e-8,
-            max=0.1,
-            step=1e-7,
-            round=False,
-            advanced=True,
-            tooltip="AdamW, constant. The paper: 0.00001; the public code: 0.000005 in stage II.",
+        rate_input(
+            "learning_rate", DEFAULTS.lr, "AdamW, constant. The paper: 0.00001; the public code: 0.000005 in stage II."
         ),
         io.Combo.Input(
             "adapter_size",
@@ -145,7 +138,7 @@ def data_inputs() -> list[io.Input]:
             tooltip="Side of the random crops in pixels; smaller pictures are enlarged. The paper: 512.",
         ),
         name_input(SETTINGS.name),
-        resume_input(FILES),
+        resume_input(TASR),
     ]
 
 
@@ -192,19 +185,12 @@ def advanced_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "precision",
-            options=list(PRECISIONS),
+            options=["bfloat16", "float32"],
             default=SETTINGS.precision,
             advanced=True,
             tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32.",
         ),
-        io.Int.Input(
-            "save_every",
-            default=SETTINGS.save_every,
-            min=0,
-            max=1_000_000,
-            advanced=True,
-            tooltip="Steps between saves of the state (about 4 GB for an SD 2.1 ControlNet); it is always saved at the end and on cancel. 0: only then.",
-        ),
+        save_input(SETTINGS.save_every, " (about 4 GB for an SD 2.1 ControlNet)"),
     ]
 
 

@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.sampling.residual_shift import prior_sample
+from adaptivesr.sampling.residual_shift import at, prior_sample
 from adaptivesr.sampling.schedules import residual_shift_schedule
 from adaptivesr.tools.golden import tad_sr
 from adaptivesr.tools.golden.vectors import Golden
 from adaptivesr.training.tad_sr import losses
+from adaptivesr.training.tad_sr.base import LatentModel
+from adaptivesr.training.tad_sr.config import DistillSettings
 from adaptivesr.training.tad_sr.losses import ScoreForm
+from adaptivesr.training.tad_sr.steps import DistillBatch, DistillDraw, score_gradient, weights_of
 from torch import nn
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tad_sr"
@@ -65,7 +68,8 @@ def test_simplified_score_gradient_is_the_difference_of_predicted_noises(teacher
     z_s, z_tea, y, noise, t = normal(0), normal(3), normal(1), normal(2), torch.tensor([0, 1, 2])
     student_score = losses.teacher_score(teacher, z_s, y, t, noise, SCHEDULE, form)
     teacher_score = losses.teacher_score(teacher, z_tea, y, t, noise, SCHEDULE, form)
-    simplified = losses.hsd_gradient_simplified(z_s, z_tea, student_score, teacher_score, t, SCHEDULE)
+    factor = at((1.0 - SCHEDULE.etas) / SCHEDULE.prior_std, t, z_s)
+    simplified = factor * ((z_s - student_score.x0) - (z_tea - teacher_score.x0))  # eq. 8
     torch.testing.assert_close(simplified, losses.hsd_gradient(student_score, teacher_score), rtol=1e-4, atol=1e-3)
 
 
@@ -87,20 +91,25 @@ def test_network_jacobian_is_left_out_of_the_score_gradient(teacher):
     torch.testing.assert_close(gradient, (scores[0].eps - scores[1].eps) / z_s[0].numel())
 
 
+def sds_gradient(teacher, z, y, t, noise):
+    """The gradient that the training takes in the ablation."""
+    model = LatentModel(lambda x, times, lr: teacher(x, times), SCHEDULE, latents=None)
+    draw = DistillDraw(noise, t, t, score_times=t, score_noise=noise, adversarial_times=t, adversarial_noise=noise)
+    batch = DistillBatch(hr=z, lr=z, x0=z, y=y, x=z, target=None, draw=draw)
+    return score_gradient(DistillSettings(score="sds"), model, batch, z)
+
+
 def test_sds_gradient_is_predicted_minus_true_noise(teacher):
     z, y, noise, t = normal(0).requires_grad_(), normal(1), normal(2), torch.tensor([0, 1, 2])
-    loss = losses.score_distillation_sampling(teacher, z, y, t, noise, SCHEDULE)
-    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    gradient = sds_gradient(teacher, z, y, t, noise)
     eps = losses.teacher_score(teacher, z, y, t, noise, SCHEDULE).eps
-    torch.testing.assert_close(gradient, (eps - noise) / z[0].numel())
+    torch.testing.assert_close(gradient, eps - noise)
 
 
 def test_sds_vanishes_for_a_teacher_that_restores_the_latent():
     z = normal(0).requires_grad_()
     y, noise, t = normal(1), normal(2), torch.tensor([0, 1, 2])
-    loss = losses.score_distillation_sampling(lambda x, times: z.detach(), z, y, t, noise, SCHEDULE)
-    (gradient,) = torch.autograd.grad(loss.sum(), z)
-    assert gradient.abs().max() < 1e-6
+    assert sds_gradient(lambda x, times: z.detach(), z, y, t, noise).abs().max() < 1e-4
 
 
 def test_adversarial_gradient_reaches_the_student_through_the_frozen_teacher(teacher, student):
@@ -138,7 +147,7 @@ def test_sinsr_losses_vanish_for_a_perfect_student():
         return z_T if (t == 0).all() else x0
 
     parts = losses.sinsr_losses(perfect, z_T, x0, x0, SCHEDULE)
-    assert torch.equal(parts.total, torch.zeros(3))
+    assert all(torch.equal(part, torch.zeros(3)) for part in (parts.distill, parts.inverse, parts.ground_truth))
 
 
 def test_resshift_loss_is_weighted_only_on_request(student):
@@ -161,6 +170,7 @@ def test_times_and_perturbations_follow_their_laws():
 
 
 def test_total_weighs_as_released():
-    parts = (torch.tensor([1.0]), torch.tensor([10.0]), torch.tensor([100.0]))
-    assert losses.tad_sr_total(*parts, losses.SUPER_RESOLUTION_WEIGHTS).item() == pytest.approx(13.0)
-    assert losses.tad_sr_total(*parts, losses.FACE_WEIGHTS).item() == pytest.approx(22.0)
+    parts = {"distill": 1.0, "score": 10.0, "adversarial": 100.0}
+    for released, total in ((losses.SUPER_RESOLUTION_WEIGHTS, 13.0), (losses.FACE_WEIGHTS, 22.0)):
+        weights = weights_of(DistillSettings(score_weight=released.score, adversarial_weight=released.adversarial))
+        assert sum(weights[name] * value for name, value in parts.items()) == pytest.approx(total)

@@ -11,11 +11,11 @@ from adaptivesr.training.ema import Ema
 from adaptivesr.training.embedded import recipe as embedded
 from adaptivesr.training.embedded.config import PhaseConfig, RecipeConfig
 from adaptivesr.training.embedded.degrade_mild import CLEAN, Degradation, degrade, random_degradation
-from adaptivesr.training.embedded.loop import PHASES, learning_rate
+from adaptivesr.training.embedded.loop import PHASES
 from adaptivesr.training.embedded.objectives import energy_loss, regression_loss, student_loss, teacher_loss
 from adaptivesr.training.embedded.pool import VARIANTS, Pool
 from adaptivesr.training.embedded.synthetic import synthetic_image
-from adaptivesr.training.optim import orthogonalised
+from adaptivesr.training.optim import learning_rate, orthogonalised
 from safetensors.torch import load_file
 
 PHASE = PhaseConfig(steps=4, batch=2, patch=8, lr=2e-3, warmup=1)
@@ -74,7 +74,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(pool: Pool, tmp_path: Path):
 
 
 def test_the_regression_overfits_one_batch(pool: Pool):
-    state = embedded.new_state(replace(RECIPE, regression=replace(PHASE, lr=1e-2)), "regression")
+    state = embedded.phase_state(replace(RECIPE, regression=replace(PHASE, lr=1e-2)), "regression")
     hr, lr = pool.batch(torch.Generator().manual_seed(0), 2, 8)
     loss_fn = regression_loss(embedded.network(RECIPE))
     first = loss_fn(hr, lr, torch.Generator())[1]["loss"]
@@ -172,13 +172,12 @@ def test_the_average_forgets_its_start_and_follows_a_constant():
     with torch.no_grad():
         module.weight.fill_(3.0)
     for step in range(1, 200):
-        ema.update(module, step)
+        ema.update(step)
     torch.testing.assert_close(ema.values["weight"], torch.full((2, 2), 3.0))
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
-    phase = PhaseConfig(steps=100, batch=1, patch=8, lr=1.0, warmup=10)
-    rates = [learning_rate(step, phase) for step in range(100)]
+    rates = [learning_rate(1.0, step, warmup=10, cosine_steps=100) for step in range(100)]
     assert rates[0] < 0.2 and max(rates) > 0.9 and rates[-1] < 0.02
     assert rates[10:] == sorted(rates[10:], reverse=True)
 

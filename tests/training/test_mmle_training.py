@@ -9,11 +9,12 @@ from adaptivesr.models.gain_regressor import Mmle, MmleConfig, latent_statistics
 from adaptivesr.sampling.adaptive.gain import PICTURE_METRICS, GainMetric, chosen
 from adaptivesr.tools.small_models.gain_base import Pictures, SmallBase
 from adaptivesr.training.gains import mmle
-from adaptivesr.training.gains.mmle_config import MmleTrainConfig, cosine, regressor_config
+from adaptivesr.training.gains.config import MmleTrainConfig, regressor_config
 from adaptivesr.training.gains.mmle_labels import Labels, normalised, typical_rate, with_ranges
 from adaptivesr.training.gains.mmle_scores import correlation, held_out_agreement
 from adaptivesr.training.gains.trajectories import SHARD, Caching, Trajectories, build
-from adaptivesr.training.runs import resume_run, save_run
+from adaptivesr.training.optim import learning_rate
+from adaptivesr.training.runs import resume_run, save_run, train
 
 NAMES = ["psnr", "nlpd", "sharpness"]
 MEASURES = rgb_measures()
@@ -33,7 +34,7 @@ def trajectories(tmp_path_factory):
 def make_run(trajectories, **settings):
     config = MmleTrainConfig(**{"batch": 8, "lr": 2e-3, "schedule": 0, "held_out": 0.25, **settings})
     metrics = with_ranges(chosen(PICTURE_METRICS, NAMES), trajectories, floor=config.floor)
-    return mmle.new_run(config, Mmle(SMALL), trajectories, metrics, SmallBase.timesteps, torch.device("cpu"))
+    return mmle.new_mmle_run(config, Mmle(SMALL), trajectories, metrics, SmallBase.timesteps, torch.device("cpu"))
 
 
 def parameters(run):
@@ -122,7 +123,7 @@ def test_labels_are_the_papers_gains_and_quality_counts_late(trajectories):
 def test_the_regressor_alone_learns_and_wholly(trajectories):
     run = make_run(trajectories)
     before = parameters(run)
-    mmle.train(run, 1)
+    train(run, 1)
     after = parameters(run)
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in run.network.parameters())
@@ -132,7 +133,7 @@ def test_the_regressor_alone_learns_and_wholly(trajectories):
 def test_quality_gains_that_are_not_defined_have_no_gradient(trajectories):
     run = make_run(trajectories, t_half=0.0)
     last = run.network.fc2.weight.detach().clone()
-    mmle.train(run, 3)
+    train(run, 3)
     assert torch.equal(run.network.fc2.weight[2], last[2]) and not torch.equal(run.network.fc2.weight[0], last[0])
 
 
@@ -141,7 +142,7 @@ def test_few_pairs_are_learnt_by_heart(trajectories):
     pairs = mmle.draw_pairs(run, mmle.generator_for(9))
     mmle.draw_pairs, kept = lambda *_: pairs, mmle.draw_pairs
     try:
-        mmle.train(run, 100)
+        train(run, 100)
     finally:
         mmle.draw_pairs = kept
     losses = [value for _, value in run.log.series("loss")]
@@ -150,11 +151,11 @@ def test_few_pairs_are_learnt_by_heart(trajectories):
 
 def test_two_and_two_steps_are_four(trajectories, tmp_path):
     whole, first, second = (make_run(trajectories, schedule=10) for _ in range(3))
-    mmle.train(whole, 4)
-    mmle.train(first, 2)
+    train(whole, 4)
+    train(first, 2)
     save_run(first, tmp_path / "run.safetensors")
     resume_run(second, tmp_path / "run.safetensors")
-    mmle.train(second, 4)
+    train(second, 4)
     one, other = parameters(whole), parameters(second)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert second.log.rows == whole.log.rows
@@ -165,7 +166,7 @@ def test_two_and_two_steps_are_four(trajectories, tmp_path):
 def test_training_helps_on_trajectories_that_were_kept_back(trajectories):
     run = make_run(trajectories, batch=16)
     before = held_out_agreement(run, 0.01)
-    mmle.train(run, 100)
+    train(run, 100)
     after = held_out_agreement(run, 0.01)
     assert len(run.training) == 12 and after.pairs == 4 * (5 + 4 + 3 + 2)
     assert after.correlations["psnr"] > max(0.7, before.correlations["psnr"])
@@ -184,7 +185,7 @@ def test_settings_that_cannot_be():
         MmleTrainConfig(held_out=1.0)
     with pytest.raises(ValueError, match="expected paper or small"):
         regressor_config("huge", 4, 6)
-    assert cosine(1.0, 0, 10) == 1.0 and cosine(1.0, 5, 10) == pytest.approx(0.5) and cosine(1.0, 99, 10) == 0.01
+    assert learning_rate(1.0, 0, cosine_steps=10) == 1.0 and learning_rate(1.0, 99, cosine_steps=10) == 0.01
     assert sum(p.numel() for p in Mmle(regressor_config("paper", 4, 6)).parameters()) == 2_185_382
 
 
@@ -227,12 +228,12 @@ def test_silent_convolutions_stay_silent(trajectories):
     config = MmleTrainConfig(batch=8, lr=2e-3, schedule=0, convolutions=False)
     metrics = with_ranges(chosen(PICTURE_METRICS, NAMES), trajectories, floor=True)
     parts = (trajectories, metrics, SmallBase.timesteps, torch.device("cpu"))
-    run = mmle.new_run(config, Mmle(regressor_config("small", 3, 3)), *parts)
+    run = mmle.new_mmle_run(config, Mmle(regressor_config("small", 3, 3)), *parts)
     before = parameters(run)
-    mmle.train(run, 2)
+    train(run, 2)
     after = parameters(run)
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {name for name in before if name.startswith(("convs.", "norms."))}
     assert (run.network.fc1.weight[:, : run.network.config.features] == 0).all()
     with pytest.raises(ValueError, match="expected size 'small', or convolutions"):
-        mmle.new_run(config, Mmle(SMALL), *parts)
+        mmle.new_mmle_run(config, Mmle(SMALL), *parts)

@@ -7,8 +7,8 @@ from adaptivesr.models.gain_models import MetricInfo
 from adaptivesr.models.gain_regressor import Mmle, MmleConfig
 from adaptivesr.tools.small_models.gain_base import Pictures, SmallBase
 from adaptivesr.training.gains import mmle, pfj
-from adaptivesr.training.gains.pfj_config import PfjTrainConfig, injector_config
-from adaptivesr.training.runs import resume_run, save_run
+from adaptivesr.training.gains.config import PfjTrainConfig, injector_config
+from adaptivesr.training.runs import resume_run, save_run, train
 
 METRICS = (
     MetricInfo("psnr", 10, 35, False, True, 1.0),
@@ -21,7 +21,7 @@ def make_run(**settings):
     regressor = Mmle(MmleConfig(3, (16,) * 7, time_channels=8, hidden=16, metrics=2))
     mmle.initialise(regressor, torch.Generator().manual_seed(2))
     network = Pfj(PfjConfig(3, 16, 16, 1, 16, metrics=2))
-    return pfj.new_run(config, SmallBase(), Pictures(), regressor, METRICS, 500.0, network)
+    return pfj.new_pfj_run(config, SmallBase(), Pictures(), regressor, METRICS, 500.0, network)
 
 
 def parameters(network):
@@ -39,7 +39,7 @@ def test_only_the_injection_learns():
     run = make_run()
     frozen = [parameters(run.regressor), parameters(run.base.network)]
     start = parameters(run.network)
-    pfj.train(run, 2)
+    train(run, 2)
     for network, before in zip((run.regressor, run.base.network), frozen):
         assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
         assert all(value.grad is None for value in network.parameters())
@@ -76,7 +76,7 @@ def test_one_batch_is_learnt():
     third = pfj.prepared(run, pfj.generator_for(7))
     pfj.prepared, kept = lambda *_: third, pfj.prepared
     try:
-        pfj.train(run, 60)
+        train(run, 60)
     finally:
         pfj.prepared = kept
     plain = pfj.third_loss(run, third, injected=False)[1]["loss"]  # the base is frozen: only what it reads can help
@@ -85,11 +85,11 @@ def test_one_batch_is_learnt():
 
 def test_two_and_two_steps_are_four(tmp_path):
     whole, first, second = make_run(), make_run(), make_run()
-    pfj.train(whole, 4)
-    pfj.train(first, 2)
+    train(whole, 4)
+    train(first, 2)
     save_run(first, tmp_path / "run.safetensors")
     resume_run(second, tmp_path / "run.safetensors")
-    pfj.train(second, 4)
+    train(second, 4)
     one, other = parameters(whole.network), parameters(second.network)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert second.log.rows == whole.log.rows
@@ -112,4 +112,4 @@ def test_settings_that_cannot_be():
     base = SmallBase()
     base.timesteps = base.timesteps[:2]
     with pytest.raises(ValueError, match="a chain of 2 calls"):
-        pfj.new_run(PfjTrainConfig(), base, Pictures(), Mmle(MmleConfig()), METRICS, 500.0, Pfj(PfjConfig(3)))
+        pfj.new_pfj_run(PfjTrainConfig(), base, Pictures(), Mmle(MmleConfig()), METRICS, 500.0, Pfj(PfjConfig(3)))

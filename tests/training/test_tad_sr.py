@@ -14,9 +14,10 @@ from adaptivesr.sampling.noise import generator_for
 from adaptivesr.sampling.residual_shift import last_index, prior_sample
 from adaptivesr.sampling.samplers import predict_x0, sample_deterministic
 from adaptivesr.sampling.schedules import residual_shift_schedule
+from adaptivesr.training.optim import learning_rate
+from adaptivesr.training.runs import resume_run, save_run, train
 from adaptivesr.training.tad_sr import distillation as tad_sr
 from adaptivesr.training.tad_sr import losses
-from adaptivesr.training.tad_sr import run as tad_sr_run
 from adaptivesr.training.tad_sr import steps as tad_sr_steps
 from adaptivesr.training.tad_sr.base import LatentModel, VQLatents, embedded_model
 from adaptivesr.training.tad_sr.config import VARIANTS, DistillSettings, variant
@@ -70,18 +71,19 @@ def pair(batch=2, side=32, seed=5):
 def state_of(family="pixel", settings=FAST, seed=2):
     teacher = TEACHERS[family]()
     student = randomise(copy.deepcopy(teacher.network), seed, 0.03)
-    return tad_sr.make_state(teacher, student, settings)
+    return tad_sr.DistillRun(tad_sr.distill_state(teacher, student, settings), settings, teacher, OnePair())
 
 
 class OnePair:
     """The same pair at every step."""
 
     def batch(self, generator, size):
-        return pair(size)
+        hr, lr = pair(size)
+        return hr / 2 + 0.5, lr / 2 + 0.5
 
 
 def values(state):
-    return {name: value.clone() for name, value in state.train.model.state_dict().items()}
+    return {name: value.clone() for name, value in state.state.model.state_dict().items()}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_every_variant_steps(family, name):
     teacher = copy.deepcopy(state.teacher.network.state_dict())
     before = values(state)
     for step in range(2):  # a blind discriminator's first step opens its last layers, its second moves the rest
-        numbers = tad_sr.train_step(state, *pair(), generator_for(0, step))
+        numbers = tad_sr.distill_step(state, *pair(), generator_for(0, step))
     assert all(torch.tensor(list(numbers.values())).isfinite())
     assert {key.split(".")[0] for key, value in before.items() if not torch.equal(value, values(state)[key])} == {
         "student", *({"discriminator"} if "discriminator" in name or name == "TAD-SR" else set())
@@ -105,7 +107,7 @@ def test_every_variant_steps(family, name):
 
 def test_what_the_variants_report():
     found = {
-        name: set(tad_sr.train_step(state_of("pixel", variant(name, FAST)), *pair(), generator_for(0)))
+        name: set(tad_sr.distill_step(state_of("pixel", variant(name, FAST)), *pair(), generator_for(0)))
         for name in VARIANTS
     }
     score = {"distill", "score_gradient"}
@@ -117,7 +119,7 @@ def test_what_the_variants_report():
 
 
 def forward(state, settings=None, seed=0, **given):
-    settings = settings or state.settings
+    settings = settings or state.config
     batch = tad_sr_steps.prepare(settings, state.teacher, *pair(), generator_for(seed), **given)
     prediction, _ = tad_sr_steps.student_prediction(settings, state.student, state.teacher.schedule, batch)
     return batch, prediction
@@ -129,7 +131,7 @@ def test_the_step_is_the_equations(family):
     settings = replace(FAST, score_weight=0.7, adversarial_weight=0.3, teacher_steps=0)
     state = state_of(family, settings)
     for step in range(2):
-        tad_sr.train_step(state, *pair(), generator_for(9, step))  # the discriminator sees
+        tad_sr.distill_step(state, *pair(), generator_for(9, step))  # the discriminator sees
     teacher, schedule, student = state.teacher, state.teacher.schedule, state.student
     batch = tad_sr_steps.prepare(settings, teacher, *pair(), generator_for(4))
     draw, denoise = batch.draw, teacher.denoise(batch.lr)
@@ -147,12 +149,12 @@ def test_the_step_is_the_equations(family):
         seen.update({name: p.grad.clone() for name, p in twin.student.named_parameters()})
 
     twin.student_optimizers[0].register_step_pre_hook(keep)
-    tad_sr.train_step(twin, *pair(), generator_for(4))
+    tad_sr.distill_step(twin, *pair(), generator_for(4))
     # The power iteration runs in place: one more of it happens in the student's own judgement, so eval mode repeats it.
     judge = twin.discriminator.eval()
     features = tad_sr_steps.teacher_features(settings, teacher, batch, z_s)
     adversarial = losses.generator_hinge(judge(features, draw.adversarial_times)).mean()
-    total = losses.distillation_loss(z_s, z_tea).mean() + 0.7 * score + 0.3 * adversarial
+    total = losses.per_sample_mse(z_s, z_tea).mean() + 0.7 * score + 0.3 * adversarial
     expected = torch.autograd.grad(total, list(student.parameters()))
     for (name, _), value in zip(student.named_parameters(), expected, strict=True):
         torch.testing.assert_close(seen[name], value, atol=1e-6, rtol=1e-4, msg=name)
@@ -161,11 +163,11 @@ def test_the_step_is_the_equations(family):
 def test_equal_latents_have_no_score_gradient():
     state = state_of()
     batch, _ = forward(state)
-    gradient = tad_sr_steps.score_gradient(state.settings, state.teacher, batch, batch.target)
+    gradient = tad_sr_steps.score_gradient(state.config, state.teacher, batch, batch.target)
     assert torch.count_nonzero(gradient) == 0
-    other = tad_sr_steps.score_gradient(state.settings, state.teacher, batch, batch.target + 0.1)
+    other = tad_sr_steps.score_gradient(state.config, state.teacher, batch, batch.target + 0.1)
     assert other.abs().max() > 0.01
-    towards_truth = replace(state.settings, score_target="truth")
+    towards_truth = replace(state.config, score_target="truth")
     assert torch.count_nonzero(tad_sr_steps.score_gradient(towards_truth, state.teacher, batch, batch.x0)) == 0
 
 
@@ -173,7 +175,7 @@ def test_a_student_that_is_its_teachers_chain_has_no_distillation_loss():
     state = state_of()
     batch, prediction = forward(state, target=None)
     found, _ = tad_sr_steps.student_losses(
-        state.settings, state.teacher, replace(batch, target=prediction.detach()), prediction
+        state.config, state.teacher, replace(batch, target=prediction.detach()), prediction
     )
     assert found["distill"].item() == 0 and found["score"].item() == 0
 
@@ -182,19 +184,19 @@ def test_a_student_that_is_its_teachers_chain_has_no_distillation_loss():
 def test_the_discriminators_step_leaves_the_student_alone_and_the_students_the_discriminator(family):
     state = state_of(family, replace(FAST, lr=0.0))
     for step in range(2):
-        tad_sr.train_step(state, *pair(), generator_for(0, step))
+        tad_sr.distill_step(state, *pair(), generator_for(0, step))
     student = {name: value for name, value in values(state).items() if name.startswith("student")}
     fresh = state_of(family, FAST).student.state_dict()
     assert all(torch.equal(value, fresh[name.removeprefix("student.")]) for name, value in student.items())
     gradients = []
-    state.train.optimizers[-1].register_step_pre_hook(
+    state.state.optimizers[-1].register_step_pre_hook(
         lambda *_: gradients.append([p.grad is not None for p in state.student.parameters()])
     )
     judged = []
     state.student_optimizers[0].register_step_pre_hook(
         lambda *_: judged.append([p.grad is not None for p in state.discriminator.parameters()])
     )
-    tad_sr.train_step(state, *pair(), generator_for(0, 2))
+    tad_sr.distill_step(state, *pair(), generator_for(0, 2))
     assert not any(gradients[0]) and not any(judged[0])
 
 
@@ -206,7 +208,7 @@ def test_the_adversarial_loss_reaches_the_whole_student_through_the_frozen_teach
         lambda *_: grads.update({n: float(p.grad.abs().max()) for n, p in state.student.named_parameters()})
     )
     for step in range(2):
-        tad_sr.train_step(state, *pair(), generator_for(0, step))
+        tad_sr.distill_step(state, *pair(), generator_for(0, step))
     assert all(value > 0 for value in grads.values())
 
 
@@ -218,8 +220,8 @@ def test_time_reaches_only_the_time_aware_discriminator():
         randomise(state.discriminator, 4, 0.2).eval()
         for time in (0, 3):
             told = replace(batch, draw=replace(batch.draw, adversarial_times=torch.full((2,), time)))
-            features = tad_sr_steps.teacher_features(state.settings, state.teacher, batch, prediction)
-            logits[kind, time] = tad_sr._judged(state, told, features)
+            features = tad_sr_steps.teacher_features(state.config, state.teacher, batch, prediction)
+            logits[kind, time] = tad_sr.judged(state, told, features)
     assert torch.equal(logits["plain", 0], logits["plain", 3])
     assert not torch.equal(logits["time_aware", 0], logits["time_aware", 3])
 
@@ -235,36 +237,33 @@ def test_time_reaches_only_the_time_aware_discriminator():
 def test_two_steps_and_two_more_equal_four_bit_for_bit(family, changes, tmp_path):
     settings = replace(FAST, teacher_steps=2, **changes)
 
-    def run():
-        return tad_sr_run.DistillRun(state_of(family, settings), OnePair())
-
-    whole, first, second = run(), run(), run()
-    tad_sr_run.train(whole, 4)
-    tad_sr_run.train(first, 2)
-    tad_sr_run.save(first, tmp_path / "run.safetensors")
-    tad_sr_run.train(first, 3)  # goes on after the save, as an interrupted run would
-    tad_sr_run.resume(second, tmp_path / "run.safetensors")
-    assert second.step == 2
-    tad_sr_run.train(second, 4)
-    left, right = values(whole.state), values(second.state)
+    whole, first, second = (state_of(family, settings) for _ in range(3))
+    train(whole, 4)
+    train(first, 2)
+    save_run(first, tmp_path / "run.safetensors")
+    train(first, 3)  # goes on after the save, as an interrupted run would
+    resume_run(second, tmp_path / "run.safetensors")
+    assert second.state.step == 2
+    train(second, 4)
+    left, right = values(whole), values(second)
     assert any(name.endswith("weight_u") for name in left)
     assert all(torch.equal(left[name], right[name]) for name in left)
-    assert all(torch.equal(v, second.state.train.ema.values[n]) for n, v in whole.state.train.ema.values.items())
+    assert all(torch.equal(v, second.state.ema.values[n]) for n, v in whole.state.ema.values.items())
     assert whole.log.rows == second.log.rows
-    for a, b in zip(whole.state.train.optimizers, second.state.train.optimizers, strict=True):
+    for a, b in zip(whole.state.optimizers, second.state.optimizers, strict=True):
         for index, kept in a.state_dict()["state"].items():
             assert all(torch.equal(value, b.state_dict()["state"][index][name]) for name, value in kept.items())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     state = state_of()
-    tad_sr.save_run(state, tmp_path / "run.safetensors")
+    save_run(state, tmp_path / "run.safetensors")
     with pytest.raises(ValueError, match="another recipe"):
-        tad_sr.resume_run(state_of(settings=replace(FAST, score_weight=0.5)), tmp_path / "run.safetensors")
+        resume_run(state_of(settings=replace(FAST, score_weight=0.5)), tmp_path / "run.safetensors")
     other = state_of()
     other.about = "another teacher"
     with pytest.raises(ValueError, match="another recipe"):
-        tad_sr.resume_run(other, tmp_path / "run.safetensors")
+        resume_run(other, tmp_path / "run.safetensors")
 
 
 def test_microbatches_sum_to_the_batch():
@@ -277,7 +276,7 @@ def test_microbatches_sum_to_the_batch():
         state.student_optimizers[0].register_step_pre_hook(
             lambda *_, s=state, g=grads: g.update({n: p.grad.clone() for n, p in s.student.named_parameters()})
         )
-        numbers = tad_sr.train_step(state, *pair(4), generator_for(0))
+        numbers = tad_sr.distill_step(state, *pair(4), generator_for(0))
         found.append((grads, numbers))
     for grads, numbers in found[1:]:
         assert numbers["distill"] == pytest.approx(found[0][1]["distill"], rel=1e-5)
@@ -306,18 +305,18 @@ def test_the_teacher_may_see_a_part_of_the_batch():
     state = state_of("pixel", settings)
     batch = tad_sr_steps.prepare(settings, state.teacher, *pair(4), generator_for(0))
     assert len(batch.target) == 1 and len(batch.x) == 4
-    assert tad_sr.train_step(state, *pair(4), generator_for(0))["fidelity"] > 0
+    assert tad_sr.distill_step(state, *pair(4), generator_for(0))["fidelity"] > 0
 
 
 def test_a_step_of_teacher_time_costs_nothing_where_no_loss_needs_it():
     state = state_of("pixel", replace(FAST, distill=0.0, score="none", adversarial="none", fidelity=1.0))
     calls = []
     state.teacher.network.register_forward_hook(lambda *_: calls.append(1))
-    tad_sr.train_step(state, *pair(), generator_for(0))
+    tad_sr.distill_step(state, *pair(), generator_for(0))
     assert not calls
-    tad_sr.train_step(state_with := state_of("pixel", variant("distillation", FAST)), *pair(), generator_for(0))
+    tad_sr.distill_step(state_with := state_of("pixel", variant("distillation", FAST)), *pair(), generator_for(0))
     state_with.teacher.network.register_forward_hook(lambda *_: calls.append(1))
-    tad_sr.train_step(state_with, *pair(), generator_for(1))
+    tad_sr.distill_step(state_with, *pair(), generator_for(1))
     assert len(calls) == 3  # its shortened chain
 
 
@@ -328,7 +327,7 @@ def test_random_times_are_those_of_the_public_code():
     state = state_of("pixel", settings)
     starts = {int(forward(state, seed=seed)[0].draw.start[0]) for seed in range(12)}
     assert starts == {1, 2, 3, 4}
-    assert tad_sr.train_step(state, *pair(), generator_for(3))["distill"] > 0
+    assert tad_sr.distill_step(state, *pair(), generator_for(3))["distill"] > 0
 
 
 def test_code_form_changes_noise_and_score():
@@ -354,7 +353,8 @@ def test_gradients_equal_finite_differences(family, changes):
     if family == "unet":
         teacher.latents._autoencoder.double()
         teacher.network.time_embed.float()  # which the network keeps in float32 whatever the rest is
-    state = tad_sr.make_state(teacher, randomise(copy.deepcopy(teacher.network), 2, 0.03), settings)
+    student = randomise(copy.deepcopy(teacher.network), 2, 0.03)
+    state = tad_sr.DistillRun(tad_sr.distill_state(teacher, student, settings), settings, teacher)
     hr, lr = (side.double() for side in pair())
     batch = tad_sr_steps.prepare(settings, teacher, hr, lr, generator_for(1))
     detached = settings.cycle > 0
@@ -387,8 +387,8 @@ def test_gradients_equal_finite_differences(family, changes):
 def measured(state, judge):
     """All losses at fixed noise, without a step."""
     batch, prediction = forward(state)
-    found, numbers = tad_sr_steps.student_losses(state.settings, state.teacher, batch, prediction)
-    features = tad_sr_steps.teacher_features(state.settings, state.teacher, batch, prediction)
+    found, numbers = tad_sr_steps.student_losses(state.config, state.teacher, batch, prediction)
+    features = tad_sr_steps.teacher_features(state.config, state.teacher, batch, prediction)
     fake = judge(features, batch.draw.adversarial_times)
     return {"distill": float(found["distill"]), **numbers, "adversarial": float(losses.generator_hinge(fake).mean())}
 
@@ -398,12 +398,12 @@ def test_it_overfits_a_batch_with_all_losses_falling():
     settings = replace(
         FAST, lr=3e-3, distill=10.0, score_weight=0.02, adversarial_weight=0.01, taps=(0, 3), teacher_steps=2
     )
-    run = tad_sr_run.DistillRun(state_of("pixel", settings), OnePair())
-    tad_sr_run.train(run, 15)
-    judge = copy.deepcopy(run.state.discriminator).eval()
+    run = state_of("pixel", settings)
+    train(run, 15)
+    judge = copy.deepcopy(run.discriminator).eval()
     before = measured(state_of("pixel", settings), judge)
-    tad_sr_run.train(run, 60)
-    after = measured(run.state, judge)
+    train(run, 60)
+    after = measured(run, judge)
     assert after["distill"] < 0.5 * before["distill"], (before, after)
     assert after["score_gradient"] < 0.7 * before["score_gradient"], (before, after)
     assert after["adversarial"] < before["adversarial"], (before, after)  # by a judge that knew the first student
@@ -411,8 +411,8 @@ def test_it_overfits_a_batch_with_all_losses_falling():
 
 def test_the_discriminator_learns_to_tell_an_untrained_student_from_the_truth():
     settings = replace(FAST, lr=0.0, discriminator_lr=5e-3, distill=0.0, score="none")
-    run = tad_sr_run.DistillRun(state_of("pixel", settings), OnePair())
-    tad_sr_run.train(run, 40)
+    run = state_of("pixel", settings)
+    train(run, 40)
     seen = [numbers["discriminator"] for _, numbers in run.log.rows]
     assert seen[0] == pytest.approx(2.0, abs=0.2) and max(seen[-5:]) < 0.8 * seen[0]
 
@@ -422,16 +422,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_students_step():
     before = values(state)
     hr, lr = pair()
     with pytest.raises(ValueError, match="loss of step 1 is not finite"):
-        tad_sr.train_step(state, hr, lr * float("nan"), generator_for(0))
-    assert all(torch.equal(value, values(state)[name]) for name, value in before.items()) and state.train.step == 0
+        tad_sr.distill_step(state, hr, lr * float("nan"), generator_for(0))
+    assert all(torch.equal(value, values(state)[name]) for name, value in before.items()) and state.state.step == 0
 
 
 def test_the_average_is_a_student_and_lags_behind():
     state = state_of()
     for step in range(3):
-        tad_sr.train_step(state, *pair(), generator_for(0, step))
+        tad_sr.distill_step(state, *pair(), generator_for(0, step))
     network = PixelDenoiser(PIXEL)
-    network.load_state_dict(tad_sr.averaged(state))
+    network.load_state_dict(state.state.ema.averaged())
     own = state.student.state_dict()
     assert any(not torch.equal(value, own[name]) for name, value in network.state_dict().items())
     assert torch.equal(network.sqrt_etas, own["sqrt_etas"])
@@ -440,17 +440,15 @@ def test_the_average_is_a_student_and_lags_behind():
 def test_frozen_parameters_stay_and_the_rest_moves():
     state = state_of("pixel", replace(FAST, frozen=("embed_latent", "film")))
     before = values(state)
-    tad_sr.train_step(state, *pair(), generator_for(0))
+    tad_sr.distill_step(state, *pair(), generator_for(0))
     moved = {n for n, v in values(state).items() if n.startswith("student") and not torch.equal(v, before[n])}
     assert moved and not any(name.startswith(("student.embed_latent", "student.film")) for name in moved)
 
 
 def test_the_learning_rate_warms_up_and_may_fall():
-    settings = DistillSettings(lr=1.0, warmup=10)
-    rates = [tad_sr.learning_rate(settings, step) for step in range(30)]
+    rates = [learning_rate(1.0, step, warmup=10) for step in range(30)]
     assert rates[0] == pytest.approx(0.1) and rates[9:] == [1.0] * 21
-    falling = replace(settings, cosine_steps=30)
-    assert tad_sr.learning_rate(falling, 29) < 0.02
+    assert learning_rate(1.0, 29, warmup=10, cosine_steps=30) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -475,4 +473,4 @@ def test_settings_that_make_no_sense_are_a_sentence(changes, sentence):
 def test_the_teacher_cannot_teach_itself():
     teacher = pixel_teacher()
     with pytest.raises(ValueError, match="student is the teacher itself"):
-        tad_sr.make_state(teacher, teacher.network, FAST)
+        tad_sr.distill_state(teacher, teacher.network, FAST)

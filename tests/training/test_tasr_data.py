@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from adaptivesr.imaging.degradation.presets import PRESETS, degrade
 from adaptivesr.sampling.noise import generator_for
+from adaptivesr.training.data import DegradedPairs
 from adaptivesr.training.image_folder import crops, image_files, random_crop, read_image, read_tags
-from adaptivesr.training.tasr.data import DegradedCrops, same_length
-from adaptivesr.training.tasr.degrade import degrade
+from adaptivesr.training.tasr.data import PromptedPairs, same_length
 from PIL import Image
 
 
@@ -47,9 +48,9 @@ def test_crops_follow_from_the_generator_alone():
 
 def test_the_degradation_keeps_size_and_range_and_takes_detail_away():
     picture = torch.rand(4, 3, 64, 64, generator=generator_for(0))
-    bad = degrade(picture, generator_for(1))
+    bad = degrade(picture, PRESETS["tasr"], generator_for(1), 1)
     assert bad.shape == picture.shape and bad.min() >= 0 and bad.max() <= 1
-    assert torch.equal(bad, degrade(picture, generator_for(1)))
+    assert torch.equal(bad, degrade(picture, PRESETS["tasr"], generator_for(1), 1))
     assert bad.diff(dim=-1).abs().mean() < 0.5 * picture.diff(dim=-1).abs().mean()
     assert len({round(float(one.std()), 4) for one in bad}) == 4  # every image has strengths of its own
 
@@ -57,12 +58,13 @@ def test_the_degradation_keeps_size_and_range_and_takes_detail_away():
 def test_a_batch_carries_the_prompt_of_its_picture():
     pictures = [torch.full((3, 64, 64), value / 4) for value in range(4)]
     texts = [torch.full((1, 7, 3), float(value)) for value in range(4)]
-    source = DegradedCrops(pictures, 64, texts, torch.full((1, 7, 3), -1.0))
+    pairs = DegradedPairs(pictures, 64, PRESETS["tasr"], 1)
+    source = PromptedPairs(pairs, texts, torch.full((1, 7, 3), -1.0))
     batch = source.batch(generator_for(3), 8)
     assert batch.target.shape == batch.condition.shape == (8, 3, 64, 64) and batch.text.shape == (8, 7, 3)
     assert torch.equal(batch.text[:, 0, 0], batch.target[:, 0, 0, 0] * 4)
     assert len(set(batch.text[:, 0, 0].tolist())) > 1
-    one = DegradedCrops(pictures, 64, texts[:1]).batch(generator_for(3), 2)
+    one = PromptedPairs(pairs, texts[:1]).batch(generator_for(3), 2)
     assert one.empty_text is None and one.text.abs().sum() == 0
 
 

@@ -8,12 +8,12 @@ from adaptivesr.models.layers import timestep_embedding
 from adaptivesr.models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training.loss_log import LossLog
-from adaptivesr.training.runs import resume_run, save_run
+from adaptivesr.training.runs import resume_run, save_run, train
 from adaptivesr.training.tasr import run as tasr
 from adaptivesr.training.tasr.config import TasrConfig
 from adaptivesr.training.tasr.init import controlnet_from_unet
 from adaptivesr.training.tasr.rewards import gradient_energy_match
-from adaptivesr.training.tasr.steps import Draw, Pictures, draw, step_loss
+from adaptivesr.training.tasr.steps import PromptedBatch, TasrDraw, draw, step_loss
 from torch import nn
 from torch.nn import functional as F
 
@@ -98,7 +98,7 @@ class FourPictures:
         self.text = torch.randn(4, 5, TEXT, generator=generator)
 
     def batch(self, generator, size):
-        return Pictures(self.target[:size], self.condition[:size], self.text[:size], torch.zeros(1, 5, TEXT))
+        return PromptedBatch(self.target[:size], self.condition[:size], self.text[:size], torch.zeros(1, 5, TEXT))
 
 
 def control(seed=5):
@@ -118,8 +118,8 @@ def adapters(seed=7, *, neutral=True):
 
 def make_run(stage=2, **settings):
     config = TasrConfig(**{"stage": stage, "batch": 4, "lr": 1e-3, "adapter_every": 2, "decode_cells": 8, **settings})
-    state = tasr.new_state(config, control(), adapters(neutral=False) if stage == 2 else None)
-    return tasr.Run(config, Base(), FourPictures(), gradient_energy_match, state, LossLog())
+    state = tasr.tasr_state(config, control(), adapters(neutral=False) if stage == 2 else None)
+    return tasr.TasrRun(state, config, Base(), FourPictures(), gradient_energy_match)
 
 
 def parameters(run):
@@ -135,7 +135,7 @@ def test_each_turn_changes_its_own_network_wholly_and_nothing_else():
     frozen = copy.deepcopy(run.base.unet.state_dict())
     for expected in ("adapters", "controlnet", "adapters"):
         before = parameters(run)
-        tasr.train(run, run.state.step + 1)
+        train(run, run.state.step + 1)
         after = parameters(run)
         assert changed(before, after) == {expected}
         own = [name for name in before if name.startswith(expected)]
@@ -148,17 +148,17 @@ def test_stage_one_trains_the_controlnet_alone():
     run = make_run(stage=1)
     assert run.adapters is None and len(run.state.optimizers) == 1
     before = parameters(run)
-    tasr.train(run, 2)
+    train(run, 2)
     assert changed(before, parameters(run)) == {"controlnet"}
     assert run.log.names == ["denoise"]
     with pytest.raises(ValueError, match="stage II only"):
-        tasr.new_state(TasrConfig(stage=1), control(), adapters())
+        tasr.tasr_state(TasrConfig(stage=1), control(), adapters())
 
 
 def gradients(run, step, t):
     """Gradients of a step with given timesteps."""
     drawn = draw(run.config, step, (4, 4, 16, 16), 1000, generator_for(1))
-    drawn = Draw(torch.tensor(t), drawn.eps, drawn.keep_prompt, drawn.crop)
+    drawn = TasrDraw(torch.tensor(t), drawn.eps, drawn.keep_prompt, drawn.crop)
     tasr.turn(run, run.config.trains_adapters(step))
     run.state.model.zero_grad()
     pictures = run.source.batch(generator_for(0), 4)
@@ -201,15 +201,15 @@ def test_gradients_equal_those_of_one_graph_with_both_networks_open():
 @pytest.mark.parametrize("stage", [1, 2])
 def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path, stage):
     whole = make_run(stage)
-    tasr.train(whole, 4)
+    train(whole, 4)
     first = make_run(stage)
-    tasr.train(first, 2)
+    train(first, 2)
     save_run(first, tmp_path / "run.safetensors")
-    tasr.train(first, 3)  # goes on after the save, as an interrupted run would
+    train(first, 3)  # goes on after the save, as an interrupted run would
     second = make_run(stage)
     resume_run(second, tmp_path / "run.safetensors")
     assert second.state.step == 2
-    tasr.train(second, 4)
+    train(second, 4)
     left, right = parameters(whole), parameters(second)
     assert all(torch.equal(left[name], right[name]) for name in left)
     assert whole.log.rows == second.log.rows
@@ -242,7 +242,7 @@ def all_losses(run):
 def test_it_overfits_a_batch_of_four_with_all_losses_falling():
     run = make_run(l1_weight=0.5, reward_weight=0.5, lr=3e-3, prompt_dropping=0.0, decode_cells=0)
     before = all_losses(run)
-    tasr.train(run, 120)
+    train(run, 120)
     after = all_losses(run)
     for name in ("denoise 0", "reward_loss 0", "denoise 1", "l1 1"):
         assert after[name] < 0.9 * before[name], (name, before[name], after[name])
@@ -254,7 +254,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step():
         run.controlnet.first.weight.fill_(float("nan"))
     before = parameters(run)["adapters.0.0.proj.weight"]
     with pytest.raises(ValueError, match="loss of step 1 is not finite"):
-        tasr.train(run, 1)
+        train(run, 1)
     assert torch.equal(parameters(run)["adapters.0.0.proj.weight"], before) and run.state.step == 0
 
 

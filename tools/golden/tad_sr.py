@@ -24,6 +24,8 @@ from ...sampling.samplers import (
 )
 from ...sampling.schedules import ResidualShiftSchedule
 from ...training.tad_sr import losses
+from ...training.tad_sr.config import DistillSettings
+from ...training.tad_sr.steps import weights_of
 from .analytic import analytic_denoiser, predictions, schedule_of, states
 from .tad_sr_networks import CHECKS as NETWORK_CHECKS
 from .vectors import Checks, Golden
@@ -101,14 +103,17 @@ def check_losses(golden: Golden) -> None:
     teacher, student = (analytic_denoiser(golden.config[name]) for name in ("teacher", "student"))
     z_s, z_tea = golden["in.z_student"], golden["in.z_teacher"]
     adversarial = losses.generator_hinge(golden["in.logits_fake"])
-    distill = losses.distillation_loss(z_s, z_tea)
+    distill = losses.per_sample_mse(z_s, z_tea)
     code = _check_score_loss(golden, losses.ScoreForm.CODE, golden["in.noise_uniform"], teacher, schedule)
     _check_score_loss(golden, losses.ScoreForm.PAPER, golden["in.noise_gaussian"], teacher, schedule)
     golden.expect("out.mse_distill", distill)
     golden.expect("out.loss_D", losses.discriminator_hinge(golden["in.logits_real"], golden["in.logits_fake"]))
     golden.expect("out.loss_G_unweighted", adversarial)
     for name, weights in (("sr", losses.SUPER_RESOLUTION_WEIGHTS), ("face", losses.FACE_WEIGHTS)):
-        golden.expect(f"out.total_{name}", losses.tad_sr_total(distill, code, adversarial, weights))
+        settings = DistillSettings(score_weight=weights.score, adversarial_weight=weights.adversarial)
+        parts = {"distill": distill, "score": code, "adversarial": adversarial}
+        total = torch.stack([weights_of(settings)[part] * value for part, value in parts.items()]).sum(0)
+        golden.expect(f"out.total_{name}", total)
     _check_sinsr_and_resshift(golden, teacher, student, schedule)
 
 
@@ -145,7 +150,7 @@ def _check_sinsr_and_resshift(
     results = {
         "z_T": z_T,
         "pred": parts.prediction,
-        "loss": parts.total,
+        "loss": parts.distill + parts.inverse + parts.ground_truth,
         "mse": parts.distill,
         "mse_xT": parts.inverse,
         "mse_gt": parts.ground_truth,

@@ -66,7 +66,7 @@ def teacher(options: argparse.Namespace) -> int:
     recipe = replace(RecipeConfig(), seed=options.seed, network=family.SIZES[options.size])
     names = family.FILES
     files = names if options.install else {name: options.out / "final" / path.name for name, path in names.items()}
-    family.run(family.scaled(recipe, options.budget), options.out, files, workers=options.workers)
+    family.make_weights(family.scaled(recipe, options.budget), options.out, files, workers=options.workers)
     return 0
 
 

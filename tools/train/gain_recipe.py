@@ -19,13 +19,11 @@ from ...host.files import EMBEDDED_WEIGHTS, GAIN_MODELS
 from ...host.gains.models import load_gain_models, loaded_from_file
 from ...host.resshift.loading import EMBEDDED, load_one_step
 from ...host.standalone import load_checkpoint, set_output_folder
-from ...host.training.files import START_ANEW
 from ...host.training.gains import TrainedGain, train_mmle, train_pfj
-from ...host.training.gains_settings import GainTrainSettings
+from ...training.config import START_ANEW
 from ...training.embedded.pool import Pool
 from ...training.embedded.synthetic import synthetic_image
-from ...training.gains.mmle_config import MmleTrainConfig
-from ...training.gains.pfj_config import PfjTrainConfig
+from ...training.gains.config import GainOptions, MmleTrainConfig, PfjTrainConfig
 
 TEACHER = next(name for name in EMBEDDED if "teacher" in name)
 
@@ -59,9 +57,9 @@ def generated_pictures(options: argparse.Namespace) -> Sequence[Tensor]:
     return [torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255 for picture in pixels]
 
 
-def settings_of(options: argparse.Namespace, **more: Any) -> GainTrainSettings:
+def settings_of(options: argparse.Namespace, **more: Any) -> GainOptions:
     """What both recipes have in common."""
-    return GainTrainSettings(
+    return GainOptions(
         options.steps,
         name=options.name,
         resume=options.resume or START_ANEW,

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ...host.resshift.loading import EMBEDDED, OneStepSR, load_one_step, one_step_at
 from ...host.standalone import set_output_folder
-from ...host.training.distill import RunSettings, Source, distill
+from ...host.training.distill import DistillSource, distill
 from ...host.training.distill_data import TRIED, settings_of
-from ...host.training.distill_files import save_picture
-from ...host.training.files import START_ANEW
+from ...host.training.files import save_picture
+from ...training.config import START_ANEW
 from ...training.image_folder import image_files, random_crop, read_image
+from ...training.tad_sr.config import DistillOptions
 
 EMBEDDED_TEACHER = next(name for name in EMBEDDED if "teacher" in name)
 
@@ -37,12 +38,12 @@ def run(options: argparse.Namespace) -> int:
         },
     }
     settings = settings_of(options.method, teacher, inputs)
-    source = Source(
+    source = DistillSource(
         folder=str(options.images) if options.images else "",
         generated=0 if options.images else options.generated,
         test_images=None if options.test_images is None else pictures_to_try(options.test_images, crop),
     )
-    run_settings = RunSettings(
+    run_settings = DistillOptions(
         options.steps,
         resume=options.resume or START_ANEW,
         degradation=options.degradation or ("mild" if small else "tad_sr"),

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...host.conditioning import empty_prompt
 from ...host.control.controlnet import EPS, control_from_weights
 from ...host.files import read_file
 from ...host.standalone import load_checkpoint, set_output_folder
-from ...host.training.files import START_ANEW
-from ...host.training.tasr import Trained, TrainSettings, train_time_aware
+from ...host.training.files import save_picture
+from ...host.training.tasr import TrainedTimeAware, train_time_aware
 from ...models.latent_control import LatentControlConfig, split_control_file
 from ...models.state_dict import StateDict, UnsupportedModelError
+from ...training.config import START_ANEW
 from ...training.embedded.synthetic import synthetic_image
-from ...training.tasr.config import TasrConfig
+from ...training.tasr.config import TasrConfig, TasrOptions
 from ..small_models.checkpoints import put_small_checkpoint
 from ..small_models.controls import small_latent_controlnet
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         adapter_every=options.adapter_every,
     )
-    settings = TrainSettings(
+    settings = TasrOptions(
         options.steps,
         resume=options.resume or START_ANEW,
         design=options.size,
@@ -84,8 +84,7 @@ def generated_pictures(seed: int) -> Tensor:
     return torch.from_numpy(pictures).float() / 255
 
 
-def finish(trained: Trained, out: Path) -> None:
+def finish(trained: TrainedTimeAware, out: Path) -> None:
     """Writes the loss picture beside the states and prints the report."""
-    picture = (trained.losses[0].permute(1, 2, 0) * 255).round().byte().numpy()
-    Image.fromarray(picture).save(out / f"{trained.report['resume']}_losses.png")
+    save_picture(out / f"{trained.report['resume']}_losses.png", trained.losses)
     print(json.dumps(trained.report, indent=1), flush=True)

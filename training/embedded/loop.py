@@ -1,18 +1,18 @@
-"""The training loop: what happens at step n depends on the seed, the phase and n alone, so resuming is exact."""
+"""A phase of the embedded recipe as a run of the shared skeleton."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...sampling.noise import generator_for
-from ..checkpoint import TrainState
-from ..optim import set_learning_rate
+from ..optim import learning_rate, set_learning_rate
+from ..runs import AnyRun, TrainingRun, backward, clear, finish_step, resume_run, save_run, take_step, train
 from .config import PhaseConfig
 from .pool import Batches
 
@@ -25,45 +25,52 @@ PHASES = ("regression", "teacher", "student", "polish", "chain", "texture")
 is the student's last phase, with a discriminator on the finished teacher's features."""
 STREAMS = (*PHASES, "one_step")
 """Phases by the number that keys their random draws; `one_step` has a recipe of its own."""
+SHOWN_EVERY = 50
 
 
-def learning_rate(step: int, phase: PhaseConfig) -> float:
-    """Linear warm-up, then half a cosine down to one percent of the peak."""
-    rising = min(1.0, (step + 1) / max(phase.warmup, 1))
-    return phase.lr * rising * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / phase.steps)))
+@dataclass
+class PhaseRun(TrainingRun):
+    """One network, one loss; `about` is the recipe's text, which is all that a state must agree in."""
+
+    phase: PhaseConfig
+    pool: Batches
+    loss: LossFn
+    seed: int
+    clip_norm: float
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.seed, STREAMS.index(self.state.phase)
+
+    def recipe(self) -> str:
+        return self.about
+
+    def train_step(self, generator: torch.Generator) -> dict[str, float]:
+        """Down the gradient of the phase's loss, with the rate of its step."""
+        phase, state = self.phase, self.state
+        hr, lr = self.pool.batch(generator, phase.batch, phase.patch)
+        set_learning_rate(state.optimizers, learning_rate(phase.lr, state.step, phase.warmup, phase.steps))
+        loss, numbers = self.loss(hr, lr, generator)
+        clear(state.optimizers)
+        backward(state, loss, numbers)
+        norm = take_step(state.optimizers, state.model.parameters(), self.clip_norm)
+        finish_step(state, phase.batch)
+        return {**numbers, "norm": norm}
 
 
-def train(
-    state: TrainState,
-    phase: PhaseConfig,
-    pool: Batches,
-    loss_fn: LossFn,
-    *,
-    seed: int,
-    until: int,
-    clip_norm: float,
-    after_step: Callable[[TrainState], None] | None = None,
-) -> None:
-    """Runs state from its own step up to step `until`; after_step saves and measures."""
-    started, first = time.monotonic(), state.step
-    parameters = list(state.model.parameters())
-    while state.step < until:
-        generator = generator_for(seed, STREAMS.index(state.phase), state.step)
-        hr, lr = pool.batch(generator, phase.batch, phase.patch)
-        set_learning_rate(state.optimizers, learning_rate(state.step, phase))
-        loss, numbers = loss_fn(hr, lr, generator)
-        for optimizer in state.optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-        for optimizer in state.optimizers:
-            optimizer.step()
-        state.step += 1
-        state.images += phase.batch
-        state.ema.update(state.model, state.step)
-        if state.step % 50 == 0:
-            pace = (time.monotonic() - started) / (state.step - first)
-            shown = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-            log.info("%s %d/%d %s norm %.3f %.2f s/step", state.phase, state.step, phase.steps, shown, norm, pace)
-        if after_step is not None:
-            after_step(state)
+def train_phase(run: AnyRun, path: Path, steps: int, *, until: int, save_every: int) -> None:
+    """Trains from the state at path, if any, to step `until` of a phase of `steps`; saves and says how it goes."""
+    if path.exists():
+        resume_run(run, path)
+    started, first, phase = time.monotonic(), run.state.step, path.stem
+
+    def after_step(current: AnyRun) -> None:
+        step = current.state.step
+        if step % SHOWN_EVERY == 0:
+            pace = (time.monotonic() - started) / (step - first)
+            shown = " ".join(f"{name} {value:.4f}" for name, value in current.log.rows[-1][1].items())
+            log.info("%s %d/%d %s %.2f s/step", phase, step, steps, shown, pace)
+        if step % save_every == 0 or step == until:
+            save_run(current, path)
+
+    train(run, until, after_step)

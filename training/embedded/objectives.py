@@ -11,7 +11,7 @@ from ...sampling.residual_shift import last_index, prior_sample, scale_input
 from ...sampling.samplers import Denoise, sample_deterministic
 from ...sampling.schedules import ResidualShiftSchedule, shorten
 from ..picture_losses import charbonnier, energy_loss
-from ..tad_sr.losses import distillation_loss, draw_times, high_frequency_score_distillation
+from ..tad_sr.losses import draw_times, high_frequency_score_distillation, per_sample_mse
 from .config import RecipeConfig, StudentWeights
 from .loop import LossFn
 
@@ -94,7 +94,7 @@ def student_loss(student: PixelDenoiser, teacher: PixelDenoiser, recipe: RecipeC
             target = sample_deterministic(denoise, y[some], shorten(schedule, recipe.teacher_chain), noise[some])
         times = draw_times(len(target), recipe.score_levels, generator)
         perturbation = torch.randn(target.shape, generator=generator)
-        distill = distillation_loss(prediction[some], target).mean()
+        distill = per_sample_mse(prediction[some], target).mean()
         student_part = prediction[some]
         score = high_frequency_score_distillation(
             denoise, student_part, target, y[some], times, perturbation, schedule

@@ -21,11 +21,12 @@ from ...models.compact_denoiser import CompactDenoiser
 from ...models.pixel_denoiser import precondition, upsampled_latent
 from ...sampling.noise import generator_for
 from ...sampling.residual_shift import last_index, scale_input
-from ..checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ..checkpoint import TrainState
 from ..ema import Ema
 from ..picture_losses import charbonnier
+from ..runs import new_state, resume_run
 from .config import OneStepConfig
-from .loop import LossFn, train
+from .loop import LossFn, PhaseRun, train_phase
 from .objectives import codec, schedule_of
 from .pool import Batches
 from .warm_start import Stack, start_from
@@ -116,28 +117,17 @@ def run_one_step(
     else:
         model = started(config, stack, pool)
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], config.phase.lr, betas=(0.9, 0.99))
-    state = TrainState("one_step", 0, 0, model, Ema(model, config.ema_decay), (adam,))
+    state = new_state("one_step", model, (adam,), Ema(model, config.ema_decay))
+    loss = one_step_loss(state, config)
+    run = PhaseRun(state, config.phase, pool, loss, config.seed, config.clip_norm, about=text)
+    steps = config.phase.steps
+    stop = steps if until is None else until
     if path.exists():
-        load_checkpoint(path, state, text)
-    stop = config.phase.steps if until is None else until
-
-    def after_step(current: TrainState) -> None:
-        if current.step % save_every == 0 or current.step == stop:
-            save_checkpoint(path, current, text)
-
-    loss_fn = one_step_loss(state, config)
-    late = round(config.late * config.phase.steps)
-    for phase, end in ((config.phase, min(late, stop)), (replace(config.phase, patch=config.late_patch), stop)):
-        train(
-            state,
-            phase,
-            pool,
-            loss_fn,
-            seed=config.seed,
-            until=end,
-            clip_norm=config.clip_norm,
-            after_step=after_step,
-        )
+        resume_run(run, path)
+    for patch, end in ((config.phase.patch, min(round(config.late * steps), stop)), (config.late_patch, stop)):
+        run.phase = replace(config.phase, patch=patch)
+        if state.step < end:
+            train_phase(run, path, steps, until=end, save_every=save_every)
     return {**{name: value.clone() for name, value in model.state_dict().items()}, **state.ema.values}
 
 

@@ -17,15 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
-from ..checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ..checkpoint import TrainState
 from ..ema import Ema
 from ..optim import make_optimizers
+from ..runs import new_state
 from .config import PhaseConfig, RecipeConfig
-from .loop import PHASES, LossFn, train
+from .loop import PHASES, LossFn, PhaseRun, train_phase
 from .objectives import regression_loss, student_loss, teacher_loss
 from .pool import CHUNK, Pool, build_pool
 from .texture_phase import PHASE as TEXTURE
-from .texture_phase import train_texture
+from .texture_phase import texture_run
 
 log = logging.getLogger("adaptivesr")
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,19 +48,15 @@ def network(recipe: RecipeConfig, start: dict[str, Tensor] | None = None) -> Pix
     return model
 
 
-def new_state(recipe: RecipeConfig, phase: str, start: dict[str, Tensor] | None = None) -> TrainState:
+def phase_state(recipe: RecipeConfig, phase: str, start: dict[str, Tensor] | None = None) -> TrainState:
+    """Step 0 of a phase but the last."""
     model = network(recipe, start)
     if phase in ("regression", "student"):
         # The regression's latent input is zero and the student's is noise that says nothing of the image: the gradient
         # would be rounding errors or chance, and Muon would make full steps of them.
         model.embed_latent.requires_grad_(False)
     settings: PhaseConfig = getattr(recipe, phase)
-    return TrainState(phase, 0, 0, model, Ema(model, recipe.ema_decay), make_optimizers(model, settings.lr))
-
-
-def averaged(state: TrainState) -> dict[str, Tensor]:
-    """The network's state with its averaged parameters."""
-    return {**{name: value.clone() for name, value in state.model.state_dict().items()}, **state.ema.values}
+    return new_state(phase, model, make_optimizers(model, settings.lr), Ema(model, recipe.ema_decay))
 
 
 def phase_recipe(recipe: RecipeConfig, phase: str) -> str:
@@ -102,23 +99,15 @@ def run_phase(
 ) -> dict[str, Tensor]:
     """Trains one phase from its last checkpoint in folder, if any, and returns the averaged state."""
     settings: PhaseConfig = getattr(recipe, phase)
-    path, text = folder / f"{phase}.safetensors", phase_recipe(recipe, phase)
-    stop = settings.steps if until is None else until
+    text, stop = phase_recipe(recipe, phase), settings.steps if until is None else until
     if phase == TEXTURE:
-        judge = network(recipe, _given(teacher, phase))
-        student = network(recipe, start)
-        return train_texture(recipe, pool, path, student, judge, about=text, until=stop, save_every=save_every)
-    state = new_state(recipe, phase, start)
-    if path.exists():
-        load_checkpoint(path, state, text)
-
-    def after_step(current: TrainState) -> None:
-        if current.step % save_every == 0 or current.step == settings.steps:
-            save_checkpoint(path, current, text)
-
-    loss_fn = objective(recipe, state, teacher)
-    train(state, settings, pool, loss_fn, seed=recipe.seed, until=stop, clip_norm=recipe.clip_norm, after_step=after_step)  # fmt: skip
-    return averaged(state)
+        run = texture_run(recipe, pool, network(recipe, start), network(recipe, _given(teacher, phase)), text)
+    else:
+        state = phase_state(recipe, phase, start)
+        loss = objective(recipe, state, teacher)
+        run = PhaseRun(state, settings, pool, loss, recipe.seed, recipe.clip_norm, about=text)
+    train_phase(run, folder / f"{phase}.safetensors", settings.steps, until=stop, save_every=save_every)
+    return run.state.ema.averaged()
 
 
 def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str) -> None:
@@ -139,7 +128,7 @@ def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str
     log.info("wrote %s (%.2f MB)", path.name, path.stat().st_size / 1e6)
 
 
-def run(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: int = 1) -> None:
+def make_weights(recipe: RecipeConfig, folder: Path, files: dict[str, Path], *, workers: int = 1) -> None:
     """All phases in order; teacher and student both start from the regression's averaged weights.
 
     Deviation from TAD-SR, whose student starts as its teacher: at this size and training time the teacher's own first step

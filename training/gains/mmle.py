@@ -5,7 +5,7 @@ The base is not needed here: it is frozen, and its predictions lie on disk (`tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,20 +16,21 @@ from ...models.gain_models import MetricInfo
 from ...models.gain_regressor import GROUPS, STATISTICS, Mmle, latent_statistics
 from ...sampling.adaptive.gain import GainMetric
 from ...sampling.noise import generator_for
-from ..checkpoint import TrainState
-from ..loss_log import LossLog
-from ..runs import advance, descend, fresh_state
-from .mmle_config import MmleTrainConfig, cosine
+from ..optim import learning_rate, set_learning_rate
+from ..runs import TrainingRun, descend, new_state
+from .config import MmleTrainConfig
 from .mmle_labels import JUMPS, Labels
 from .trajectories import Trajectories
 
 RULERS = (0.01, 0.3)
 """Least and greatest of the constants that the first layer begins with, in units of its outputs."""
+DIFFERENCES = (("x0", "reference"), ("last x0", "reference"), ("x0", "last x0"))
+"""Pairs of latents whose difference a channel of the first layer begins with."""
 
 
 @dataclass
-class MmleRun:
-    """Everything a run holds."""
+class MmleRun(TrainingRun):
+    """Everything that the training of a regressor needs; the base's predictions are cached."""
 
     config: MmleTrainConfig
     network: Mmle
@@ -39,12 +40,33 @@ class MmleRun:
     labels: Labels
     scales: Tensor
     """s_c (M,): deviations of the targets that are trained on."""
-    state: TrainState
-    log: LossLog
     device: torch.device
-    about: str = ""
     statistics: Tensor | None = None
     """(N, n, jumps, 12) `latent_statistics` of the pair that begins at a place, where nothing else is learnt from."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.config.seed, 1
+
+    def recipe(self) -> str:
+        return self.config.text(about=self.about)
+
+    def train_step(self, generator: torch.Generator) -> dict[str, float]:
+        """One step: the squared error of every defined gain in units of s_c."""
+        config = self.config
+        set_learning_rate(
+            self.state.optimizers, learning_rate(config.lr, self.state.step, cosine_steps=config.schedule)
+        )
+        pairs = draw_pairs(self, generator)
+        targets, defined = self.labels.gains(*pairs)
+        found = predicted(self, *pairs)
+        error = ((found - targets.to(found)) / self.scales.to(found)).square() * defined.to(found)
+        loss = error.sum() / defined.sum().clamp_min(1).to(found)
+        sums, counts = error.detach().sum(0).tolist(), defined.sum(0).tolist()
+        parts = {metric.name: value / count for metric, value, count in zip(self.metrics, sums, counts) if count}
+        numbers = {"loss": float(loss.detach()), **parts}
+        descend(self.state, self.state.optimizers[0], loss, numbers, config.batch)
+        return numbers
 
     @property
     def training(self) -> Tensor:
@@ -80,16 +102,13 @@ def initialise(network: Mmle, generator: torch.Generator) -> None:
     weight, bias = (cast("Tensor", getattr(network.convs[0], name)) for name in ("weight", "bias"))
     size = len(weight) // GROUPS
     with torch.no_grad():
-        now, before, original = weight.chunk(3, dim=1)
+        latents = dict(zip(("x0", "last x0", "reference"), weight.chunk(3, dim=1)))
         readers = [channel for channel in range(len(weight)) if size == 1 or channel % size < size - 1]
-        for turn, channel in enumerate(readers):
-            one, other, rest = ((now, original, before), (before, original, now), (now, before, original))[turn % 3]
-            detail = turn % 5 > 2  # zero in the mean of every input channel
-            if detail:
-                one, other, rest = (now, before, original) if turn % 2 else (before, now, original)
-                one[channel] -= one[channel].mean((1, 2), keepdim=True)
-            other[channel] = 0 if detail else -one[channel]
-            rest[channel] = 0
+        for number, channel in enumerate(readers):
+            if number % 5 > 2:
+                _read_detail(latents, channel, "x0" if number % 2 else "last x0")
+            else:
+                _read_difference(latents, channel, *DIFFERENCES[number % 3])
         for group in range(GROUPS if size > 1 else 0):
             weight[(group + 1) * size - 1] *= 0.1
             bias[(group + 1) * size - 1] = RULERS[0] * (RULERS[1] / RULERS[0]) ** (group / (GROUPS - 1))
@@ -98,7 +117,25 @@ def initialise(network: Mmle, generator: torch.Generator) -> None:
             cast("Tensor", network.fc1.weight)[:, : network.config.features] = 0
 
 
-def new_run(
+def _read_difference(latents: Mapping[str, Tensor], channel: int, one: str, other: str) -> None:
+    """Leaves a channel the difference of two latents, under its weights for the first."""
+    for name, weight in latents.items():
+        if name == other:
+            weight[channel] = -latents[one][channel]
+        elif name != one:
+            weight[channel] = 0
+
+
+def _read_detail(latents: Mapping[str, Tensor], channel: int, name: str) -> None:
+    """Leaves a channel the changes within one latent: its weights are zero in the mean of every input channel."""
+    for other, weight in latents.items():
+        if other == name:
+            weight[channel] -= weight[channel].mean((1, 2), keepdim=True)
+        else:
+            weight[channel] = 0
+
+
+def new_mmle_run(
     config: MmleTrainConfig,
     network: Mmle,
     trajectories: Trajectories,
@@ -115,20 +152,9 @@ def new_run(
         _silence(network)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=config.lr, foreach=False)
-    state = fresh_state("mmle", network, [optimizer])
-    run = MmleRun(
-        config,
-        network,
-        trajectories,
-        tuple(metrics),
-        tuple(timesteps),
-        labels,
-        torch.ones(len(metrics)),
-        state,
-        LossLog(),
-        device,
-        about,
-    )
+    state, scales = new_state("mmle", network, [optimizer]), torch.ones(len(metrics))
+    parts = (config, network, trajectories, tuple(metrics), tuple(timesteps), labels, scales, device)
+    run = MmleRun(state, *parts, about=about)
     run.scales = labels.deviations(run.training)
     run.statistics = None if config.convolutions else pair_statistics(trajectories, len(timesteps))
     return run
@@ -161,11 +187,6 @@ def _silence(network: Mmle) -> None:
     cast("Tensor", network.fc1.weight).register_hook(lambda gradient: gradient * heard.to(gradient))
 
 
-def train(run: MmleRun, until: int, after_step: Callable[[MmleRun], None] | None = None) -> None:
-    """Trains up to step `until`; see `runs.advance`."""
-    advance(run, train_step, until, after_step)
-
-
 def draw_pairs(run: MmleRun, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """(trajectory, before, now), each (B,): jumps are uniform in `JUMPS`, so that the network sees all gains."""
     places, size = run.labels.values.shape[1], run.config.batch
@@ -174,28 +195,6 @@ def draw_pairs(run: MmleRun, generator: torch.Generator) -> tuple[Tensor, Tensor
     before = (torch.rand(size, generator=generator) * (places - jump)).long()
     trajectory = torch.randint(len(run.training), (size,), generator=generator)
     return trajectory, before, before + jump
-
-
-def train_step(run: MmleRun) -> dict[str, float]:
-    """One step: the squared error of every defined gain in units of s_c."""
-    optimizer = run.state.optimizers[0]
-    for group in optimizer.param_groups:
-        group["lr"] = cosine(run.config.lr, run.state.step, run.config.schedule)
-    pairs = draw_pairs(run, generator_for(run.config.seed, 1, run.state.step))
-    targets, defined = run.labels.gains(*pairs)
-    optimizer.zero_grad()
-    found = predicted(run, *pairs)
-    error = ((found - targets.to(found)) / run.scales.to(found)).square() * defined.to(found)
-    loss = error.sum() / defined.sum().clamp_min(1).to(found)
-    counts = defined.sum(0).tolist()
-    parts = {
-        metric.name: value / count
-        for metric, value, count in zip(run.metrics, error.detach().sum(0).tolist(), counts)
-        if count
-    }
-    numbers = {"loss": float(loss.detach()), **parts}
-    descend(run.state, optimizer, loss, numbers, run.config.batch)
-    return numbers
 
 
 def predicted(run: MmleRun, trajectory: Tensor, before: Tensor, now: Tensor) -> Tensor:

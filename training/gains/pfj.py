@@ -7,7 +7,7 @@ target; the paper does not say how it trained, so order and loss are ours.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,20 +19,18 @@ from ...models.gain_regressor import Mmle
 from ...sampling.adaptive.steppers import Step, stepper_for
 from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.noise import generator_for
-from ..checkpoint import TrainState
-from ..loss_log import LossLog
-from ..runs import advance, descend, fresh_state
+from ..data import PairSource
+from ..runs import TrainingRun, descend, new_state
 from .base import GainBase, Seen
+from .config import PfjTrainConfig
 from .mmle_labels import JUMPS
-from .pairs import PairSource
-from .pfj_config import PfjTrainConfig
 
 MEASURED = 2**32
 """Steps of batches that are only measured, never trained on, count from here."""
 
 
 @dataclass
-class PfjRun:
+class PfjTraining(TrainingRun):
     """Everything a run holds; only `network` learns."""
 
     config: PfjTrainConfig
@@ -42,13 +40,23 @@ class PfjRun:
     metrics: tuple[MetricInfo, ...]
     t_half: float
     network: Pfj
-    state: TrainState
-    log: LossLog
-    about: str = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (self.config.seed,)
+
+    def recipe(self) -> str:
+        return self.config.text(about=self.about)
+
+    def train_step(self, generator: torch.Generator) -> dict[str, float]:
+        """One step of Adam; returns the loss's parts."""
+        loss, numbers = third_loss(self, prepared(self, generator))
+        descend(self.state, self.state.optimizers[0], loss, numbers, self.config.batch)
+        return numbers
 
 
 @dataclass(frozen=True)
-class Third:
+class ThirdCall:
     """The state of a batch before the call that is trained on."""
 
     x: Tensor  # (B, C, h, w)
@@ -59,7 +67,7 @@ class Third:
     target: Tensor  # (B, 3, H, W) in [0, 1]
 
 
-def new_run(
+def new_pfj_run(
     config: PfjTrainConfig,
     base: GainBase,
     source: PairSource,
@@ -68,7 +76,7 @@ def new_run(
     t_half: float,
     network: Pfj,
     about: str = "",
-) -> PfjRun:
+) -> PfjTraining:
     """Step 0. The network starts as the identity whatever the seed: its last layer is zero."""
     if len(base.timesteps) < 2 + 1:
         raise ValueError(
@@ -78,8 +86,8 @@ def new_run(
     network.to(base.device).requires_grad_(True)
     regressor.to(base.device).requires_grad_(False).eval()
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, foreach=False)
-    state = fresh_state("pfj", network, [optimizer])
-    return PfjRun(config, base, source, regressor, tuple(metrics), t_half, network, state, LossLog(), about)
+    state = new_state("pfj", network, [optimizer])
+    return PfjTraining(state, config, base, source, regressor, tuple(metrics), t_half, network, about=about)
 
 
 def initialise(network: Pfj, generator: torch.Generator) -> None:
@@ -93,23 +101,8 @@ def initialise(network: Pfj, generator: torch.Generator) -> None:
             torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
 
 
-def train(run: PfjRun, until: int, after_step: Callable[[PfjRun], None] | None = None) -> None:
-    """Trains up to step `until`; see `runs.advance`."""
-    advance(run, train_step, until, after_step)
-
-
-def train_step(run: PfjRun) -> dict[str, float]:
-    """One step of Adam; returns the loss's parts."""
-    third = prepared(run, generator_for(run.config.seed, run.state.step))
-    optimizer = run.state.optimizers[0]
-    optimizer.zero_grad()
-    loss, numbers = third_loss(run, third)
-    descend(run.state, optimizer, loss, numbers, run.config.batch)
-    return numbers
-
-
 @torch.no_grad()
-def prepared(run: PfjRun, generator: torch.Generator) -> Third:
+def prepared(run: PfjTraining, generator: torch.Generator) -> ThirdCall:
     """A batch at random places of the chain, after two calls and two jumps; rows of a first call stand at its start."""
     base, config = run.base, run.config
     target, lr = run.source.batch(generator, config.batch)
@@ -129,14 +122,13 @@ def prepared(run: PfjRun, generator: torch.Generator) -> Third:
         x = _jump(config.sampler, x, predictions[-1], sigmas[now], sigmas[after], noise())
     t = [times[index] for index in places]
     gains = run.regressor(predictions[1], predictions[0], seen.reference, t[1], t[0])
-    late = (t[0] < run.t_half)[:, None] | torch.tensor([m.full_reference for m in run.metrics], device=t[0].device)[
-        None
-    ]
+    full_reference = torch.tensor([metric.full_reference for metric in run.metrics], device=t[0].device)
+    late = (t[0] < run.t_half)[:, None] | full_reference[None]
     rows = first.to(x.device)
     gains = gains * (late & ~rows[:, None])
     x = torch.where(rows[:, None, None, None], begin, x)
     sigma = torch.where(rows, sigmas[0], sigmas[places[2]])
-    return Third(x, sigma, gains, seen, z_0, target.to(z_0))
+    return ThirdCall(x, sigma, gains, seen, z_0, target.to(z_0))
 
 
 def drawn_places(
@@ -159,7 +151,7 @@ def _jump(sampler: str, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor
     )
 
 
-def third_loss(run: PfjRun, third: Third, *, injected: bool = True) -> tuple[Tensor, dict[str, float]]:
+def third_loss(run: PfjTraining, third: ThirdCall, *, injected: bool = True) -> tuple[Tensor, dict[str, float]]:
     """min(SNR, limit) |x0 - z_0|^2 of the third call, and the mean absolute error of its picture."""
     o = third.seen.condition
     o_hat = inject(o, *run.network(o, third.gains)) if injected else o
@@ -179,7 +171,7 @@ def third_loss(run: PfjRun, third: Third, *, injected: bool = True) -> tuple[Ten
 
 
 @torch.no_grad()
-def compared(run: PfjRun, batches: int) -> tuple[float, float]:
+def compared(run: PfjTraining, batches: int) -> tuple[float, float]:
     """Mean squared error of the third call's x0 with and without injection, on batches that are not trained on."""
     run.network.eval()
     with_it, without = 0.0, 0.0

@@ -23,8 +23,8 @@ from ...imaging.metrics.gain_measures import Measure
 from ...sampling.adaptive.steppers import Last, Step, stepper_for
 from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.noise import generator_for
+from ..data import PairSource
 from .base import GainBase, Seen
-from .pairs import PairSource
 
 SHARD = 8
 """Trajectories in one file."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
+from ..config import RunOptions, TrainConfig
 from .losses import SUPER_RESOLUTION_WEIGHTS, ScoreForm
 
 NONE = "none"
@@ -18,7 +18,7 @@ ADAMW, MUON = "adamw", "muon"
 
 
 @dataclass(frozen=True)
-class DistillSettings:
+class DistillSettings(TrainConfig):
     """What is minimised and how. Defaults are TAD-SR's for x4 (section 4.1 and its released configuration).
 
     A part whose weight is 0 is left out and costs nothing.
@@ -133,20 +133,21 @@ class DistillSettings:
     @property
     def uses_student_step(self) -> bool:
         """Whether anything needs the student's step from the prior."""
-        parts = (
-            self.distill,
-            self.score_part,
-            self.adversarial_part,
-            self.inverse,
-            self.cycle,
-            self.fidelity,
-            self.energy,
-        )
-        return any(parts)
+        clean = (self.distill, self.score_part, self.adversarial_part, self.fidelity, self.energy)
+        return self.uses_sinsr or any(clean)
 
-    def text(self, **more: object) -> str:
-        """JSON of everything that decides a run, by which a resumed run knows its own file."""
-        return json.dumps({**asdict(self), **more}, sort_keys=True)
+
+@dataclass(frozen=True)
+class DistillOptions(RunOptions):
+    """What a run of Distill One-Step SR is told beyond its settings."""
+
+    name: str = "distilled"
+    crop: int = 256
+    degradation: str = "tad_sr"
+    samples_every: int = 500
+    reduced: bool = False
+    """Whole squares of the pictures, reduced to the crop, in place of crops."""
+    metrics: str = "psnr ssim nlpd gmsd"
 
 
 VARIANTS: Mapping[str, Mapping[str, object]] = {

@@ -84,11 +84,6 @@ class SinSRLosses:
     inverse: Tensor
     ground_truth: Tensor
 
-    @property
-    def total(self) -> Tensor:
-        """Sum with the weights 1, 1, 1 of the released configuration."""
-        return self.distill + self.inverse + self.ground_truth
-
 
 def sinsr_losses(
     student: Denoise, x_T: Tensor, teacher_x0: Tensor, x0: Tensor, schedule: ResidualShiftSchedule
@@ -139,11 +134,6 @@ class TeacherScore:
     eps: Tensor
 
 
-def distillation_loss(student_x0: Tensor, teacher_x0: Tensor) -> Tensor:
-    """Vanilla distillation (TAD-SR, eq. 6)."""
-    return per_sample_mse(student_x0, teacher_x0)
-
-
 def teacher_score(
     teacher: Denoise,
     z: Tensor,
@@ -163,19 +153,6 @@ def teacher_score(
 def hsd_gradient(student: TeacherScore, target: TeacherScore) -> Tensor:
     """d L_HSD / d z_s = w(t) (eps^s - eps^tea), w(t) = 1 as in the code (TAD-SR, eqs. 7 and 14-16)."""
     return student.eps - target.eps
-
-
-def hsd_gradient_simplified(
-    student_x0: Tensor,
-    target_x0: Tensor,
-    student: TeacherScore,
-    target: TeacherScore,
-    t: Tensor,
-    schedule: ResidualShiftSchedule,
-) -> Tensor:
-    """(1 - eta_t) / (kappa sqrt(eta_t)) [(z_s - x0^s) - (z_tea - x0^tea)] (TAD-SR, eq. 8), equal to `hsd_gradient`."""
-    difference = (student_x0.detach() - student.x0) - (target_x0 - target.x0)
-    return at((1.0 - schedule.etas) / schedule.prior_std, t, difference) * difference
 
 
 def gradient_as_loss(gradient: Tensor, z: Tensor) -> Tensor:
@@ -203,21 +180,6 @@ def high_frequency_score_distillation(
     return gradient_as_loss(hsd_gradient(student, target), student_x0)
 
 
-def score_distillation_sampling(
-    teacher: Denoise,
-    student_x0: Tensor,
-    y: Tensor,
-    t: Tensor,
-    noise: Tensor,
-    schedule: ResidualShiftSchedule,
-    *,
-    form: ScoreForm = ScoreForm.PAPER,
-) -> Tensor:
-    """The SDS ablation: the gradient is eps^s - n (TAD-SR, section 4.3; Poole et al. 2022, eq. 3)."""
-    score = teacher_score(teacher, student_x0, y, t, noise, schedule, form)
-    return gradient_as_loss(score.eps - noise, student_x0)
-
-
 def adversarial_input(z: Tensor, y: Tensor, t: Tensor, noise: Tensor, schedule: ResidualShiftSchedule) -> Tensor:
     """What the teacher's encoder sees for the discriminator: z perturbed to time t and scaled once (TAD-SR, eq. 9)."""
     return scale_input(q_sample(z, y, t, noise, schedule), t, schedule)
@@ -231,8 +193,3 @@ def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
 def generator_hinge(fake: Tensor) -> Tensor:
     """-mean D(fake) (TAD-SR, eq. 12). Logits (B, K), (B,) out."""
     return -per_sample_mean(fake)
-
-
-def tad_sr_total(distill: Tensor, score: Tensor, adversarial: Tensor, weights: TADWeights) -> Tensor:
-    """L_distill + lambda_1 L_HSD + lambda_2 L_G (TAD-SR, eq. 13)."""
-    return distill + weights.score * score + weights.adversarial * adversarial

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ...imaging.metrics.named import NamedMetrics
-from ...sampling.samplers import sample_deterministic, sample_one_step
-from .distillation import DistillState
+from ...sampling.samplers import Denoise, sample_deterministic, sample_one_step
+from .distillation import DistillRun
 
 GAP, HEADER, COLUMN = 4, 16, 160
 """Pixels between pictures, of the words above them, and at least of a column."""
@@ -32,28 +32,26 @@ class Trial:
 
 
 @torch.no_grad()
-def try_out(state: DistillState, hr: Tensor, lr: Tensor, generator: torch.Generator) -> Trial:
+def try_out(run: DistillRun, hr: Tensor, lr: Tensor, generator: torch.Generator) -> Trial:
     """Teacher's chain (deterministic, all steps) and averaged student's step from the same noise; hr and lr in [-1, 1]."""
-    teacher, schedule = state.teacher, state.teacher.schedule
+    teacher, schedule = run.teacher, run.teacher.schedule
     y = teacher.latents.start(lr, teacher.scale)
     noise = torch.randn(y.shape, generator=generator).to(y)
-    averages = {**dict(state.student.named_buffers()), **state.train.ema.values}
+    averages = {**dict(run.student.named_buffers()), **run.state.ema.values}
 
     def student(x: Tensor, t: Tensor) -> Tensor:
-        return functional_call(state.student, averages, (x, t, lr))
+        return functional_call(run.student, averages, (x, t, lr))
 
-    if state.settings.uses_student_step:
+    def chain(denoise: Denoise) -> Tensor:
+        return sample_deterministic(denoise, y, schedule, noise)
+
+    if run.config.uses_student_step:
         makers = {
-            f"teacher, {schedule.num_steps} steps": lambda: sample_deterministic(
-                teacher.denoise(lr), y, schedule, noise
-            ),
+            f"teacher, {schedule.num_steps} steps": lambda: chain(teacher.denoise(lr)),
             "student, 1 step": lambda: sample_one_step(student, y, schedule, noise),
         }
     else:
-        makers = {
-            "before": lambda: sample_deterministic(teacher.denoise(lr), y, schedule, noise),
-            "after": lambda: sample_deterministic(student, y, schedule, noise),
-        }
+        makers = {"before": lambda: chain(teacher.denoise(lr)), "after": lambda: chain(student)}
     made: dict[str, Tensor] = {}
     seconds: dict[str, float] = {}
     for name, make in makers.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -17,12 +17,12 @@ from .config import SDS, TRUTH, DistillSettings
 from .losses import (
     ScoreForm,
     adversarial_input,
-    distillation_loss,
     draw_perturbation,
     draw_times,
     gradient_as_loss,
     hsd_gradient,
     per_sample_mean,
+    per_sample_mse,
     resshift_loss,
     sinsr_losses,
     teacher_score,
@@ -30,7 +30,7 @@ from .losses import (
 
 
 @dataclass(frozen=True)
-class Draw:
+class DistillDraw:
     """All randomness of a step; drawn alike whatever the settings leave out, so that variants see the same noise."""
 
     noise: Tensor
@@ -46,7 +46,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Batch:
+class DistillBatch:
     """What the losses compare, all on the student's device."""
 
     hr: Tensor
@@ -57,28 +57,30 @@ class Batch:
     """Where the student starts, not scaled."""
     target: Tensor | None
     """The teacher's chain from x, of the first images where it is computed for a part of them."""
-    draw: Draw
+    draw: DistillDraw
 
-    def part(self, some: slice) -> Batch:
+    def part(self, some: slice) -> DistillBatch:
         """Some of the images."""
         hr, lr, x0, y, x = (tensor[some] for tensor in (self.hr, self.lr, self.x0, self.y, self.x))
         target = None if self.target is None else self.target[some]
         drawn = {field.name: getattr(self.draw, field.name)[some] for field in fields(self.draw)}
-        return Batch(hr, lr, x0, y, x, target, Draw(**drawn))
+        return DistillBatch(hr, lr, x0, y, x, target, DistillDraw(**drawn))
 
-
-ExtraLoss = Callable[[Tensor, Batch], Tensor]
-"""A further loss on the student's clean latent, a scalar; for recipes."""
+    def split(self, size: int) -> list[tuple[DistillBatch, float]]:
+        """Parts of at most `size` images (0: all of them), each with its share of the batch."""
+        count = len(self.hr)
+        parts = [self.part(slice(start, start + (size or count))) for start in range(0, count, size or count)]
+        return [(part, len(part.hr) / count) for part in parts] if len(parts) > 1 else [(self, 1.0)]
 
 
 def draw_step(
     settings: DistillSettings, schedule: ResidualShiftSchedule, like: Tensor, generator: torch.Generator
-) -> Draw:
+) -> DistillDraw:
     """Times and noise of one step for latents like `like` (B, C, h, w), from a CPU generator."""
     count, last, form = len(like), schedule.num_steps - 1, ScoreForm(settings.score_form)
     noise = torch.randn(like.shape, generator=generator)
     quarter = int(torch.randint(1, 5, (), generator=generator))
-    drawn = Draw(
+    drawn = DistillDraw(
         noise=noise,
         start=torch.full((count,), start_index(schedule, quarter) if settings.random_times else last),
         times=draw_times(count, last + 1, generator),
@@ -88,7 +90,9 @@ def draw_step(
         adversarial_noise=draw_perturbation(noise, form, generator),
     )
     moved = {field.name: getattr(drawn, field.name).to(like.device) for field in fields(drawn)}
-    return Draw(**{name: value.to(like.dtype) if value.is_floating_point() else value for name, value in moved.items()})
+    return DistillDraw(
+        **{name: value.to(like.dtype) if value.is_floating_point() else value for name, value in moved.items()}
+    )
 
 
 def start_index(schedule: ResidualShiftSchedule, quarter: int) -> int:
@@ -106,7 +110,7 @@ def prepare(
     *,
     noise: Tensor | None = None,
     target: Tensor | None = None,
-) -> Batch:
+) -> DistillBatch:
     """Latents, noise and the teacher's chain for pictures (B, 3, H, W) in [-1, 1]; noise and target may be given."""
     size = settings.microbatch or len(hr)
     latents = teacher.latents
@@ -125,7 +129,7 @@ def prepare(
         parts = zip(*(tensor[:seen].split(size) for tensor in (x, y, lr)))
         schedule = chain_schedule(teacher.schedule, index, settings.teacher_steps)
         target = torch.cat([deterministic_chain(teacher.denoise(c), a, b, schedule) for a, b, c in parts])
-    return Batch(hr, lr, x0, y, x, None if target is None else target.to(x0), drawn)
+    return DistillBatch(hr, lr, x0, y, x, None if target is None else target.to(x0), drawn)
 
 
 def chain_schedule(schedule: ResidualShiftSchedule, index: int, steps: int) -> ResidualShiftSchedule:
@@ -136,7 +140,7 @@ def chain_schedule(schedule: ResidualShiftSchedule, index: int, steps: int) -> R
 
 
 def student_prediction(
-    settings: DistillSettings, student: nn.Module, schedule: ResidualShiftSchedule, batch: Batch
+    settings: DistillSettings, student: nn.Module, schedule: ResidualShiftSchedule, batch: DistillBatch
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """z_s (B, C, h, w) and SinSR's parts (B,) that come with it."""
     if not settings.uses_sinsr:
@@ -147,14 +151,14 @@ def student_prediction(
 
 
 def student_losses(
-    settings: DistillSettings, teacher: LatentModel, batch: Batch, prediction: Tensor
+    settings: DistillSettings, teacher: LatentModel, batch: DistillBatch, prediction: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Scalars to be weighed by `weights_of`, all but the adversarial one, and numbers that are no losses."""
     found: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     some = slice(0, settings.teacher_batch or None)
     if settings.distill and batch.target is not None:
-        found["distill"] = distillation_loss(prediction[some], batch.target).mean()
+        found["distill"] = per_sample_mse(prediction[some], batch.target).mean()  # TAD-SR, eq. 6
     if settings.score_part:
         gradient = score_gradient(settings, teacher, batch.part(some), prediction[some])
         found["score"] = gradient_as_loss(gradient, prediction[some]).mean()
@@ -167,7 +171,7 @@ def student_losses(
 
 
 @torch.no_grad()
-def score_gradient(settings: DistillSettings, teacher: LatentModel, batch: Batch, prediction: Tensor) -> Tensor:
+def score_gradient(settings: DistillSettings, teacher: LatentModel, batch: DistillBatch, prediction: Tensor) -> Tensor:
     """dL/dz_s of the score loss before the mean over C, h, w: HSD (TAD-SR, eq. 7) or SDS (Poole et al. 2022, eq. 3)."""
     denoise: Denoise = teacher.denoise(batch.lr)
     form, t, noise = ScoreForm(settings.score_form), batch.draw.score_times, batch.draw.score_noise
@@ -178,13 +182,13 @@ def score_gradient(settings: DistillSettings, teacher: LatentModel, batch: Batch
     return hsd_gradient(of_student, teacher_score(denoise, other, batch.y, t, noise, teacher.schedule, form))
 
 
-def stage_zero_loss(student: nn.Module, schedule: ResidualShiftSchedule, batch: Batch) -> Tensor:
+def stage_zero_loss(student: nn.Module, schedule: ResidualShiftSchedule, batch: DistillBatch) -> Tensor:
     """ResShift's loss (eq. 8), unweighted, by which teachers are trained."""
     drawn = batch.draw
     return resshift_loss(bound(student, batch.lr), batch.x0, batch.y, drawn.times, drawn.noise, schedule).mean()
 
 
-def teacher_features(settings: DistillSettings, teacher: LatentModel, batch: Batch, z: Tensor) -> list[Tensor]:
+def teacher_features(settings: DistillSettings, teacher: LatentModel, batch: DistillBatch, z: Tensor) -> list[Tensor]:
     """The frozen teacher's feature maps of z perturbed to each image's time (TAD-SR, eq. 9)."""
     t = batch.draw.adversarial_times
     seen = adversarial_input(z, batch.y, t, batch.draw.adversarial_noise, teacher.schedule)

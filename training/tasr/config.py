@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from ..config import RunOptions, TrainConfig
 from .losses import X0Formula
+from .rewards import CLIP_IQA
 
 CONTROL, BOTH = 1, 2
 """Stages: the ControlNet alone, then ControlNet and adapters in turns (TASR, section 3.3)."""
 
 
 @dataclass(frozen=True)
-class TasrConfig:
+class TasrConfig(TrainConfig):
     """Defaults are the paper's, except where a comment says that they are the public code's."""
 
     stage: int = BOTH
@@ -53,6 +54,13 @@ class TasrConfig:
         """Whose turn step (from 0) is."""
         return self.stage == BOTH and step % self.adapter_every == 0
 
-    def text(self, **more: object) -> str:
-        """JSON of everything that decides a run, by which a resumed run knows its own file."""
-        return json.dumps({**asdict(self), **more}, sort_keys=True)
+
+@dataclass(frozen=True)
+class TasrOptions(RunOptions):
+    """What a run of Train Time-Aware Adapter is told beyond its config."""
+
+    name: str = "tasr_adapter"
+    degradation: str = "tasr"
+    precision: str = "bfloat16"
+    design: str = "lite"
+    reward: str = CLIP_IQA

@@ -5,36 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..image_folder import crops
-from .degrade import degrade
-from .steps import Pictures
+from ..data import DegradedPairs
+from .steps import PromptedBatch
 
 
 @dataclass(frozen=True)
-class DegradedCrops:
-    """Pictures (files or tensors (3, H, W) in [0, 1]) with encoded prompts; a `PictureSource`."""
+class PromptedPairs:
+    """Degraded pairs at one size with the encoded prompts of their pictures; a `PromptedSource`."""
 
-    pictures: Sequence[Path | Tensor]
-    side: int
-    """Side of the crops in pixels."""
+    pairs: DegradedPairs
     texts: Sequence[Tensor]
     """(1, L, C) for every picture, or one for all."""
     empty_text: Tensor | None = None
 
-    def batch(self, generator: torch.Generator, size: int) -> Pictures:
+    def batch(self, generator: torch.Generator, size: int) -> PromptedBatch:
         """size crops of pictures drawn with replacement."""
-        chosen = torch.randint(len(self.pictures), (size,), generator=generator).tolist()
-        target = crops(self.pictures, chosen, self.side, generator)
-        condition = degrade(target, generator)
+        chosen, target, condition = self.pairs.chosen_batch(generator, size)
         texts = [self.texts[i if len(self.texts) > 1 else 0] for i in chosen]
-        empty = [] if self.empty_text is None else [self.empty_text]
-        *aligned, last = same_length([*texts, *empty]) if empty else [*same_length(texts), None]
-        return Pictures(target, condition, torch.cat([text for text in aligned if text is not None]), last)
+        if self.empty_text is None:
+            return PromptedBatch(target, condition, torch.cat(same_length(texts)), None)
+        *aligned, empty = same_length([*texts, self.empty_text])
+        return PromptedBatch(target, condition, torch.cat(aligned), empty)
 
 
 def same_length(texts: Sequence[Tensor]) -> list[Tensor]:

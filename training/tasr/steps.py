@@ -45,7 +45,7 @@ class FrozenBase(Protocol):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PromptedBatch:
     """A batch: targets and conditions (B, 3, H, W) in [0, 1] at the same size, text (B, L, C), and the text of no prompt."""
 
     target: Tensor
@@ -56,7 +56,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Draw:
+class TasrDraw:
     """All randomness of a step."""
 
     t: Tensor
@@ -65,7 +65,9 @@ class Draw:
     crop: tuple[int, int]
 
 
-def draw(config: TasrConfig, step: int, shape: Sequence[int], steps_of_noise: int, generator: torch.Generator) -> Draw:
+def draw(
+    config: TasrConfig, step: int, shape: Sequence[int], steps_of_noise: int, generator: torch.Generator
+) -> TasrDraw:
     """Timesteps, noise, kept prompts and the corner of the decoded crop, for latents of a shape (B, 4, h, w).
 
     The adapters' turns see t = 0..reward_until, the others all timesteps.
@@ -77,7 +79,7 @@ def draw(config: TasrConfig, step: int, shape: Sequence[int], steps_of_noise: in
     side = decoded_cells(config, shape)
     room = [length - cells + 1 for length, cells in zip(shape[-2:], side)]
     corner = [int(torch.randint(most, (), generator=generator)) for most in room]
-    return Draw(t, eps, keep, (corner[0], corner[1]))
+    return TasrDraw(t, eps, keep, (corner[0], corner[1]))
 
 
 def decoded_cells(config: TasrConfig, shape: Sequence[int]) -> tuple[int, int]:
@@ -92,8 +94,8 @@ def step_loss(
     base: FrozenBase,
     controlnet: nn.Module,
     adapters: TimeAwareAdapters | None,
-    pictures: Pictures,
-    drawn: Draw,
+    pictures: PromptedBatch,
+    drawn: TasrDraw,
     reward: Reward | None,
 ) -> tuple[Tensor, dict[str, float]]:
     """The scalar to minimise at a step, and its parts by name.
@@ -129,7 +131,9 @@ def step_loss(
     return loss, numbers
 
 
-def decoded(config: TasrConfig, base: FrozenBase, z_hat: Tensor, target: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
+def decoded(
+    config: TasrConfig, base: FrozenBase, z_hat: Tensor, target: Tensor, drawn: TasrDraw
+) -> tuple[Tensor, Tensor]:
     """I_hat = clamp(Decode(z_hat), 0, 1) (TASR eq. 3) and the target, both of the drawn crop."""
     (top, left), (rows, columns), scale = drawn.crop, decoded_cells(config, z_hat.shape), base.pixels_per_cell
     picture = base.decode(z_hat[..., top : top + rows, left : left + columns]).float().clamp(0, 1)
@@ -137,7 +141,7 @@ def decoded(config: TasrConfig, base: FrozenBase, z_hat: Tensor, target: Tensor,
     return picture, part
 
 
-def _texts(pictures: Pictures, drawn: Draw) -> Tensor:
+def _texts(pictures: PromptedBatch, drawn: TasrDraw) -> Tensor:
     if pictures.empty_text is None:
         return pictures.text
     keep = drawn.keep_prompt.to(pictures.text.device)[:, None, None]

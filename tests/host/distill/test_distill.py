@@ -100,16 +100,16 @@ def test_a_cancel_saves_the_state_and_the_run_goes_on_from_there(comfy, train, b
     import comfy.model_management as mm
 
     whole = state_of(base, train(name="uncut", steps=3)[3])
-    runs = comfy.module("training.tad_sr.run")
-    step = runs.train_step
+    kind = comfy.module("training.tad_sr.distillation").DistillRun
+    step = kind.train_step
 
-    def interrupting(state, *batch):
-        numbers = step(state, *batch)
-        if state.train.step == 2:
+    def interrupting(run, generator):
+        numbers = step(run, generator)
+        if run.state.step == 2:
             mm.interrupt_current_processing(True)
         return numbers
 
-    monkeypatch.setattr(runs, "train_step", interrupting)
+    monkeypatch.setattr(kind, "train_step", interrupting)
     with pytest.raises(mm.InterruptProcessingException):
         train(name="cut", steps=3)
     monkeypatch.undo()

@@ -117,7 +117,7 @@ def test_a_cancel_keeps_the_state_and_the_trajectories(comfy, train, output):
     before = set((output / "adaptivesr" / "training" / "trajectories").glob("*/*.safetensors"))
     first = cancelled_in(comfy.module("training.gains.trajectories"), "_make_shard")
     assert len(first - before) == 1 and not list((output / "adaptivesr").rglob("cancelled_*"))
-    second = cancelled_in(comfy.module("training.gains.mmle"), "train_step")
+    second = cancelled_in(comfy.module("training.gains.mmle").MmleRun, "train_step")
     assert len(second - first) == 1  # the other shard: the first was kept
     report = json.loads(
         train("TrainMMLE", name="cancelled", seed=77, trajectories=16, steps=1, resume="cancelled_00001")[2]

@@ -126,16 +126,16 @@ def test_a_cancel_saves_the_state_and_the_run_goes_on_from_there(comfy, train, b
     import comfy.model_management as mm
 
     whole = state_of(base, train(name="uncut")[3])
-    training = comfy.module("training.tasr.run")
-    step = training.train_step
+    kind = comfy.module("training.tasr.run").TasrRun
+    step = kind.train_step
 
-    def interrupting(run):
-        numbers = step(run)
+    def interrupting(run, generator):
+        numbers = step(run, generator)
         if run.state.step == 3:
             mm.interrupt_current_processing(True)
         return numbers
 
-    monkeypatch.setattr(training, "train_step", interrupting)
+    monkeypatch.setattr(kind, "train_step", interrupting)
     with pytest.raises(mm.InterruptProcessingException):
         train(name="tasr_cut")
     monkeypatch.undo()

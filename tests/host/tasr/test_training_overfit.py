@@ -10,7 +10,7 @@ PREFIX = "first_stage_model."
 @pytest.fixture(scope="module")
 def pack(comfy):
     return {name: comfy.module(name) for name in (
-        "host.training.tasr_base", "training.tasr.run", "training.tasr.config", "training.tasr.steps", "training.loss_log",
+        "host.training.tasr_base", "training.tasr.run", "training.tasr.config", "training.tasr.steps", "training.runs",
         "training.tasr.rewards",
     )}  # fmt: skip
 
@@ -52,10 +52,10 @@ def make_run(pack, patcher, vae):
             if name.startswith(("zero_convs", "middle_block_out")) and parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, 0, 0.05, generator=generator)
         adapters = base_module.fresh_adapters(patcher().model.diffusion_model, "lite", 0)
-        state = tasr.new_state(config, network, adapters)
+        state = tasr.tasr_state(config, network, adapters)
         reward = pack["training.tasr.rewards"].gradient_energy_match
-        source = FourPictures(pack["training.tasr.steps"].Pictures)
-        return tasr.Run(config, base, source, reward, state, pack["training.loss_log"].LossLog())
+        source = FourPictures(pack["training.tasr.steps"].PromptedBatch)
+        return tasr.TasrRun(state, config, base, source, reward)
 
     return make
 
@@ -83,7 +83,7 @@ def losses(pack, run):
 def test_one_batch_of_four_is_learnt_with_all_losses_falling(pack, make_run):
     run = make_run()
     before, _ = losses(pack, run)
-    pack["training.tasr.run"].train(run, 40)
+    pack["training.runs"].train(run, 40)
     after, reached = losses(pack, run)
     for name in ("denoise 0", "reward_loss 0", "denoise 1", "l1 1"):
         assert after[name] < 0.9 * before[name], (name, before, after)

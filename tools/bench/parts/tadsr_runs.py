@@ -22,7 +22,7 @@ from ....sampling.noise import generator_for
 from ....training.embedded.pool import Pool
 from ....training.tad_sr.base import LatentModel, embedded_model
 from ....training.tad_sr.config import HSD, NONE, PLAIN, SDS, TIME_AWARE, DistillSettings
-from ....training.tad_sr.distillation import averaged, make_state, train_step
+from ....training.tad_sr.distillation import DistillRun, distill_state, distill_step
 from ....training.tad_sr.steps import prepare
 from .restorers import WEIGHTS, load_denoiser
 
@@ -147,16 +147,17 @@ class Trainings:
         """One run from its start; depends on the ablation, the variant and the seed alone."""
         settings = self._ablation.settings(variant, seed)
         model = self._teacher()
-        state = make_state(model, copy.deepcopy(model.network), settings)
+        state = distill_state(model, copy.deepcopy(model.network), settings)
+        run = DistillRun(state, settings, model)
         self._remember(model, seed)
         started = time.perf_counter()
         for step in range(self._ablation.steps):
             hr, lr, generator = self._batch(seed, step)
-            numbers = train_step(state, hr, lr, generator, target=self._targets[step])
+            numbers = distill_step(run, hr, lr, generator, target=self._targets[step])
             if (step + 1) % 50 == 0:
                 shown = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
                 log.info("%s, seed %d: %d/%d %s", variant, seed, step + 1, self._ablation.steps, shown)
-        return Run(averaged(state), time.perf_counter() - started + self._chain_seconds)
+        return Run(state.ema.averaged(), time.perf_counter() - started + self._chain_seconds)
 
     def _teacher(self) -> LatentModel:
         return embedded_model(load_denoiser(WEIGHTS["teacher"]).to(self._device))
