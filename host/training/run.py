@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -114,9 +114,9 @@ def describe(report: Mapping[str, Any]) -> str:
 
 def ends_of(log: LossLog) -> dict[str, list[float]]:
     """Mean of the first and of the last tenth of every loss."""
-    return {name: _ends(log.series(name)) for name in log.names}
-
-
-def _ends(series: Sequence[tuple[int, float]]) -> list[float]:
-    values, share = [value for _, value in series], max(1, len(series) // 10)
-    return [round(sum(part) / len(part), 6) for part in (values[:share], values[-share:])]
+    ends: dict[str, list[float]] = {}
+    for name in log.names:
+        values = [value for _, value in log.series(name)]
+        share = max(1, len(values) // 10)
+        ends[name] = [round(sum(part) / len(part), 6) for part in (values[:share], values[-share:])]
+    return ends

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...imaging.degradation.presets import PRESETS
 from ...models.latent_control import LatentControlConfig, join_control_file
 from ...models.time_aware_adapter import TimeAwareAdapters
-from ...models.time_aware_adapter_config import DESIGNS, Design
+from ...models.time_aware_adapter_config import DESIGNS
 from ...training.data import DegradedPairs
 from ...training.image_folder import read_tags
 from ...training.runs import train
@@ -146,7 +146,7 @@ def _new_run(
 def _adapters(model: Any, part: TimeAwarePart | None, design: str, seed: int) -> TimeAwareAdapters:
     """Fresh adapters of a design, or a copy of given ones, in float32."""
     if part is None:
-        return fresh_adapters(model.model.diffusion_model, _design(design), seed)
+        return fresh_adapters(model.model.diffusion_model, next(known for known in DESIGNS if known == design), seed)
     like = fresh_adapters(model.model.diffusion_model, part.network.config.design, seed)
     if part.network.config.inputs != like.config.inputs:
         raise ValueError(
@@ -158,7 +158,3 @@ def _adapters(model: Any, part: TimeAwarePart | None, design: str, seed: int) ->
     network = TimeAwareAdapters(part.network.config)
     network.load_state_dict(weights)
     return network
-
-
-def _design(name: str) -> Design:
-    return next(design for design in DESIGNS if design == name)

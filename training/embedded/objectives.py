@@ -6,27 +6,17 @@ import torch
 from torch import Tensor
 
 from ...models.pixel_autoencoder import PixelAutoencoder
-from ...models.pixel_denoiser import PixelDenoiser, ResidualDenoiser, precondition, upsampled_latent
+from ...models.pixel_denoiser import PixelDenoiser, precondition, upsampled_latent
 from ...sampling.residual_shift import last_index, prior_sample, scale_input
-from ...sampling.samplers import Denoise, sample_deterministic
-from ...sampling.schedules import ResidualShiftSchedule, shorten
+from ...sampling.samplers import sample_deterministic
+from ...sampling.schedules import shorten
 from ..picture_losses import charbonnier, energy_loss
+from ..tad_sr.base import bound, schedule_of
 from ..tad_sr.losses import draw_times, high_frequency_score_distillation, per_sample_mse
 from .config import RecipeConfig, StudentWeights
 from .loop import LossFn
 
 codec = PixelAutoencoder()
-
-
-def schedule_of(model: ResidualDenoiser) -> ResidualShiftSchedule:
-    """The schedule that travels in the model's buffers."""
-    levels = tuple(model.sqrt_etas.tolist())
-    return ResidualShiftSchedule(levels, float(model.kappa), tuple(range(len(levels))))
-
-
-def bound(model: PixelDenoiser, lq: Tensor) -> Denoise:
-    """The model as a function of the scaled latent and the time index."""
-    return lambda x, t: model(x, t, lq)
 
 
 def regression_loss(model: PixelDenoiser) -> LossFn:

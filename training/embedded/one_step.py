@@ -25,9 +25,10 @@ from ..checkpoint import TrainState
 from ..ema import Ema
 from ..picture_losses import charbonnier
 from ..runs import new_state, resume_run
+from ..tad_sr.base import schedule_of
 from .config import OneStepConfig
 from .loop import LossFn, PhaseRun, train_phase
-from .objectives import codec, schedule_of
+from .objectives import codec
 from .pool import Batches
 from .warm_start import Stack, start_from
 

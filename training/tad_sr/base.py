@@ -109,7 +109,11 @@ def bound(network: nn.Module, lr: Tensor) -> Denoise:
 
 
 def embedded_model(network: PixelDenoiser) -> LatentModel:
-    """A model of the embedded family, whose schedule travels in its buffers."""
+    """A model of the embedded family."""
+    return LatentModel(network, schedule_of(network), PixelLatents())
+
+
+def schedule_of(network: PixelDenoiser) -> ResidualShiftSchedule:
+    """The schedule that travels in a network's buffers."""
     levels = tuple(network.sqrt_etas.tolist())
-    schedule = ResidualShiftSchedule(levels, float(network.kappa), tuple(range(len(levels))))
-    return LatentModel(network, schedule, PixelLatents())
+    return ResidualShiftSchedule(levels, float(network.kappa), tuple(range(len(levels))))

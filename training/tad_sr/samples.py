@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,10 +89,7 @@ def sheet(trial: Trial) -> Tensor:
     for column, (name, pictures) in enumerate(columns.items()):
         left = column * (width + GAP)
         draw.text((left + 2, 2), name, fill="black")
-        for row, picture in enumerate(_bytes(pictures)):
+        pixels = (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        for row, picture in enumerate(pixels):
             canvas.paste(Image.fromarray(picture), (left, HEADER + row * (height + GAP)))
     return torch.from_numpy(np.asarray(canvas).copy()).permute(2, 0, 1)[None].float() / 255
-
-
-def _bytes(pictures: Tensor) -> Sequence[np.ndarray]:
-    return list((pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())

@@ -17,7 +17,7 @@ from ....models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig, upsamp
 from ....sampling.noise import gaussian_field
 from ....sampling.samplers import Denoise, sample_ancestral, sample_deterministic, sample_one_step
 from ....sampling.schedules import ResidualShiftSchedule, shorten
-from ....training.embedded.objectives import schedule_of
+from ....training.tad_sr.base import schedule_of
 
 Restorer = Callable[[Tensor], Tensor]  # (1, 3, h, w) in [0, 1] to (1, 3, 4h, 4w) in [0, 1]
 Chain = Callable[[Denoise, Tensor, ResidualShiftSchedule, Tensor], Tensor]
