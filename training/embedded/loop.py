@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..optim import learning_rate, set_learning_rate
-from ..runs import AnyRun, TrainingRun, backward, clear, finish_step, resume_run, save_run, take_step, train
+from ..runs import TrainingRun, backward, clear, finish_step, resume_run, save_run, take_step, train
 from .config import PhaseConfig
 from .pool import Batches
 
@@ -58,13 +58,13 @@ class PhaseRun(TrainingRun):
         return {**numbers, "norm": norm}
 
 
-def train_phase(run: AnyRun, path: Path, steps: int, *, until: int, save_every: int) -> None:
+def train_phase(run: TrainingRun, path: Path, steps: int, *, until: int, save_every: int) -> None:
     """Trains from the state at path, if any, to step `until` of a phase of `steps`; saves and says how it goes."""
     if path.exists():
         resume_run(run, path)
     started, first, phase = time.monotonic(), run.state.step, path.stem
 
-    def after_step(current: AnyRun) -> None:
+    def after_step(current: TrainingRun) -> None:
         step = current.state.step
         if step % SHOWN_EVERY == 0:
             pace = (time.monotonic() - started) / (step - first)

@@ -102,7 +102,7 @@ def initialise(network: Mmle, generator: torch.Generator) -> None:
     weight, bias = (cast("Tensor", getattr(network.convs[0], name)) for name in ("weight", "bias"))
     size = len(weight) // GROUPS
     with torch.no_grad():
-        latents = dict(zip(("x0", "last x0", "reference"), weight.chunk(3, dim=1)))
+        latents: dict[str, Tensor] = dict(zip(("x0", "last x0", "reference"), weight.chunk(3, dim=1)))
         readers = [channel for channel in range(len(weight)) if size == 1 or channel % size < size - 1]
         for number, channel in enumerate(readers):
             if number % 5 > 2:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...imaging.resize import bicubic_upsample
 from ...models.pixel_autoencoder import PixelAutoencoder
-from ...models.pixel_denoiser import PixelDenoiser, upsampled_latent
+from ...models.pixel_denoiser import PixelDenoiser, ResidualDenoiser, upsampled_latent
 from ...models.residual_unet import ResidualUNet
 from ...models.vq_autoencoder import VQAutoencoder
 from ...sampling.samplers import Denoise
@@ -113,7 +113,7 @@ def embedded_model(network: PixelDenoiser) -> LatentModel:
     return LatentModel(network, schedule_of(network), PixelLatents())
 
 
-def schedule_of(network: PixelDenoiser) -> ResidualShiftSchedule:
+def schedule_of(network: ResidualDenoiser) -> ResidualShiftSchedule:
     """The schedule that travels in a network's buffers."""
     levels = tuple(network.sqrt_etas.tolist())
     return ResidualShiftSchedule(levels, float(network.kappa), tuple(range(len(levels))))
