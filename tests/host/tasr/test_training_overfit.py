@@ -67,7 +67,7 @@ def losses(pack, run):
     for step, t in {0: [10, 60, 120, 190], 1: [50, 250, 450, 750]}.items():
         pack["training.tasr.run"].turn(run, run.config.trains_adapters(step))
         eps = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(step))
-        drawn = steps.Draw(torch.tensor(t), eps, torch.ones(4, dtype=torch.bool), (0, 0))
+        drawn = steps.TasrDraw(torch.tensor(t), eps, torch.ones(4, dtype=torch.bool), (0, 0))
         run.state.model.zero_grad()
         pictures = run.source.batch(None, 4)
         loss, numbers = steps.step_loss(
