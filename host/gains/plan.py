@@ -276,9 +276,9 @@ def make_plan(
     if kind is GainBackEnd.REGRESSOR:
         return GainPlan(kind, settings, regressor_metrics(models), latent, models=models, prior=prior)
     wanted, measures, left_out = metrics_of_names(kind, metrics)
-    shown = picture if kind is GainBackEnd.VAE else None
-    seen_by = vae if kind is GainBackEnd.VAE else None
-    return GainPlan(kind, settings, wanted, latent, shown, seen_by, measures, left_out, prior=prior)
+    if kind is not GainBackEnd.VAE:
+        picture = vae = None
+    return GainPlan(kind, settings, wanted, latent, picture, vae, measures, left_out, prior=prior)
 
 
 def _tau_factor(kind: GainBackEnd, models: LoadedGainModels | None) -> float:

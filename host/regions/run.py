@@ -158,12 +158,11 @@ def plan(
     latents = latent_format(model)
     noise_space(model.get_model_object("model_sampling"))
     downscale, channels = latents.spacial_downscale_ratio, latents.latent_channels
-    regions = regions_of((max(1, height // downscale), max(1, width // downscale)), downscale, options)
+    size = max(1, height // downscale), max(1, width // downscale)
+    regions = regions_of(size, downscale, options)
     rows = wanted_rows(model, channels, regions[0], options)
     call = rows * row_bytes(base_model(model), channels, regions[0])
-    canvas = images * base_model(model).memory_required(
-        [2, channels, max(1, height // downscale), max(1, width // downscale)]
-    )
+    canvas = images * base_model(model).memory_required([2, channels, *size])
     weights = model.model_size()
     memory = {
         "rows_per_call": rows,

@@ -141,13 +141,12 @@ class RegionSampler(comfy.samplers.Sampler):
         gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
         steps, size = len(sigmas) - 1, (noise.shape[2], noise.shape[3])
         policy = policy_for(options.budget, regions, size, steps) if gain is None else gain.policy
-        planned = sum(policy.planned_calls(row, len(sigmas)) for row in rows_of(regions, len(noise)))
         injection = InjectionRun.start(model_wrap, gain, noise.device)
         conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
         kept = self._kept_around(denoise_mask, latent, noise, sigmas, extra_args)
         denoiser = RegionDenoiser(model_wrap, extra_args, conditions, kept)
         rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
-        observer = _HostObserver(callback, planned, regions, gain, self.display)
+        observer = _HostObserver(callback, regions, gain, self.display)
         if noise.is_cuda:
             torch.cuda.reset_peak_memory_stats(noise.device)
         work = RegionWork()
@@ -203,15 +202,10 @@ class _HostObserver(RegionObserver):
     """
 
     def __init__(
-        self,
-        callback: Callback | None,
-        planned: int,
-        regions: Sequence[Region],
-        gain: GainRun | None,
-        display: RegionDisplay,
+        self, callback: Callback | None, regions: Sequence[Region], gain: GainRun | None, display: RegionDisplay
     ) -> None:
         self._callback, self._regions, self._gain, self._display = callback, regions, gain, display
-        self._bar = comfy.utils.ProgressBar(planned)
+        self._bar = comfy.utils.ProgressBar(1)  # the run tells with every call how many it plans
         self._next, self.shows_canvas = 0.0, callback is not None
 
     def is_out_of_memory(self, error: Exception) -> bool:
