@@ -139,7 +139,7 @@ def enlarge(
 ) -> tuple[Tensor, dict[str, Any]]:
     """The picture by ONE_STEP_SR, not clamped; the embedded one-step weights average as many orientations as the preset has."""
     steps = 1 if sr.one_step_only else min(preset.chain_steps, sr.schedule.num_steps)
-    settings = upscale.Settings(steps, preset.stochastic, overlap_px=preset.overlap, seed=seed)
+    settings = upscale.UpscaleSettings(steps, preset.stochastic, overlap_px=preset.overlap, seed=seed)
     if not (sr.is_embedded and sr.one_step_only) or preset.orientations == 1:
         return upscale.upscale_rgb(sr, rgb, size, settings)
     total, reports = torch.zeros(()), []

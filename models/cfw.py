@@ -79,7 +79,7 @@ def autoencoder_weights(sd: StateDict) -> StateDict:
     return {key: value for key, value in sd.items() if key.startswith(AUTOENCODER_PREFIXES) and PREFIX not in key}
 
 
-class ResBlock(nn.Module):
+class FusionResBlock(nn.Module):
     """Two 3x3 convolutions with a residual, without time."""
 
     def __init__(self, in_channels: int, out_channels: int, make: Factory) -> None:
@@ -132,9 +132,9 @@ class FuseBlock(nn.Module):
 
     def __init__(self, config: FuseConfig, make: Factory) -> None:
         super().__init__()
-        self.encode_enc_1 = ResBlock(config.encoder_channels + config.channels, config.channels, make)
+        self.encode_enc_1 = FusionResBlock(config.encoder_channels + config.channels, config.channels, make)
         self.encode_enc_2 = nn.Sequential(*(RRDB(config.channels, config.growth, make) for _ in range(config.blocks)))
-        self.encode_enc_3 = ResBlock(config.channels, config.channels, make)
+        self.encode_enc_3 = FusionResBlock(config.channels, config.channels, make)
 
     def forward(self, encoder_features: Tensor, decoder_features: Tensor, w: float) -> Tensor:
         """Both features (B, C, h, w) of one size; w in [0, 1], 0 leaves the decoder's as they are."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .layers import Attention, Factory, group_norm, scaled_dot_product, timestep_embedding
 from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
-from .vq_blocks import Downsample
+from .vq_blocks import VQDownsample
 
 HEAD_DIM = 64
 """Channels of one attention head in the published network; shapes do not tell it."""
@@ -210,7 +210,7 @@ class DownBlock(nn.Module):
         self.resnets = nn.ModuleList([ResnetBlock(widths[i], outer, config, make) for i in range(count)])
         self.attentions = nn.ModuleList([SelfAttention(outer, config, attention, make) for _ in range(count)])
         last = level == len(config.channels) - 1
-        self.downsamplers = None if last else nn.ModuleList([Downsample(outer, make)])
+        self.downsamplers = None if last else nn.ModuleList([VQDownsample(outer, make)])
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         for resnet, attention in zip(self.resnets, self.attentions):

@@ -51,7 +51,7 @@ Reader = Callable[[StateDict], tuple[str, object]]
 
 
 @dataclass(frozen=True)
-class Row:
+class RegistryRow:
     """One kind of network: all of keys must be present for read to be asked.
 
     An entry of keys that starts or ends with a dot stands for any key that contains it.
@@ -109,44 +109,50 @@ _time_aware_adapters = _labelled(TimeAwareAdaptersConfig.from_state_dict)
 _gain_models = _labelled(GainModelsConfig.from_state_dict)
 
 TABLE = (
-    Row("struct_parts", "StableSR's encoder and SFT layers", ("structcond_stage_model.", ".spade."), _struct_parts),
-    Row("compact_denoiser", "the embedded one-step network", ("sqrt_etas", "kappa", "slopes.0"), _compact_denoiser),
-    Row("pixel_denoiser", "the embedded pixel denoiser", ("sqrt_etas", "kappa"), _pixel_denoiser),
-    Row(
+    RegistryRow(
+        "struct_parts", "StableSR's encoder and SFT layers", ("structcond_stage_model.", ".spade."), _struct_parts
+    ),
+    RegistryRow(
+        "compact_denoiser", "the embedded one-step network", ("sqrt_etas", "kappa", "slopes.0"), _compact_denoiser
+    ),
+    RegistryRow("pixel_denoiser", "the embedded pixel denoiser", ("sqrt_etas", "kappa"), _pixel_denoiser),
+    RegistryRow(
         "cfw",
         "StableSR's controllable feature wrapping",
         ("decoder.fusion_layer_1.encode_enc_1.conv1.weight", "decoder.fusion_layer_2.encode_enc_1.conv1.weight"),
         _labelled(CFWConfig.from_state_dict),
     ),
-    Row(
+    RegistryRow(
         "time_aware_discriminator",
         "a TAD-SR discriminator",
         ("heads.0.main.0.0.weight_orig", "emb_layers.0.1.weight"),
         _discriminator,
     ),
-    Row("time_aware_adapters", "full time-aware adapters", ("0.0.in_layers.0.weight",), _time_aware_adapters),
-    Row("time_aware_adapters", "lite or paper time-aware adapters", ("0.0.emb.weight",), _time_aware_adapters),
-    Row(
+    RegistryRow("time_aware_adapters", "full time-aware adapters", ("0.0.in_layers.0.weight",), _time_aware_adapters),
+    RegistryRow("time_aware_adapters", "lite or paper time-aware adapters", ("0.0.emb.weight",), _time_aware_adapters),
+    RegistryRow(
         "latent_controlnet",
         "a DiffBIR or TASR ControlNet",
         ("zero_convs.0.0.weight", "middle_block_out.0.weight", "input_blocks.0.0.weight"),
         _labelled(LatentControlConfig.from_state_dict),
     ),
-    Row("gain_models", "an MMLE regressor", ("mmle.convs.0.weight", "mmle.fc2.weight"), _gain_models),
-    Row("gain_models", "a PFJ network", ("pfj.gain1.weight", "pfj.out.weight"), _gain_models),
-    Row(
+    RegistryRow("gain_models", "an MMLE regressor", ("mmle.convs.0.weight", "mmle.fc2.weight"), _gain_models),
+    RegistryRow("gain_models", "a PFJ network", ("pfj.gain1.weight", "pfj.out.weight"), _gain_models),
+    RegistryRow(
         "residual_unet",
         "a ResShift, SinSR or TAD-SR denoiser",
         ("input_blocks.0.0.weight", "out.2.weight"),
         _labelled(ResidualUNetConfig.from_state_dict),
     ),
-    Row(
+    RegistryRow(
         "noise_predictor",
         "an InvSR noise predictor",
         (TIME_KEY, "encoder.conv_out.weight"),
         _labelled(NoisePredictorConfig.from_state_dict),
     ),
-    Row("vq_autoencoder", "a VQ autoencoder", ("quantize.embedding.weight",), _labelled(VQConfig.from_state_dict)),
+    RegistryRow(
+        "vq_autoencoder", "a VQ autoencoder", ("quantize.embedding.weight",), _labelled(VQConfig.from_state_dict)
+    ),
 )
 
 

@@ -19,7 +19,7 @@ from .swin import SwinLayer
 __all__ = ["ResidualUNet", "ResidualUNetConfig", "activation_bytes"]
 
 
-class ResBlock(nn.Module):
+class TimeResBlock(nn.Module):
     """Two 3x3 convolutions; the time embedding scales and shifts the second normalisation."""
 
     def __init__(self, in_channels: int, out_channels: int, emb_channels: int, make: Factory) -> None:
@@ -39,7 +39,7 @@ class ResBlock(nn.Module):
         return self.skip_connection(x) + self.out_layers[1:](h)
 
 
-class Downsample(nn.Module):
+class UNetDownsample(nn.Module):
     """Halves the map with a strided convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, make: Factory) -> None:
@@ -50,7 +50,7 @@ class Downsample(nn.Module):
         return self.op(x)
 
 
-class Upsample(nn.Module):
+class UNetUpsample(nn.Module):
     """Doubles the map by repetition, then a convolution."""
 
     def __init__(self, channels: int, make: Factory) -> None:
@@ -61,12 +61,12 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-class Stage(nn.ModuleList):
+class UNetStage(nn.ModuleList):
     """Layers in a row; those that know the time receive its embedding."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         for layer in self:
-            x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
+            x = layer(x, emb) if isinstance(layer, TimeResBlock) else layer(x)
         return x
 
 
@@ -76,7 +76,7 @@ def condition_extractor(config: ResidualUNetConfig, make: Factory) -> nn.Sequent
     width = 4 if config.has_mask else 3
     for stage in range(config.condition_stages):
         out = CONDITION_WIDTH << stage
-        layers += [make.conv3(width, out), nn.SiLU(), Downsample(out, 2 * out, make)]
+        layers += [make.conv3(width, out), nn.SiLU(), UNetDownsample(out, 2 * out, make)]
         width = 2 * out
     return nn.Sequential(*layers)
 
@@ -106,8 +106,8 @@ class ResidualUNet(nn.Module):
         self.time_embed = nn.Sequential(make.linear(config.model_channels, emb), nn.SiLU(), make.linear(emb, emb))
         self.input_blocks, widths = self._encoder(emb, make)
         width, deepest = widths[-1], len(config.channels) - 1
-        self.middle_block = Stage(
-            [ResBlock(width, width, emb, make), self._swin(deepest, make), ResBlock(width, width, emb, make)]
+        self.middle_block = UNetStage(
+            [TimeResBlock(width, width, emb, make), self._swin(deepest, make), TimeResBlock(width, width, emb, make)]
         )
         self.output_blocks = self._decoder(emb, widths, make)
         head = config.channels[0]
@@ -135,7 +135,7 @@ class ResidualUNet(nn.Module):
         them by place; none: all.
         """
         skips, emb = self._encode(x, timesteps, lq, mask)
-        maps = [h for h, block in zip(skips, self.input_blocks) if isinstance(next(block.children()), Downsample)]
+        maps = [h for h, block in zip(skips, self.input_blocks) if isinstance(next(block.children()), UNetDownsample)]
         maps += [skips[-1], self.middle_block(skips[-1], emb)]
         return [maps[tap] for tap in taps] if taps else maps
 
@@ -175,17 +175,17 @@ class ResidualUNet(nn.Module):
     def _encoder(self, emb: int, make: Factory) -> tuple[nn.ModuleList, list[int]]:
         """The input blocks and the channels of their outputs."""
         config = self.config
-        blocks: list[nn.Module] = [Stage([make.conv3(config.in_channels, config.channels[0])])]
+        blocks: list[nn.Module] = [UNetStage([make.conv3(config.in_channels, config.channels[0])])]
         widths = [config.channels[0]]
         for level, (out, count) in enumerate(zip(config.channels, config.blocks)):
             for i in range(count):
-                layers: list[nn.Module] = [ResBlock(widths[-1], out, emb, make)]
+                layers: list[nn.Module] = [TimeResBlock(widths[-1], out, emb, make)]
                 if i == 0 and config.has_swin[level]:
                     layers.append(self._swin(level, make))
-                blocks.append(Stage(layers))
+                blocks.append(UNetStage(layers))
                 widths.append(out)
             if level + 1 < len(config.channels):
-                blocks.append(Stage([Downsample(out, out, make)]))
+                blocks.append(UNetStage([UNetDownsample(out, out, make)]))
                 widths.append(out)
         return nn.ModuleList(blocks), widths
 
@@ -196,11 +196,11 @@ class ResidualUNet(nn.Module):
         blocks: list[nn.Module] = []
         for level in reversed(range(len(config.channels))):
             for i in range(config.blocks[level] + 1):
-                layers: list[nn.Module] = [ResBlock(width + skips.pop(), config.channels[level], emb, make)]
+                layers: list[nn.Module] = [TimeResBlock(width + skips.pop(), config.channels[level], emb, make)]
                 width = config.channels[level]
                 if i == 0 and config.has_swin[level]:
                     layers.append(self._swin(level, make))
                 if level > 0 and i == config.blocks[level]:
-                    layers.append(Upsample(width, make))
-                blocks.append(Stage(layers))
+                    layers.append(UNetUpsample(width, make))
+                blocks.append(UNetStage(layers))
         return nn.ModuleList(blocks)

@@ -56,7 +56,7 @@ def modulate(
     return modulated if strength == 1.0 else torch.lerp(h, modulated, strength)
 
 
-class ResidualBlock(Protocol):
+class StableDiffusionBlock(Protocol):
     """Stable Diffusion's residual block, whoever built it."""
 
     in_layers: Any
@@ -65,7 +65,9 @@ class ResidualBlock(Protocol):
     skip_connection: Any
 
 
-def modulated_block(block: ResidualBlock, x: Tensor, emb: Tensor, modulation: Callable[[Tensor], Tensor]) -> Tensor:
+def modulated_block(
+    block: StableDiffusionBlock, x: Tensor, emb: Tensor, modulation: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The residual block with its branch modulated before the skip is added (StableSR, section 3.1).
 
     x: (B, C_in, h, w); emb: (B, D); modulation: of the branch (B, C, h, w).

@@ -88,7 +88,7 @@ class TimedBlock(nn.Module):
         return self.skip_connection(x) + self.out_layers[1:](group_norm(self.out_layers[0], h))  # (B, C_out, h, w)
 
 
-class SelfAttention(nn.Module):
+class EncoderAttention(nn.Module):
     """Attention between all cells of a map. Channels of qkv are ordered head, then q, k or v, then within the head."""
 
     def __init__(self, channels: int, heads: int, attention: Attention, make: Factory) -> None:
@@ -118,7 +118,7 @@ class Halving(nn.Module):
         return self.op(x)
 
 
-class Stage(nn.ModuleList):
+class EncoderStage(nn.ModuleList):
     """Layers in a row; residual blocks receive the time embedding."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class StructEncoder(nn.Module):
         make, attend = Factory(operations, device, dtype), attention or scaled_dot_product
         time, width = config.time_channels, config.model_channels
         self.time_embed = nn.Sequential(make.linear(width, time), nn.SiLU(), make.linear(time, time))
-        self.input_blocks = nn.ModuleList([Stage([make.conv3(config.in_channels, width)])])
+        self.input_blocks = nn.ModuleList([EncoderStage([make.conv3(config.in_channels, width)])])
         taps: list[int] = []
         for block in config.blocks:
             layers: list[nn.Module] = []
@@ -154,13 +154,13 @@ class StructEncoder(nn.Module):
             else:
                 layers.append(TimedBlock(width, block.channels, time, make))
             if block.attention:
-                layers.append(SelfAttention(block.channels, config.heads, attend, make))
+                layers.append(EncoderAttention(block.channels, config.heads, attend, make))
             width = block.channels
-            self.input_blocks.append(Stage(layers))
-        self.middle_block = Stage(
+            self.input_blocks.append(EncoderStage(layers))
+        self.middle_block = EncoderStage(
             [
                 TimedBlock(width, width, time, make),
-                SelfAttention(width, config.heads, attend, make),
+                EncoderAttention(width, config.heads, attend, make),
                 TimedBlock(width, width, time, make),
             ]
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .layers import Attention, Factory, group_norm, scaled_dot_product
 from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
-from .vq_blocks import DISTANCE_LIMIT, EPS, SCORE_LIMIT, Downsample, Level, Middle, Quantizer, Upsample
+from .vq_blocks import DISTANCE_LIMIT, EPS, SCORE_LIMIT, Level, Middle, Quantizer, VQDownsample, VQUpsample
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         widths = [config.stem, *config.channels]
         levels = [Level(widths[i], widths[i + 1], count, make) for i, count in enumerate(config.blocks)]
         for level, channels in zip(levels[:-1], config.channels):
-            level.downsample = Downsample(channels, make)
+            level.downsample = VQDownsample(channels, make)
         self.down = nn.ModuleList(levels)
         self.mid = Middle(config.channels[-1], attention, make)
         self.norm_out = make.norm(config.channels[-1], EPS)
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         widths = [*config.channels, config.channels[-1]]
         levels = [Level(widths[i + 1], widths[i], count + 1, make) for i, count in enumerate(config.blocks)]
         for level, channels in zip(levels[1:], config.channels[1:]):
-            level.upsample = Upsample(channels, make)
+            level.upsample = VQUpsample(channels, make)
         self.up = nn.ModuleList(levels)
         self.norm_out = make.norm(config.channels[0], EPS)
         self.conv_out = make.conv3(config.channels[0], config.image_channels)

@@ -13,7 +13,7 @@ SCORE_LIMIT = 2**27  # most attention scores of one image asked for in one call
 DISTANCE_LIMIT = 2**24  # most position x code distances held at once, 64 MiB
 
 
-class ResnetBlock(nn.Module):
+class VQResnetBlock(nn.Module):
     """Two 3x3 convolutions with a residual, without time."""
 
     def __init__(self, in_channels: int, out_channels: int, make: Factory) -> None:
@@ -50,7 +50,7 @@ class AttnBlock(nn.Module):
         return x + self.proj_out(out[:, 0].transpose(1, 2).reshape(x.shape))
 
 
-class Downsample(nn.Module):
+class VQDownsample(nn.Module):
     """Halves the map; the padding is on the right and bottom only."""
 
     def __init__(self, channels: int, make: Factory) -> None:
@@ -61,7 +61,7 @@ class Downsample(nn.Module):
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
-class Upsample(nn.Module):
+class VQUpsample(nn.Module):
     """Doubles the map by repetition, then a convolution."""
 
     def __init__(self, channels: int, make: Factory) -> None:
@@ -78,7 +78,7 @@ class Level(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, count: int, make: Factory) -> None:
         super().__init__()
         self.block = nn.ModuleList(
-            [ResnetBlock(in_channels if i == 0 else out_channels, out_channels, make) for i in range(count)]
+            [VQResnetBlock(in_channels if i == 0 else out_channels, out_channels, make) for i in range(count)]
         )
         self.downsample: nn.Module | None = None
         self.upsample: nn.Module | None = None
@@ -96,9 +96,9 @@ class Middle(nn.Module):
 
     def __init__(self, channels: int, attention: Attention, make: Factory) -> None:
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels, make)
+        self.block_1 = VQResnetBlock(channels, channels, make)
         self.attn_1 = AttnBlock(channels, attention, make)
-        self.block_2 = ResnetBlock(channels, channels, make)
+        self.block_2 = VQResnetBlock(channels, channels, make)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))

@@ -11,7 +11,7 @@ from ..host.images import join_image, split_image
 from ..host.invsr import loading as noise_predictor
 from ..host.invsr import noise as invsr
 from ..host.invsr import upscale as invsr_upscale
-from ..host.invsr.upscale import Order, Settings
+from ..host.invsr.upscale import InvSRSettings, Order
 from ..imaging.color import ColorFix, match_color
 from ..sampling.inversion import LONGEST_START, choose_taus
 from ..sampling.tiled.start_noise import Patches
@@ -252,7 +252,7 @@ class InvSRUpscale(io.ComfyNode):
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
         patches = Patches(patch_size, overlap, patch_batch)
-        settings = Settings(choose_taus(steps, taus), cfg, seed, strength, Order(mode), patches)
+        settings = InvSRSettings(choose_taus(steps, taus), cfg, seed, strength, Order(mode), patches)
         display, conditions = display_of(cls), (positive, negative)
         large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:

@@ -182,7 +182,7 @@ class OneStepDistilledSR(io.ComfyNode):
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
         size = upscale.target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
-        settings = upscale.Settings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)
+        settings = upscale.UpscaleSettings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)
         display = display_of(cls)
         result, report = upscale.upscale_rgb(one_step_sr, rgb, size, settings, display)
         if color_fix != NO_COLOR_FIX:

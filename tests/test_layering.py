@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,109 @@ def test_every_layer_is_in_the_table():
 
 def test_layers_do_not_shadow_the_standard_library():
     assert not ALLOWED.keys() & sys.stdlib_module_names
+
+
+MOST_FILES = 25
+LONGEST_TWIN = 10
+ENTRY_POINTS = {"nodes", "__init__", "tools.demo", "tools.locales", "tools.tour", "tools.workflows", "tools.env.checks"}
+"""Modules that dev.py or the host imports by name; so are benchmarks and recipes, which have a `main`, and golden checks with a host."""
+
+
+def test_no_folder_holds_more_files_than_a_reader_takes_in():
+    folders = defaultdict(int)
+    for path in ROOT.rglob("*.py"):
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts):
+            folders[path.parent.relative_to(ROOT).as_posix()] += 1
+    assert {folder: count for folder, count in folders.items() if count > MOST_FILES} == {}
+
+
+def dotted(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def mentioned():
+    """Dotted names that files of the pack, the tools and the tests import, and their strings, for imports by name."""
+    modules, strings = set(), set()
+    for path in [*sources(), *(ROOT / "tests").rglob("*.py"), ROOT / "dev.py"]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for _, name in imports(path):
+            modules.add(name.removeprefix("adaptivesr."))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                package = path.relative_to(ROOT).parts[:-1]
+                above = package[: len(package) + 1 - node.level] if node.level else ()
+                base = ".".join([*above, *(node.module or "").removeprefix("adaptivesr").strip(".").split(".")]).strip(
+                    "."
+                )
+                modules |= {f"{base}.{alias.name}".strip(".") for alias in node.names}
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.add(node.value)
+    return modules, strings
+
+
+def test_every_module_is_imported_by_something():
+    modules, strings = mentioned()
+    unused = set()
+    for path in sources():
+        name = dotted(path)
+        started = name in ENTRY_POINTS or name.endswith("_hosted") or "\ndef main(" in path.read_text(encoding="utf-8")
+        by_name = any(text == name or text.endswith("." + name.split(".")[-1]) for text in strings)
+        if path.name != "__init__.py" and name not in modules and not started and not by_name:
+            unused.add(name)
+    assert unused == set()
+
+
+def test_a_class_name_means_one_thing():
+    places = defaultdict(set)
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].add(dotted(path))
+    assert {name: sorted(where) for name, where in places.items() if len(where) > 1} == {}
+
+
+class Shape(ast.NodeTransformer):
+    """Names, attributes and numbers out of the way: what is left is the shape of the logic."""
+
+    def visit_Name(self, node):
+        return ast.copy_location(ast.Name("x", node.ctx), node)
+
+    def visit_arg(self, node):
+        return ast.arg("x")
+
+    def visit_Constant(self, node):
+        return ast.copy_location(ast.Constant(0), node)
+
+    def visit_JoinedStr(self, node):
+        return ast.copy_location(ast.Constant(0), node)
+
+    def visit_Attribute(self, node):
+        self.generic_visit(node)
+        node.attr = "x"
+        return node
+
+    def visit_keyword(self, node):
+        self.generic_visit(node)
+        node.arg = node.arg and "x"
+        return node
+
+
+def long_functions():
+    """(place, body without its docstring) of functions of ten or more lines of logic; schemas of nodes are data."""
+    for path in sources():
+        if floor_of(path) == "tools":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef) or node.name == "define_schema" or node.name.endswith("_inputs"):
+                continue
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body and body[-1].end_lineno - body[0].lineno + 1 >= LONGEST_TWIN:
+                yield f"{dotted(path)}:{node.name}", body
+
+
+def test_no_logic_of_ten_lines_stands_twice():
+    twins = defaultdict(list)
+    for place, body in long_functions():
+        shape = "\n".join(ast.dump(Shape().visit(statement)) for statement in body)
+        twins[shape].append(place)
+    assert [places for places in twins.values() if len(places) > 1] == []

@@ -25,7 +25,7 @@ SCALE = 4
 
 
 @dataclass(frozen=True)
-class Result:
+class DemoResult:
     """What the demo reports: seconds of the run, PSNR-Y in dB of ours and of bicubic, and where the pictures are."""
 
     seconds: float
@@ -98,7 +98,7 @@ def show_progress(event: Event) -> None:
         say(f"  node {event.data['node']}: {event.data['value']}/{event.data['max']}")
 
 
-def report(truth: Image.Image, small: Image.Image, after: Image.Image, seconds: float, out: Path) -> Result:
+def report(truth: Image.Image, small: Image.Image, after: Image.Image, seconds: float, out: Path) -> DemoResult:
     """Saves the two pictures, measures both against the truth and prints the table."""
     before = small.resize(truth.size, Image.Resampling.BICUBIC)
     files = (out / "before.png").resolve(), (out / "after.png").resolve()
@@ -109,10 +109,10 @@ def report(truth: Image.Image, small: Image.Image, after: Image.Image, seconds: 
     say("PSNR on luma against the photo (higher is better):")
     say(f"  bicubic     {bicubic:6.2f} dB   {files[0]}")
     say(f"  AdaptiveSR  {ours:6.2f} dB   {files[1]}   ({ours - bicubic:+.2f} dB)")
-    return Result(round(seconds, 3), round(ours, 4), round(bicubic, 4), str(files[0]), str(files[1]))
+    return DemoResult(round(seconds, 3), round(ours, 4), round(bicubic, 4), str(files[0]), str(files[1]))
 
 
-def as_line(result: Result) -> str:
+def as_line(result: DemoResult) -> str:
     """The result as one line of JSON."""
     return json.dumps(asdict(result))
 

@@ -79,7 +79,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """Body boxes of nodes by key, their styles, and the groups."""
 
     boxes: Mapping[str, Box]
@@ -87,7 +87,7 @@ class Layout:
     groups: Sequence[Group]
 
 
-def arrange(workflow: Workflow, definitions: Mapping[str, Any]) -> Layout:
+def arrange(workflow: Workflow, definitions: Mapping[str, Any]) -> GraphLayout:
     """The layout of a workflow; no two nodes overlap, and no two groups."""
     boxes: dict[str, Box] = {}
     left, top = ORIGIN[0], ORIGIN[1] + HEADING
@@ -108,7 +108,7 @@ def arrange(workflow: Workflow, definitions: Mapping[str, Any]) -> Layout:
             y += block.height + GROUP_GAP
             width = max(width, block.width)
         left += width + COLUMN_GAP
-    return Layout(boxes, {node.key: _style(node) for node in workflow.nodes}, groups)
+    return GraphLayout(boxes, {node.key: _style(node) for node in workflow.nodes}, groups)
 
 
 @dataclass(frozen=True)

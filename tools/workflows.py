@@ -18,7 +18,7 @@ from .env.server import running_host
 from .env.steps import say
 from .examples import WORKFLOWS
 from .examples.parts import DOWNLOADS, FRONTEND_NOTE, Link, Node, Workflow
-from .layout import Group, Layout, arrange, extra_widgets, is_socket
+from .layout import GraphLayout, Group, arrange, extra_widgets, is_socket
 
 FOLDER = env.ROOT / "workflows"
 PACK_ID = "adaptivesr"
@@ -168,7 +168,7 @@ def _ui_node(
     return raw
 
 
-def _look(node: Node, layout: Layout) -> dict[str, Any]:
+def _look(node: Node, layout: GraphLayout) -> dict[str, Any]:
     x, y, width, height = layout.boxes[node.key]
     style = layout.styles[node.key]
     return {"pos": [x, y], "size": [width, height], "color": style.title, "bgcolor": style.body}

@@ -18,9 +18,9 @@ from ...imaging.padding import Padding, to_chop
 from ...sampling.adaptive.types import rows_of
 from ...sampling.inversion import indices
 from ...sampling.tiled.invsr import (
-    Networks,
+    InvSRNetworks,
+    InvSRWork,
     Start,
-    Work,
     canvas_padding,
     chop_regions,
     code_parts,
@@ -48,7 +48,7 @@ class Order(str, Enum):
 
 
 @dataclass(frozen=True)
-class Settings:
+class InvSRSettings:
     """Choices of a run; rows 0 = automatic, patches in LR pixels."""
 
     taus: tuple[int, ...]
@@ -60,7 +60,7 @@ class Settings:
 
 
 class HostVAE:
-    """`sampling.tiled.protocols.Autoencoder` of a VAE of the host, which loads itself and falls back to tiles of its own."""
+    """`sampling.tiled.protocols.PictureCodec` of a VAE of the host, which loads itself and falls back to tiles of its own."""
 
     def __init__(self, vae: VAE) -> None:
         kind = (vae.latent_channels, vae.latent_dim, vae.spacial_compression_decode())
@@ -89,7 +89,7 @@ class _Sampler:
         model: ModelPatcher,
         conditions: tuple[Any, Any],
         sigmas: Tensor,
-        settings: Settings,
+        settings: InvSRSettings,
         scale: int,
         display: RegionDisplay,
     ) -> None:
@@ -140,7 +140,7 @@ class PatchLatents(_Sampler):
 class ChopRuntime(HostRuntime):
     """The host's side of a pixel chop, whose steps are patches that are done, one after another: shows them."""
 
-    def __init__(self, padding: Padding, images: int, settings: Settings, display: RegionDisplay) -> None:
+    def __init__(self, padding: Padding, images: int, settings: InvSRSettings, display: RegionDisplay) -> None:
         regions = chop_regions(padding, settings.patches.size)
         super().__init__(images * len(regions))
         self._waiting, self._display, self._steps = iter(rows_of(regions, images)), display, len(settings.taus)
@@ -157,7 +157,7 @@ def upscale_rgb(
     vae: VAE,
     predictor: NoisePredictorModel,
     rgb: Tensor,
-    settings: Settings,
+    settings: InvSRSettings,
     display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, s H, s W), not clamped, and a report."""
@@ -175,7 +175,7 @@ def upscale_rgb(
         if is_chop
         else HostRuntime(_rows(padding, len(rgb), settings, predictor))
     )
-    networks = Networks(HostPredictor(predictor), autoencoder, sampler, runtime)
+    networks = InvSRNetworks(HostPredictor(predictor), autoencoder, sampler, runtime)
     start = Start(indices(settings.taus)[0], settings.seed, settings.strength)
     image, work = (upscale_chopped if is_chop else upscale_canvas)(rgb, networks, start, patches)
     report = _report(rgb, settings, scale, work, sampler, perf_counter() - began)
@@ -183,7 +183,7 @@ def upscale_rgb(
     return image, report
 
 
-def padding_of(rgb: Tensor, settings: Settings, predictor: NoisePredictorModel) -> Padding:
+def padding_of(rgb: Tensor, settings: InvSRSettings, predictor: NoisePredictorModel) -> Padding:
     """What is added around the images."""
     height, width = rgb.shape[-2:]
     if settings.order is Order.PIXEL_CHOP:
@@ -201,8 +201,8 @@ def _refuse_places(conditions: tuple[Any, Any], padding: Padding, is_chop: bool)
         )
 
 
-def _rows(padding: Padding, images: int, settings: Settings, predictor: NoisePredictorModel) -> int:
-    """Work of latent regions for the progress bar, without the sampler's own."""
+def _rows(padding: Padding, images: int, settings: InvSRSettings, predictor: NoisePredictorModel) -> int:
+    """InvSRWork of latent regions for the progress bar, without the sampler's own."""
     factor = predictor.config.factor
     cells = padding.height // factor, padding.width // factor
     shape = (images, 3, padding.height, padding.width)
@@ -210,7 +210,7 @@ def _rows(padding: Padding, images: int, settings: Settings, predictor: NoisePre
 
 
 def _report(
-    rgb: Tensor, settings: Settings, scale: int, work: Work, sampler: _Sampler, seconds: float
+    rgb: Tensor, settings: InvSRSettings, scale: int, work: InvSRWork, sampler: _Sampler, seconds: float
 ) -> dict[str, Any]:
     images, _, height, width = rgb.shape
     return {

@@ -35,7 +35,7 @@ class HostDenoiser:
 
 
 class HostAutoencoder:
-    """`sampling.tiled.protocols.Autoencoder` of a loaded VAE."""
+    """`sampling.tiled.protocols.PictureCodec` of a loaded VAE."""
 
     def __init__(self, vae: ResidualShiftVAE) -> None:
         self._vae = vae
@@ -52,7 +52,7 @@ class HostAutoencoder:
 
 
 @dataclass(frozen=True)
-class Settings:
+class UpscaleSettings:
     """Choices of a run: steps 0 = as trained, tile and overlap in pixels of the network's input, rows 0 = automatic."""
 
     steps: int = 0
@@ -75,7 +75,7 @@ def target_size(width: int, height: int, scale: float, target_width: int, target
 
 
 def upscale_rgb(
-    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: Settings, display: RegionDisplay | None = None
+    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], settings: UpscaleSettings, display: RegionDisplay | None = None
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), not clamped, and a report."""
     start = perf_counter()
@@ -116,7 +116,7 @@ def upscale_rgb(
     return result, report
 
 
-def chain_for(sr: OneStepSR, settings: Settings) -> tuple[Chain, ResidualShiftSchedule]:
+def chain_for(sr: OneStepSR, settings: UpscaleSettings) -> tuple[Chain, ResidualShiftSchedule]:
     """Chain and its schedule; refuses step counts that the weights were not trained for."""
     steps = settings.steps or (1 if sr.one_step_only else sr.schedule.num_steps)
     if steps == 1:
@@ -134,7 +134,7 @@ def chain_for(sr: OneStepSR, settings: Settings) -> tuple[Chain, ResidualShiftSc
     return Chain.STOCHASTIC if settings.stochastic else Chain.DETERMINISTIC, sr.schedule_of(steps)
 
 
-def _tiling(sr: OneStepSR, settings: Settings) -> Tiling:
+def _tiling(sr: OneStepSR, settings: UpscaleSettings) -> Tiling:
     """Tiles in latent cells: the side goes up to what the network can take, the rows come from the host's memory."""
     multiple = sr.network.config.size_multiple
     cells = max(1, settings.tile_px // sr.lq_factor)

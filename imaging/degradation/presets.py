@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .steps import (
     Blur,
-    Choice,
+    DegradationStep,
     Job,
     Jpeg,
     Noise,
@@ -24,8 +24,8 @@ from .steps import (
     Sharpen,
     Shrink,
     Sinc,
-    Step,
     ToTarget,
+    WeightedChoice,
     apply_all,
 )
 
@@ -35,24 +35,24 @@ class RealWorldPreset:
     """The steps from a good picture to a small bad one, and a sentence about them."""
 
     about: str
-    steps: tuple[Step, ...]
+    steps: tuple[DegradationStep, ...]
 
 
 LARGE, SMALL = (7, 21), (3, 13)
 """Least and greatest side of kernels."""
 
-REDUCED: tuple[Step, ...] = (ToTarget(("antialias",), (1.0,)),)
+REDUCED: tuple[DegradationStep, ...] = (ToTarget(("antialias",), (1.0,)),)
 """Bicubic reduction that smooths before, and nothing else."""
 
 
-def _ending(sides: tuple[int, int], quality: Range, sinc: float = 0.8) -> Choice:
+def _ending(sides: tuple[int, int], quality: Range, sinc: float = 0.8) -> WeightedChoice:
     """The last reduction with its low pass stands before or after the last JPEG (Real-ESRGAN, section 3.4)."""
-    last: tuple[Step, ...] = (ToTarget(), Sinc(sides, sinc))
-    return Choice(0.5, (*last, Jpeg(quality)), (Jpeg(quality), *last))
+    last: tuple[DegradationStep, ...] = (ToTarget(), Sinc(sides, sinc))
+    return WeightedChoice(0.5, (*last, Jpeg(quality)), (Jpeg(quality), *last))
 
 
 # Real-ESRGAN, released settings; DiffBIR trains with the same numbers and without sharpening.
-_FULL: tuple[Step, ...] = (
+_FULL: tuple[DegradationStep, ...] = (
     Blur(LARGE, (0.2, 3.0)),
     Resize((0.2, 0.7, 0.1), 0.15, 1.5),
     Noise((1, 30), (0.05, 3.0)),
@@ -65,12 +65,12 @@ _FULL: tuple[Step, ...] = (
 )
 
 # ResShift, SinSR, TAD-SR and InvSR (training): smaller kernels, and the second order for half of the pictures.
-_HALF: tuple[Step, ...] = (
+_HALF: tuple[DegradationStep, ...] = (
     Blur((3, 19), (0.2, 3.0)),
     Resize((0.2, 0.7, 0.1), 0.15, 1.5),
     Noise((1, 30), (0.05, 3.0)),
     Jpeg((30, 95)),
-    Choice(
+    WeightedChoice(
         0.5,
         (
             Blur(SMALL, (0.2, 1.5), probability=0.8),
@@ -83,7 +83,7 @@ _HALF: tuple[Step, ...] = (
 )
 
 # InvSR's synthetic test set (ImageNet-Test): first order only, light.
-_TEST: tuple[Step, ...] = (
+_TEST: tuple[DegradationStep, ...] = (
     Blur((3, 11), (0.2, 0.8), (1.0, 1.5), (1.0, 1.2), (0.6, 0.4, 0.0, 0.0, 0.0, 0.0)),
     Resize((0.2, 0.7, 0.1), 0.5, 1.5),
     Noise((1, 15), (0.05, 0.3)),
@@ -93,7 +93,7 @@ _TEST: tuple[Step, ...] = (
 )
 
 # TASR's public training code, named after CodeFormer (Zhou et al. 2022, section 4.1); its paper names Real-ESRGAN.
-_FIRST: tuple[Step, ...] = (
+_FIRST: tuple[DegradationStep, ...] = (
     Blur((41, 41), (0.1, 12.0), weights=(0.5, 0.5, 0.0, 0.0, 0.0, 0.0), sinc=0.0),
     Shrink(1.0, 12.0),
     Noise((0, 15), gaussian=1.0, gray=0.0),
@@ -104,18 +104,18 @@ _FIRST: tuple[Step, ...] = (
 )
 
 # The mixture on which the embedded weights were trained (`training.embedded.degrade_mild`); there an uneven blur lies along the axes.
-_MILD: tuple[Step, ...] = (
+_MILD: tuple[DegradationStep, ...] = (
     Blur((15, 15), (0.05, 2.2), weights=(0.7, 0.3, 0.0, 0.0, 0.0, 0.0), sinc=0.0),
     Round(),
     ToTarget(("antialias", "area"), (0.8, 0.2)),
-    Choice(0.7, (Noise((0.5, 10), gaussian=1.0, gray=0.0),)),
+    WeightedChoice(0.7, (Noise((0.5, 10), gaussian=1.0, gray=0.0),)),
     Round(),
-    Choice(0.6, (Jpeg((55, 96)),)),
+    WeightedChoice(0.6, (Jpeg((55, 96)),)),
     Round(),
 )
 
 
-def _stablesr(last_quality: Range) -> tuple[Step, ...]:
+def _stablesr(last_quality: Range) -> tuple[DegradationStep, ...]:
     """StableSR's weaker table; nothing is rounded to 8 bit.
 
     A hundredth of its LR pictures are the picture itself; here, where the result is small, they are only reduced.
@@ -132,7 +132,7 @@ def _stablesr(last_quality: Range) -> tuple[Step, ...]:
     )
 
 
-_STABLESR: tuple[Step, ...] = (Choice(0.99, (Sharpen(), *_stablesr((60, 100))), REDUCED),)
+_STABLESR: tuple[DegradationStep, ...] = (WeightedChoice(0.99, (Sharpen(), *_stablesr((60, 100))), REDUCED),)
 
 PRESETS: Mapping[str, RealWorldPreset] = {
     "real-esrgan": RealWorldPreset("Real-ESRGAN, second order; sharpened before", (Sharpen(), *_FULL)),
@@ -144,7 +144,9 @@ PRESETS: Mapping[str, RealWorldPreset] = {
     "invsr": RealWorldPreset("InvSR's training, the numbers of ResShift", _HALF),
     "invsr_test": RealWorldPreset("InvSR's and ResShift's synthetic test set: light, first order", _TEST),
     "tasr": RealWorldPreset("TASR's public code: strong blur, reduction up to 12, noise, JPEG", _FIRST),
-    "mild": RealWorldPreset("light blur, noise and JPEG; a third is only reduced", (Choice(0.65, _MILD, REDUCED),)),
+    "mild": RealWorldPreset(
+        "light blur, noise and JPEG; a third is only reduced", (WeightedChoice(0.65, _MILD, REDUCED),)
+    ),
     "bicubic": RealWorldPreset("antialiased bicubic reduction, nothing else", REDUCED),
 }
 """By name. Kernels, noise levels, grey flags and JPEG qualities are drawn for every picture."""

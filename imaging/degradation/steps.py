@@ -52,7 +52,7 @@ class Job:
         self.log.append({"step": step, **values})
 
 
-class Step(Protocol):
+class DegradationStep(Protocol):
     """A part of a degradation."""
 
     def apply(self, image: Tensor, job: Job) -> Tensor: ...
@@ -290,19 +290,19 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Choice:
+class WeightedChoice:
     """`steps` with a probability, else `otherwise`."""
 
     probability: float
-    steps: tuple[Step, ...]
-    otherwise: tuple[Step, ...] = ()
+    steps: tuple[DegradationStep, ...]
+    otherwise: tuple[DegradationStep, ...] = ()
 
     def apply(self, image: Tensor, job: Job) -> Tensor:
         chosen = self.steps if uniform((0, 1), job.shared) < self.probability else self.otherwise
         return apply_all(chosen, image, job)
 
 
-def apply_all(steps: Sequence[Step], image: Tensor, job: Job) -> Tensor:
+def apply_all(steps: Sequence[DegradationStep], image: Tensor, job: Job) -> Tensor:
     """The steps in their order."""
     for step in steps:
         image = step.apply(image, job)

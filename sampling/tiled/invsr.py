@@ -22,7 +22,7 @@ from ...imaging.tiles import Core, Merger, Region, feather, gather, partition, s
 from ..batching import BatchSize, run_batches, run_halved
 from ..noise import gaussian_field
 from .one_step_sr import enlarged_tile
-from .protocols import Autoencoder, LatentSampler, Runtime, StartNoisePredictor
+from .protocols import LatentSampler, PictureCodec, Runtime, StartNoisePredictor
 from .start_noise import PATCH_MULTIPLE, Patches, PredictorWork, finite_prediction, predict_start_noise
 
 POSITIVE = "Cinematic, high-contrast, photo-realistic, 8k, ultra HD, meticulous detailing, hyper sharpness, perfect without deformations"
@@ -35,7 +35,7 @@ SMALLEST_DECODE = 32  # latent cells; below this an out-of-memory error is final
 
 
 @dataclass
-class Work:
+class InvSRWork:
     """What was done, counted; what the sampler does is the sampler's to count."""
 
     predictor: PredictorWork = field(default_factory=PredictorWork)
@@ -46,11 +46,11 @@ class Work:
 
 
 @dataclass
-class Networks:
+class InvSRNetworks:
     """The parts of a run: three networks, and the host's side of it."""
 
     predictor: StartNoisePredictor
-    autoencoder: Autoencoder
+    autoencoder: PictureCodec
     sample: LatentSampler
     runtime: Runtime
 
@@ -74,7 +74,7 @@ def canvas_padding(height: int, width: int, patches: Patches, factor: int) -> Pa
     return to_patch(height, width, patches.size, factor)
 
 
-def upscale_canvas(lr: Tensor, networks: Networks, start: Start, patches: Patches) -> tuple[Tensor, Work]:
+def upscale_canvas(lr: Tensor, networks: InvSRNetworks, start: Start, patches: Patches) -> tuple[Tensor, InvSRWork]:
     """LR images (B, 3, H, W) in [0, 1] -> (B, 3, s H, s W), about [0, 1] and not clamped, and what it took.
 
     Every image of a batch has the same noise field. The result for an image depends neither on the rest of the batch nor on
@@ -92,13 +92,13 @@ def upscale_canvas(lr: Tensor, networks: Networks, start: Start, patches: Patche
         patches=patches,
         runtime=networks.runtime,
     )
-    work = Work(predicted, regions=predicted.regions)
+    work = InvSRWork(predicted, regions=predicted.regions)
     latent = _encode(padded, cells, networks, work)
     sampled = networks.sample(latent, noise.draw(start.seed, start.strength))
     return padding.crop(_decode(sampled, networks, work), networks.scale), work
 
 
-def _encode(lr: Tensor, cells: tuple[int, int], networks: Networks, work: Work) -> Tensor:
+def _encode(lr: Tensor, cells: tuple[int, int], networks: InvSRNetworks, work: InvSRWork) -> Tensor:
     """Latent (B, C, h, w) of the enlarged LR images, in parts that overlap a little."""
     autoencoder, factor = networks.autoencoder, networks.predictor.factor
     latent = lr.new_zeros(lr.shape[0], autoencoder.latent_channels, *cells)
@@ -121,7 +121,7 @@ def code_parts(cells: Sequence[int]) -> int:
     return len(_parts(cells, CODE_CELLS))
 
 
-def _decode(latent: Tensor, networks: Networks, work: Work) -> Tensor:
+def _decode(latent: Tensor, networks: InvSRNetworks, work: InvSRWork) -> Tensor:
     """Pixels (B, 3, s h, s w) in [0, 1] of the canvas, each about once; the parts are halved when memory runs out."""
     decode = partial(_decode_parts, latent, networks, work)
     image, halvings = run_halved(decode, CODE_CELLS, SMALLEST_DECODE, networks.runtime.is_out_of_memory)
@@ -129,7 +129,7 @@ def _decode(latent: Tensor, networks: Networks, work: Work) -> Tensor:
     return image
 
 
-def _decode_parts(latent: Tensor, networks: Networks, work: Work, size: int) -> Tensor:
+def _decode_parts(latent: Tensor, networks: InvSRNetworks, work: InvSRWork, size: int) -> Tensor:
     factor = networks.autoencoder.downscale
     image = latent.new_zeros(latent.shape[0], 3, latent.shape[2] * factor, latent.shape[3] * factor)
     for part in _parts(latent.shape[2:], size):
@@ -142,7 +142,7 @@ def _decode_parts(latent: Tensor, networks: Networks, work: Work, size: int) -> 
     return image
 
 
-def _pixels(latent: Tensor, networks: Networks, work: Work) -> Tensor:
+def _pixels(latent: Tensor, networks: InvSRNetworks, work: InvSRWork) -> Tensor:
     """Decoded latents (N, C, h, w) in [0, 1]."""
     image = networks.autoencoder.decode(latent) * 0.5 + 0.5
     if not torch.isfinite(image).all():
@@ -154,12 +154,12 @@ def _pixels(latent: Tensor, networks: Networks, work: Work) -> Tensor:
     return image
 
 
-def upscale_chopped(lr: Tensor, networks: Networks, start: Start, patches: Patches) -> tuple[Tensor, Work]:
+def upscale_chopped(lr: Tensor, networks: InvSRNetworks, start: Start, patches: Patches) -> tuple[Tensor, InvSRWork]:
     """As `upscale_canvas`, every patch on its own and pixels blended; patches overlap by half, whatever `patches.overlap`.
 
     Images go one by one. A patch takes its part of one noise field of the padded image, where the reference draws for each.
     """
-    work, size = Work(), BatchSize(patches.rows)
+    work, size = InvSRWork(), BatchSize(patches.rows)
     padding = to_chop(lr.shape[-2], lr.shape[-1], patches.size, PATCH_MULTIPLE)
     factor = networks.predictor.factor
     shape = (networks.autoencoder.latent_channels, padding.height // factor, padding.width // factor)

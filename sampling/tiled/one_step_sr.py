@@ -23,7 +23,7 @@ from ..batching import BatchSize, retry_nonfinite, run_batches, run_halved
 from ..noise import gaussian_field
 from ..samplers import sample_ancestral, sample_deterministic, sample_one_step
 from ..schedules import ResidualShiftSchedule
-from .protocols import Autoencoder, Denoiser, Runtime
+from .protocols import Denoiser, PictureCodec, Runtime
 
 CUBIC_REACH = 2  # LR pixels that the cubic kernel reads beyond a tile
 DECODE_MARGIN = 16  # decoded parts see 1/16 of their side around them: at most (1 + 2/16)^2 = 1.27 decodes per pixel
@@ -49,7 +49,7 @@ class Tiling:
 
 
 @dataclass
-class Work:
+class OneStepWork:
     """What was done, counted: rows are tiles of single images."""
 
     regions: int = 0
@@ -77,7 +77,7 @@ class Plan:
     steps: int
 
     @classmethod
-    def of(cls, lq: Tensor, denoiser: Denoiser, autoencoder: Autoencoder, tiling: Tiling, steps: int) -> Plan:
+    def of(cls, lq: Tensor, denoiser: Denoiser, autoencoder: PictureCodec, tiling: Tiling, steps: int) -> Plan:
         """The plan for LR images (B, 3, H, W)."""
         batch, _, height, width = lq.shape
         factors = denoiser.lq_factor, autoencoder.downscale, denoiser.size_multiple
@@ -128,14 +128,14 @@ class Plan:
 
 
 @dataclass
-class _Run:
+class _Chain:
     """Networks, geometry and counters of one call of `upscale`."""
 
     plan: Plan
     denoiser: Denoiser
-    autoencoder: Autoencoder
+    autoencoder: PictureCodec
     runtime: Runtime
-    work: Work
+    work: OneStepWork
     denoise_size: BatchSize
     autoencode_size: BatchSize
     called: Callable[[Sequence[Row]], None]
@@ -249,14 +249,14 @@ def upscale(
     lq: Tensor,
     *,
     denoiser: Denoiser,
-    autoencoder: Autoencoder,
+    autoencoder: PictureCodec,
     schedule: ResidualShiftSchedule,
     chain: Chain,
     seed: int,
     tiling: Tiling,
     runtime: Runtime,
     called: Callable[[Sequence[Row]], None] | None = None,
-) -> tuple[Tensor, Work]:
+) -> tuple[Tensor, OneStepWork]:
     """LR images (B, 3, H, W) in [-1, 1] -> images (B, 3, s * H, s * W), not clamped, and what it took.
 
     `schedule` has the steps of the chain already (for one step its last entry counts). The result for an image depends
@@ -266,7 +266,9 @@ def upscale(
     """
     plan = Plan.of(lq, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
     sizes = BatchSize(tiling.denoise_rows), BatchSize(tiling.autoencode_rows)
-    run = _Run(plan, denoiser, autoencoder, runtime, Work(regions=len(plan.regions)), *sizes, called or _ignore)
+    run = _Chain(
+        plan, denoiser, autoencoder, runtime, OneStepWork(regions=len(plan.regions)), *sizes, called or _ignore
+    )
     result = lq.new_empty((plan.batch, 3, plan.height_px * plan.scale, plan.width_px * plan.scale), dtype=torch.float32)
     for start in range(0, plan.batch, plan.images_per_group):
         images, run.first_image = slice(start, start + plan.images_per_group), start
@@ -277,7 +279,7 @@ def upscale(
     return result, run.work
 
 
-def _upscale_group(run: _Run, lq: Tensor, schedule: ResidualShiftSchedule, chain: Chain, seed: int) -> Tensor:
+def _upscale_group(run: _Chain, lq: Tensor, schedule: ResidualShiftSchedule, chain: Chain, seed: int) -> Tensor:
     canvas = run.plan.canvas
     lq = reflect_to(lq.float(), canvas[0] * run.plan.lq_factor, canvas[1] * run.plan.lq_factor)
     y = run.encode(lq)

@@ -25,7 +25,7 @@ class Denoiser(Protocol):
         ...
 
 
-class Autoencoder(Protocol):
+class PictureCodec(Protocol):
     """Pixels in [-1, 1] to latents and back."""
 
     @property

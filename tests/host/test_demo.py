@@ -20,5 +20,5 @@ def test_the_demo_upscales_its_photo_better_than_bicubic(server, client, tmp_pat
 
 
 def test_the_last_line_of_the_demo_has_the_promised_keys():
-    result = demo.Result(1.0, 2.0, 3.0, "before.png", "after.png")
+    result = demo.DemoResult(1.0, 2.0, 3.0, "before.png", "after.png")
     assert set(json.loads(demo.as_line(result))) == {"seconds", "psnr", "psnr_bicubic", "before", "after"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from adaptivesr.models.layers import Factory, scaled_dot_product, timestep_embedding
-from adaptivesr.models.residual_unet import ResBlock, ResidualUNet, ResidualUNetConfig
+from adaptivesr.models.residual_unet import ResidualUNet, ResidualUNetConfig, TimeResBlock
 from adaptivesr.models.state_dict import drop_derived_buffers, load_weights
 from adaptivesr.models.swin import SwinBlock, SwinConfig, last_row_mask, relative_position_index
 from safetensors import safe_open
@@ -61,7 +61,7 @@ def test_timestep_embedding_equals_the_reference():
 
 def test_residual_block_equals_the_reference():
     tensors, config = golden("resblock")
-    block = ResBlock(config["channels"], config["out_channels"], config["emb_channels"], Factory(nn))
+    block = TimeResBlock(config["channels"], config["out_channels"], config["emb_channels"], Factory(nn))
     block.load_state_dict(weights(tensors))
     torch.testing.assert_close(block(tensors["in.x"], tensors["in.emb"]), tensors["out.y"], **TOLERANCE)
 

@@ -39,9 +39,9 @@ def loaded():
 @pytest.mark.parametrize(
     ("tag", "block", "inputs"),
     [
-        ("res", lambda: vq_blocks.ResnetBlock(64, 32, Factory(nn)), "in.x_res"),
+        ("res", lambda: vq_blocks.VQResnetBlock(64, 32, Factory(nn)), "in.x_res"),
         ("attn", lambda: vq_blocks.AttnBlock(32, scaled_dot_product, Factory(nn)), "in.x"),
-        ("down", lambda: vq_blocks.Downsample(32, Factory(nn)), "in.x"),
+        ("down", lambda: vq_blocks.VQDownsample(32, Factory(nn)), "in.x"),
     ],
 )
 def test_blocks_equal_the_reference(tag, block, inputs):

@@ -8,8 +8,15 @@ import torch
 from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from adaptivesr.tools.bench import tadsr
 from adaptivesr.tools.bench.parts import tadsr_runs, tadsr_tables
-from adaptivesr.tools.bench.parts.tadsr_runs import VARIANTS, Ablation, Run, Trainings, kept_rows, kept_run, slug
-from adaptivesr.tools.bench.parts.tadsr_tables import Result, ablation_table, better_by, paired, paired_table, spread
+from adaptivesr.tools.bench.parts.tadsr_runs import VARIANTS, Ablation, StudentRun, Trainings, kept_rows, kept_run, slug
+from adaptivesr.tools.bench.parts.tadsr_tables import (
+    MethodResult,
+    ablation_table,
+    better_by,
+    paired,
+    paired_table,
+    spread,
+)
 from adaptivesr.tools.bench.parts.texture import BETTER, measure_texture
 from adaptivesr.training.embedded.degrade_mild import CLEAN, degrade
 from adaptivesr.training.embedded.pool import VARIANTS as VERSIONS
@@ -86,7 +93,7 @@ def test_a_finished_run_is_used_again_only_with_the_same_key(tmp_path):
 
     def train(name, seed):
         made.append((name, seed))
-        return Run({"w": torch.full((2,), float(len(made)))}, 1.5)
+        return StudentRun({"w": torch.full((2,), float(len(made)))}, 1.5)
 
     first = kept_run(tmp_path, "+ HSD", 1, "key", train)
     again = kept_run(tmp_path, "+ HSD", 1, "key", train)
@@ -151,9 +158,9 @@ def test_better_follows_each_measures_direction():
 
 def test_tables_hold_means_spreads_and_paired_differences():
     results = {
-        "vanilla": Result((rows(25.0), rows(27.0)), 12.0),
-        "+ HSD": Result((rows(25.5), rows(27.7)), 20.0),
-        "student untrained, 1 step": Result((rows(24.0),)),
+        "vanilla": MethodResult((rows(25.0), rows(27.0)), 12.0),
+        "+ HSD": MethodResult((rows(25.5), rows(27.7)), 20.0),
+        "student untrained, 1 step": MethodResult((rows(24.0),)),
     }
     table = ablation_table(results, PART)
     assert "| vanilla | 26.50 ± 1.41 | " in table[2] and table[2].endswith("| 12 |")

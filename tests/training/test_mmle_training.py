@@ -7,7 +7,7 @@ import torch
 from adaptivesr.imaging.metrics.gain_measures import rgb_measures
 from adaptivesr.models.gain_regressor import Mmle, MmleConfig, latent_statistics
 from adaptivesr.sampling.adaptive.gain import PICTURE_METRICS, GainMetric, chosen
-from adaptivesr.tools.small_models.gain_base import Pictures, SmallBase
+from adaptivesr.tools.small_models.gain_base import SmallBase, SmoothPictures
 from adaptivesr.training.gains import mmle
 from adaptivesr.training.gains.config import MmleTrainConfig, regressor_config
 from adaptivesr.training.gains.mmle_labels import Labels, normalised, typical_rate, with_ranges
@@ -23,7 +23,7 @@ SMALL = MmleConfig(3, (16, 16, 16, 16, 16, 16, 16), time_channels=8, hidden=16, 
 
 def cached(folder, count=2 * SHARD, base=None, after=None, samplers=("ddpm", "euler"), **about):
     caching = Caching(count, samplers, 5, {"base": "small", **about})
-    return build(folder, caching, base or SmallBase(), Pictures(), MEASURES, after)
+    return build(folder, caching, base or SmallBase(), SmoothPictures(), MEASURES, after)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def parameters(run):
 def test_trajectories_are_the_chain_and_are_measured(trajectories):
     base = SmallBase()
     generator = mmle.generator_for(5, 0)
-    _, lr = Pictures().batch(generator, SHARD)
+    _, lr = SmoothPictures().batch(generator, SHARD)
     seen = base.see(lr)
     x = base.start(seen, torch.randn(seen.reference.shape, generator=generator))
     first = base.predict(x, base.sigmas[:1].expand(SHARD), seen)

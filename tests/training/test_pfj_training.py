@@ -5,7 +5,7 @@ import torch
 from adaptivesr.models.feature_injection import Pfj, PfjConfig
 from adaptivesr.models.gain_models import MetricInfo
 from adaptivesr.models.gain_regressor import Mmle, MmleConfig
-from adaptivesr.tools.small_models.gain_base import Pictures, SmallBase
+from adaptivesr.tools.small_models.gain_base import SmallBase, SmoothPictures
 from adaptivesr.training.gains import mmle, pfj
 from adaptivesr.training.gains.config import PfjTrainConfig, injector_config
 from adaptivesr.training.runs import resume_run, save_run, train
@@ -21,7 +21,7 @@ def make_run(**settings):
     regressor = Mmle(MmleConfig(3, (16,) * 7, time_channels=8, hidden=16, metrics=2))
     mmle.initialise(regressor, torch.Generator().manual_seed(2))
     network = Pfj(PfjConfig(3, 16, 16, 1, 16, metrics=2))
-    return pfj.new_pfj_run(config, SmallBase(), Pictures(), regressor, METRICS, 500.0, network)
+    return pfj.new_pfj_run(config, SmallBase(), SmoothPictures(), regressor, METRICS, 500.0, network)
 
 
 def parameters(network):
@@ -112,4 +112,4 @@ def test_settings_that_cannot_be():
     base = SmallBase()
     base.timesteps = base.timesteps[:2]
     with pytest.raises(ValueError, match="a chain of 2 calls"):
-        pfj.new_pfj_run(PfjTrainConfig(), base, Pictures(), Mmle(MmleConfig()), METRICS, 500.0, Pfj(PfjConfig(3)))
+        pfj.new_pfj_run(PfjTrainConfig(), base, SmoothPictures(), Mmle(MmleConfig()), METRICS, 500.0, Pfj(PfjConfig(3)))

@@ -26,7 +26,7 @@ from .parts import restorers
 from .parts.heldout import DEGRADATIONS, SETS, low_resolution, picture
 from .parts.report import write_report
 from .parts.tadsr_runs import VARIANTS, Ablation, Rows, Trainings, file_digest, kept_rows, kept_run, slug
-from .parts.tadsr_tables import Result, ablation_table, paired_table
+from .parts.tadsr_tables import MethodResult, ablation_table, paired_table
 from .parts.texture import measure_texture, metrics_at_hand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def main(argv: list[str]) -> int:
 
     students, runs = trained(options, ablation, teacher, measured)
     restore = untrained()
-    results = {name: Result((measured(name, teacher, restorer),)) for name, restorer in restore.items()} | runs
+    results = {name: MethodResult((measured(name, teacher, restorer),)) for name, restorer in restore.items()} | runs
     low, _ = held_out("astronaut.png", "mild")
     times = {name: seconds_of(restore[name], low) for name in restore if name != "bicubic"}
     columns = {**restore, **students, "truth": None}
@@ -177,7 +177,7 @@ def trained(
     ablation: Ablation,
     teacher: str,
     measured: Callable[[str, str, restorers.Restorer], Rows],
-) -> tuple[dict[str, restorers.Restorer], dict[str, Result]]:
+) -> tuple[dict[str, restorers.Restorer], dict[str, MethodResult]]:
     """Trains and measures what is missing: the first seed's students, and the results of all."""
     pool, made = open_pool(options.pool, options.out, ablation)
     trainings = Trainings(ablation, pool, torch.device(options.device))
@@ -192,17 +192,17 @@ def trained(
             students.setdefault(variant, restore)
             seconds[variant].append(run.seconds)
             rows[variant].append(measured(f"{variant} seed {seed}", key, restore))
-    return students, {name: Result(tuple(rows[name]), mean(seconds[name])) for name in options.variants}
+    return students, {name: MethodResult(tuple(rows[name]), mean(seconds[name])) for name in options.variants}
 
 
-def report(ablation: Ablation, results: Mapping[str, Result], times: Mapping[str, float]) -> dict[str, object]:
+def report(ablation: Ablation, results: Mapping[str, MethodResult], times: Mapping[str, float]) -> dict[str, object]:
     """What the JSON file holds."""
     methods = {name: {"rows": list(r.rows), "training_seconds": r.seconds} for name, r in results.items()}
     return {"settings": asdict(ablation), "inference_seconds": dict(times), "methods": methods}
 
 
 def page(
-    ablation: Ablation, results: Mapping[str, Result], times: Mapping[str, float], options: argparse.Namespace
+    ablation: Ablation, results: Mapping[str, MethodResult], times: Mapping[str, float], options: argparse.Namespace
 ) -> list[str]:
     """All tables, as Markdown lines."""
     d = ablation.distillation

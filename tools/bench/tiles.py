@@ -23,7 +23,7 @@ from ...imaging.tiles import Region, grid
 from ...sampling.adaptive.types import MergeMode
 from ..demo import PHOTO
 from ..env import environment as env
-from ..env.client import Client, Event, Prompt, Run
+from ..env.client import Client, Event, Prompt, PromptRun
 from ..env.server import Server, running_host
 from ..env.steps import StepError
 from ..small_models.checkpoints import SMALL_SD2, put_small_checkpoint
@@ -96,7 +96,7 @@ def tiled(options: argparse.Namespace, merge: MergeMode) -> Prompt:
     }
 
 
-def run_timed(client: Client, prompt: Prompt) -> tuple[Run, float]:
+def run_timed(client: Client, prompt: Prompt) -> tuple[PromptRun, float]:
     """The run and the seconds that its node "sample" was the one at work."""
     entered: list[tuple[float, str | None]] = []
 
@@ -111,13 +111,13 @@ def run_timed(client: Client, prompt: Prompt) -> tuple[Run, float]:
     return run, sum(end - start for (start, node), (end, _) in pairwise(entered) if node == "sample")
 
 
-def latent_of(server: Server, run: Run) -> Tensor:
+def latent_of(server: Server, run: PromptRun) -> Tensor:
     """The sampled latent (1, 4, h, w) that the host saved."""
     entry = run.outputs["latent"]["latents"][0]
     return load_file(server.base / "output" / entry["subfolder"] / entry["filename"])["latent_tensor"].float()
 
 
-def checked_report(run: Run) -> dict[str, Any]:
+def checked_report(run: PromptRun) -> dict[str, Any]:
     """The sampler's report. Raises StepError where its counts are not the forecast's."""
     found, planned = (json.loads(run.outputs[node]["text"][0]) for node in ("report", "forecast"))
     wrong = {name: (found[name], planned[name]) for name in COUNTED if found[name] != planned[name]}

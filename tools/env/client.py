@@ -42,7 +42,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Run:
+class PromptRun:
     """How a prompt ended: its id, every event and the outputs by node id as the host's history has them."""
 
     prompt_id: str
@@ -137,7 +137,7 @@ class Client:
         return answer["name"]
 
     def image(self, entry: Mapping[str, str]) -> bytes:
-        """The file behind an image entry of `Run.images`."""
+        """The file behind an image entry of `PromptRun.images`."""
         return self.request("/view?" + urllib.parse.urlencode(entry))
 
     def queue(self, prompt: Prompt) -> str:
@@ -183,7 +183,9 @@ class Client:
                 if found["type"] in FINAL_EVENTS:
                     return
 
-    def run(self, prompt: Prompt, *, on_event: Callable[[Event], None] | None = None, timeout: float = 600.0) -> Run:
+    def run(
+        self, prompt: Prompt, *, on_event: Callable[[Event], None] | None = None, timeout: float = 600.0
+    ) -> PromptRun:
         """Queues a prompt and waits for its end, good or bad."""
         prompt_id = self.queue(prompt)
         events: list[Event] = []
@@ -191,7 +193,7 @@ class Client:
             events.append(event)
             if on_event is not None:
                 on_event(event)
-        return Run(prompt_id, events, self._outputs(prompt_id))
+        return PromptRun(prompt_id, events, self._outputs(prompt_id))
 
     def _outputs(self, prompt_id: str) -> dict[str, dict[str, Any]]:
         """The outputs in the history, which the host writes a moment after the final event."""

@@ -21,7 +21,7 @@ from .invsr import CHECKS as INVSR
 from .stablesr import CHECKS as STABLESR
 from .tad_sr import CHECKS as TAD_SR
 from .tasr import CHECKS as TASR
-from .vectors import Checks, Golden, Result, failure
+from .vectors import CheckResult, Checks, Golden, failure
 
 # An empty table marks a folder name as a method of its own, whose files are never guessed to be another's.
 METHODS: dict[str, Checks] = {
@@ -44,7 +44,7 @@ def run(directory: Path) -> int:
     return 1 if failed else 0
 
 
-def _report(path: Path) -> list[Result]:
+def _report(path: Path) -> list[CheckResult]:
     method = method_of(path)
     results = check_file(path, checks_of(method))
     for result in results:
@@ -71,7 +71,7 @@ def checks_of(method: str) -> Checks:
     return {**own, **importlib.import_module(name).CHECKS}
 
 
-def check_file(path: Path, checks: Checks) -> list[Result]:
+def check_file(path: Path, checks: Checks) -> list[CheckResult]:
     """The results of one file; a file that cannot be read or has no check gives one failed result."""
     check = checks.get(_name_in_table(path))
     if check is None:

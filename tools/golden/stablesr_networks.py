@@ -11,7 +11,7 @@ from torch import nn
 from ...models.layers import Factory, scaled_dot_product, timestep_embedding
 from ...models.spade import SpadeModulation, SpadeShape, modulated_block
 from ...models.state_dict import load_weights
-from ...models.struct_encoder import EncoderBlock, SelfAttention, StructEncoder, StructEncoderConfig, TimedBlock
+from ...models.struct_encoder import EncoderAttention, EncoderBlock, StructEncoder, StructEncoderConfig, TimedBlock
 from ...models.struct_parts import ENCODER
 from .hash_weights import fill_by_hash, seed_of
 from .stablesr_tiles import metadata
@@ -74,7 +74,7 @@ def check_modulated_block(golden: Golden) -> None:
 
 @torch.no_grad()
 def check_attention(golden: Golden) -> None:
-    block = SelfAttention(golden.config["ch"], golden.config["heads"], scaled_dot_product, MAKE)
+    block = EncoderAttention(golden.config["ch"], golden.config["heads"], scaled_dot_product, MAKE)
     load_weights(block, golden.below("w."))
     golden.expect("out.y", block(golden["in.x"]), NETWORK)
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ...imaging.resize import bicubic_upsample
 from ...models.layers import Factory, scaled_dot_product, timestep_embedding
-from ...models.residual_unet import ResBlock, ResidualUNet, ResidualUNetConfig
+from ...models.residual_unet import ResidualUNet, ResidualUNetConfig, TimeResBlock
 from ...models.state_dict import load_weights
 from ...models.swin import SwinBlock, SwinConfig, last_row_mask
 from ...models.vq_autoencoder import VQAutoencoder, VQConfig
-from ...models.vq_blocks import AttnBlock, Downsample, ResnetBlock
+from ...models.vq_blocks import AttnBlock, VQDownsample, VQResnetBlock
 from ...sampling.samplers import StepReport, sample_ancestral, sample_deterministic, sample_one_step
 from ...training.tad_sr.discriminator import DiscriminatorConfig, TimeAwareDiscriminator
 from .analytic import schedule_of, states
@@ -53,7 +53,7 @@ def _full_mask(x: Tensor, window: int, shift: int) -> Tensor:
 @torch.no_grad()
 def check_resblock(golden: Golden) -> None:
     config = golden.config
-    block = ResBlock(config["channels"], config["out_channels"], config["emb_channels"], MAKE)
+    block = TimeResBlock(config["channels"], config["out_channels"], config["emb_channels"], MAKE)
     load_weights(block, golden.below("w."))
     golden.expect("out.y", block(golden["in.x"], golden["in.emb"]), NETWORK)
 
@@ -90,9 +90,9 @@ def check_vq_blocks(golden: Golden) -> None:
     config = golden.config
     channels = config["attn"]["channels"]
     blocks: dict[str, tuple[nn.Module, str]] = {
-        "res": (ResnetBlock(config["res"]["in_channels"], config["res"]["out_channels"], MAKE), "in.x_res"),
+        "res": (VQResnetBlock(config["res"]["in_channels"], config["res"]["out_channels"], MAKE), "in.x_res"),
         "attn": (AttnBlock(channels, scaled_dot_product, MAKE), "in.x"),
-        "down": (Downsample(config["down"]["channels"], MAKE), "in.x"),
+        "down": (VQDownsample(config["down"]["channels"], MAKE), "in.x"),
     }
     for name, (block, source) in blocks.items():
         load_weights(block, golden.below(f"w.{name}."))

@@ -18,7 +18,7 @@ FORMULA, NETWORK, DECODED = 1e-5, 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckResult:
     """The outcome of one comparison: the tensor's name (empty: the whole file), the numbers, the verdict."""
 
     name: str
@@ -30,14 +30,14 @@ class Result:
         return f"{'/'.join(filter(None, (*place, self.name)))}  {self.detail}  {'ok' if self.ok else 'FAIL'}"
 
 
-def compared(name: str, error: float, tolerance: float) -> Result:
+def compared(name: str, error: float, tolerance: float) -> CheckResult:
     """A result that passes when error is within tolerance (NaN is not)."""
-    return Result(name, f"{error:.3e}  {tolerance:.0e}", error <= tolerance)
+    return CheckResult(name, f"{error:.3e}  {tolerance:.0e}", error <= tolerance)
 
 
-def failure(name: str, reason: str) -> Result:
+def failure(name: str, reason: str) -> CheckResult:
     """A result that failed before numbers could be compared."""
-    return Result(name, reason, ok=False)
+    return CheckResult(name, reason, ok=False)
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Golden:
     path: Path
     tensors: dict[str, Tensor]
     config: Any
-    results: list[Result] = field(default_factory=list[Result])
+    results: list[CheckResult] = field(default_factory=list[CheckResult])
     compared_keys: set[str] = field(default_factory=set[str])
 
     @classmethod
@@ -61,7 +61,7 @@ class Golden:
         return cls(path, tensors, json.loads(metadata.get("config", "{}")))
 
     @classmethod
-    def run(cls, path: Path, check: Check) -> list[Result]:
+    def run(cls, path: Path, check: Check) -> list[CheckResult]:
         """Results of a check on one file, with a failure for whatever stopped it and for each tensor it left out."""
         try:
             golden = cls.load(path)

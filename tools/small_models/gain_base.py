@@ -43,7 +43,7 @@ class SmallBase:
         )
 
 
-class Pictures:
+class SmoothPictures:
     """Smooth pictures with more or less texture, by the generator."""
 
     side = 16

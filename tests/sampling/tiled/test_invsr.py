@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from adaptivesr.imaging.resize import bicubic_upsample
 from adaptivesr.models.noise_predictor import NoisePredictor, NoisePredictorConfig
 from adaptivesr.sampling.noise import gaussian_field
-from adaptivesr.sampling.tiled.invsr import Networks, Start, chop_line, upscale_canvas, upscale_chopped
+from adaptivesr.sampling.tiled.invsr import InvSRNetworks, Start, chop_line, upscale_canvas, upscale_chopped
 from adaptivesr.sampling.tiled.start_noise import Patches, predict_start_noise
 from adaptivesr.tools.bench.parts.region_networks import TileNetwork
 
@@ -84,7 +84,7 @@ class Nothing:
 
 
 def networks(sample=None, **predictor):
-    return Networks(Predictor(**predictor), Autoencoder(), sample or Euler(), Runtime())
+    return InvSRNetworks(Predictor(**predictor), Autoencoder(), sample or Euler(), Runtime())
 
 
 def picture(*shape):

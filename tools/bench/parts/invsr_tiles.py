@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from ....imaging.padding import to_chop
 from ....sampling.tiled.invsr import chop_regions
 from ....sampling.tiled.start_noise import PATCH_MULTIPLE
-from ...env.client import Prompt, Run
+from ...env.client import Prompt, PromptRun
 from ...env.steps import StepError
 from ...small_models.checkpoints import SMALL_SD2
 from ...small_models.tiny import TINY_PREDICTOR
@@ -54,7 +54,7 @@ def graph(picture: str, order: str, rows: int) -> Prompt:
     }
 
 
-def row_of(run: Run, seconds: float) -> dict[str, float]:
+def row_of(run: PromptRun, seconds: float) -> dict[str, float]:
     """What the node says it did."""
     report = json.loads(run.outputs["report"]["text"][0])
     names = ("predictor_rows", "model_calls", "latent_mpx", "encoded_mpx", "decoded_mpx", "decoded_per_output")

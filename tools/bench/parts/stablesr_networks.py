@@ -55,7 +55,7 @@ def flop(call: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-class Networks:
+class FullSizeNetworks:
     """A MODEL and its patched clone, loaded, and calls of both on the same latents."""
 
     def __init__(self, cells: int) -> None:

@@ -94,24 +94,24 @@ def slug(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Run:
+class StudentRun:
     """A finished training: the averaged weights, and its seconds, those of the teacher's chain included."""
 
     weights: dict[str, Tensor]
     seconds: float
 
 
-Trainer = Callable[[str, int], Run]
+Trainer = Callable[[str, int], StudentRun]
 
 
-def kept_run(folder: Path, name: str, seed: int, key: str, train: Trainer) -> Run:
+def kept_run(folder: Path, name: str, seed: int, key: str, train: Trainer) -> StudentRun:
     """The run of this name and seed from the folder if it was made with the same key, else a new one, which is kept."""
     path = folder / f"{slug(name)}-seed{seed}.safetensors"
     if path.exists():
         with safe_open(path, framework="pt") as file:
             about = file.metadata()
         if about["key"] == key:
-            return Run(load_file(path), float(about["seconds"]))
+            return StudentRun(load_file(path), float(about["seconds"]))
     run = train(name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -143,7 +143,7 @@ class Trainings:
         self._targets: dict[int, Tensor] = {}  # step -> the chain's result, of one seed
         self._seed, self._chain_seconds = -1, 0.0
 
-    def train(self, variant: str, seed: int) -> Run:
+    def train(self, variant: str, seed: int) -> StudentRun:
         """One run from its start; depends on the ablation, the variant and the seed alone."""
         settings = self._ablation.settings(variant, seed)
         model = self._teacher()
@@ -157,7 +157,7 @@ class Trainings:
             if (step + 1) % 50 == 0:
                 shown = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
                 log.info("%s, seed %d: %d/%d %s", variant, seed, step + 1, self._ablation.steps, shown)
-        return Run(state.ema.averaged(), time.perf_counter() - started + self._chain_seconds)
+        return StudentRun(state.ema.averaged(), time.perf_counter() - started + self._chain_seconds)
 
     def _teacher(self) -> LatentModel:
         return embedded_model(load_denoiser(WEIGHTS["teacher"]).to(self._device))

@@ -32,7 +32,7 @@ STEPS: Sequence[tuple[str, str]] = (
 
 
 @dataclass(frozen=True)
-class Result:
+class MethodResult:
     """A method: what its runs measured, one Rows for each seed, and the mean seconds of a training."""
 
     rows: tuple[Rows, ...]
@@ -51,7 +51,7 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{text} ± {format(stdev(values), form.replace('+', ''))}" if len(values) > 1 else text
 
 
-def ablation_table(results: Mapping[str, Result], part: str) -> list[str]:
+def ablation_table(results: Mapping[str, MethodResult], part: str) -> list[str]:
     """A Markdown table of one set and degradation: a row for each method, metrics beyond `COLUMNS` behind them."""
     first = over_pictures(next(iter(results.values())).rows[0], part)
     columns = dict(COLUMNS) | {name: (name, ".4f") for name in first if name not in COLUMNS}
@@ -76,7 +76,9 @@ def better_by(name: str, value: float, other: float) -> float:
     return abs(other - ideal) - abs(value - ideal)
 
 
-def paired(results: Mapping[str, Result], variant: str, other: str, part: str) -> dict[str, tuple[list[float], int]]:
+def paired(
+    results: Mapping[str, MethodResult], variant: str, other: str, part: str
+) -> dict[str, tuple[list[float], int]]:
     """For every measure: differences of the same seed, and in how many seeds the variant is better."""
     ours, theirs = results[variant].rows, results[other].rows
     if len(theirs) == 1:
@@ -88,7 +90,7 @@ def paired(results: Mapping[str, Result], variant: str, other: str, part: str) -
     return found
 
 
-def paired_table(results: Mapping[str, Result], part: str) -> list[str]:
+def paired_table(results: Mapping[str, MethodResult], part: str) -> list[str]:
     """A Markdown table of differences: mean ± deviation over the seeds, and in how many of them the first is better."""
     shown = [name for name in COLUMNS if name != "bias"]
     lines = ["| comparison | " + " | ".join(COLUMNS[name][0] for name in shown) + " |", "|---" * (len(shown) + 1) + "|"]
