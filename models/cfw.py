@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Factory, group_norm
+from .layers import Factory
 from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
+from .vq_blocks import VQResnetBlock
 
 LEVELS = (1, 2)
 """Levels of the autoencoder that are fused, by the number of halvings of the image."""
 PREFIX = "decoder.fusion_layer_"
 AUTOENCODER_PREFIXES = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
-EPS = 1e-6  # of every GroupNorm here, as in the autoencoder
 SLOPE = 0.2  # of the leaky ReLU in the dense blocks
 RESIDUAL_SCALE = 0.2  # of the dense blocks' residuals (ESRGAN, Wang et al. 2018, section 3.1)
 DENSE_LAYERS = 5
@@ -79,23 +79,6 @@ def autoencoder_weights(sd: StateDict) -> StateDict:
     return {key: value for key, value in sd.items() if key.startswith(AUTOENCODER_PREFIXES) and PREFIX not in key}
 
 
-class FusionResBlock(nn.Module):
-    """Two 3x3 convolutions with a residual, without time."""
-
-    def __init__(self, in_channels: int, out_channels: int, make: Factory) -> None:
-        super().__init__()
-        self.norm1 = make.norm(in_channels, EPS)
-        self.conv1 = make.conv3(in_channels, out_channels)
-        self.norm2 = make.norm(out_channels, EPS)
-        self.conv2 = make.conv3(out_channels, out_channels)
-        self.conv_out = None if in_channels == out_channels else make.conv1(in_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(group_norm(self.norm1, x)))
-        h = self.conv2(F.silu(group_norm(self.norm2, h)))
-        return h + (x if self.conv_out is None else self.conv_out(x))
-
-
 class DenseBlock(nn.Module):
     """Five convolutions, each of everything before it (ESRGAN, figure 4)."""
 
@@ -132,9 +115,11 @@ class FuseBlock(nn.Module):
 
     def __init__(self, config: FuseConfig, make: Factory) -> None:
         super().__init__()
-        self.encode_enc_1 = FusionResBlock(config.encoder_channels + config.channels, config.channels, make)
+        self.encode_enc_1 = VQResnetBlock(
+            config.encoder_channels + config.channels, config.channels, make, shortcut="conv_out"
+        )
         self.encode_enc_2 = nn.Sequential(*(RRDB(config.channels, config.growth, make) for _ in range(config.blocks)))
-        self.encode_enc_3 = FusionResBlock(config.channels, config.channels, make)
+        self.encode_enc_3 = VQResnetBlock(config.channels, config.channels, make, shortcut="conv_out")
 
     def forward(self, encoder_features: Tensor, decoder_features: Tensor, w: float) -> Tensor:
         """Both features (B, C, h, w) of one size; w in [0, 1], 0 leaves the decoder's as they are."""

@@ -14,20 +14,22 @@ DISTANCE_LIMIT = 2**24  # most position x code distances held at once, 64 MiB
 
 
 class VQResnetBlock(nn.Module):
-    """Two 3x3 convolutions with a residual, without time."""
+    """Two 3x3 convolutions with a residual, without time; published files name the shortcut differently."""
 
-    def __init__(self, in_channels: int, out_channels: int, make: Factory) -> None:
+    def __init__(self, in_channels: int, out_channels: int, make: Factory, shortcut: str = "nin_shortcut") -> None:
         super().__init__()
+        self._shortcut = shortcut
         self.norm1 = make.norm(in_channels, EPS)
         self.conv1 = make.conv3(in_channels, out_channels)
         self.norm2 = make.norm(out_channels, EPS)
         self.conv2 = make.conv3(out_channels, out_channels)
-        self.nin_shortcut = None if in_channels == out_channels else make.conv1(in_channels, out_channels)
+        self.add_module(shortcut, None if in_channels == out_channels else make.conv1(in_channels, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(group_norm(self.norm1, x)))
         h = self.conv2(F.silu(group_norm(self.norm2, h)))
-        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+        shortcut = self._modules[self._shortcut]
+        return h + (x if shortcut is None else shortcut(x))
 
 
 class AttnBlock(nn.Module):
