@@ -13,7 +13,7 @@ from adaptivesr.tools.small_models.controls import SMALL_TASR, put_small_control
 from adaptivesr.tools.small_models.tiny import default_inputs, fetch_pixels
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
 ADAPTER, MAP = "AdaptiveSRTimeAwareAdapter", "AdaptiveSRAdapterMap"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from adaptivesr.tools.env.client import nodes_of_class
 from adaptivesr.tools.small_models.tiny import TEACHER, fetch_pixels
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DISTILL = "AdaptiveSRDistillOneStepSR"
 SHORT = {"steps": 2, "batch_size": 1, "generated_pictures": 1, "crop_size": 64, "samples_every": 1, "metrics": "psnr"}
 

@@ -11,8 +11,8 @@ from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_check
 from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 
-API = Path(__file__).resolve().parents[2] / "workflows" / "api"
-PHOTO = Path(__file__).resolve().parents[2] / "tools" / "demo_photo" / "astronaut.png"
+API = Path(__file__).resolve().parents[3] / "workflows" / "api"
+PHOTO = Path(__file__).resolve().parents[3] / "tools" / "demo_photo" / "astronaut.png"
 UPSCALE, QUALITY = "AdaptiveSRAdaptiveUpscale", "AdaptiveSRImageQuality"
 
 

@@ -13,7 +13,7 @@ from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint, with
 from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORKFLOW = ROOT / "workflows" / "api" / "tiled_region_upscale.json"
 ADAPTIVE = ROOT / "workflows" / "api" / "adadiffsr_any_model.json"
 PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"

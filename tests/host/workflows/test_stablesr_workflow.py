@@ -16,7 +16,7 @@ from adaptivesr.tools.small_models.stablesr import SMALL_STABLESR, put_small_sta
 from adaptivesr.tools.small_models.tiny import fetch_pixels
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
 WIDTH, HEIGHT = 40, 32
 SMALL = {
