@@ -109,17 +109,11 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
 
 
 def named_module(verb: str, name: str) -> types.ModuleType:
-    """The benchmark or recipe of that name; dashes may stand for underscores.
-
-    Recipes lie in tools/train, but for those that need no host: they stand beside what they train, as recipe.py.
-    """
+    """The benchmark or recipe of that name; dashes may stand for underscores."""
     known: dict[str, str] = {}
-    files = [*ROOT.glob("tools/bench/*.py")] if verb == "bench" else [*ROOT.glob("tools/train/*.py")]
-    files += [] if verb == "bench" else [*ROOT.glob("training/*/recipe.py")]
-    for file in sorted(files):
+    for file in sorted(ROOT.glob("tools/bench/*.py" if verb == "bench" else "tools/train/*.py")):
         if "\ndef main(" in file.read_text(encoding="utf-8"):
-            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-            known[file.parent.name if file.stem == "recipe" else file.stem] = f"adaptivesr.{module}"
+            known[file.stem] = ".".join(("adaptivesr", *file.relative_to(ROOT).with_suffix("").parts))
     module = known.get(name.replace("-", "_"))
     if module is None:
         listed = ", ".join(sorted(known)) or "none yet"

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from . import (
-    feature_injection as pfj,
-)
-from . import (
-    gain_regressor as mmle,
-)
-from . import (
-    noise_predictor,
-    residual_unet_config,
-    time_aware_adapter_config,
-    vq_autoencoder,
-)
+from . import feature_injection as pfj
+from . import gain_regressor as mmle
+from . import noise_predictor, residual_unet_config, time_aware_adapter_config, vq_autoencoder
 from .compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from .gain_models import GainModels
 from .noise_predictor import NoisePredictor

@@ -15,7 +15,7 @@ from ...imaging.degradation.presets import degrade
 from ...models.pixel_denoiser import PixelDenoiser
 from ...sampling.noise import generator_for
 from ...training.data import DegradedPairs
-from ...training.embedded.synthetic import synthetic_image
+from ...training.synthetic import synthetic_image
 from ...training.tad_sr.config import DistillSettings, variant
 from ..images import split_image
 from ..resshift.loading import OneStepSR

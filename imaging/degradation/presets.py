@@ -103,7 +103,7 @@ _FIRST: tuple[DegradationStep, ...] = (
     Round(),
 )
 
-# The mixture on which the embedded weights were trained (`training.embedded.degrade_mild`); there an uneven blur lies along the axes.
+# The mixture on which the embedded weights were trained (`tools.embedded_weights.degrade_mild`); there an uneven blur lies along the axes.
 _MILD: tuple[DegradationStep, ...] = (
     Blur((15, 15), (0.05, 2.2), weights=(0.7, 0.3, 0.0, 0.0, 0.0, 0.0), sinc=0.0),
     Round(),

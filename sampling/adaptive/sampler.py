@@ -15,17 +15,7 @@ from ..noise import gaussian_field
 from .policy import Decision, StepPolicy
 from .steppers import Last, Step, Stepper
 from .tracks import Track, make_tracks, predict_again, row_crop, validate
-from .types import (
-    Gains,
-    MergeMode,
-    NoiseField,
-    RegionModel,
-    RegionObserver,
-    RegionResult,
-    RegionWork,
-    Row,
-    mean_gains,
-)
+from .types import Gains, MergeMode, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, mean_gains
 
 
 def canvas_noise(x: Tensor, seed: int) -> NoiseField:

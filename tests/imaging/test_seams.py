@@ -1,10 +1,10 @@
 import pytest
 import torch
-from adaptivesr.imaging.metrics.seams import seam_ratio
 from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.policy import BudgetMap, FixedSchedule
 from adaptivesr.sampling.adaptive.types import MergeMode
 from adaptivesr.tools.bench import seams
+from adaptivesr.tools.bench.parts.seam_ratio import seam_ratio
 
 HALVES = grid(16, 32, 16, 0)
 

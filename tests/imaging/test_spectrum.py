@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from adaptivesr.imaging.metrics.spectrum import ring_powers, spectrum_difference, spectrum_distance
+from adaptivesr.tools.bench.parts.spectrum import ring_powers, spectrum_difference, spectrum_distance
 
 LOW = 0.125
 

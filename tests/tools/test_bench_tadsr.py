@@ -18,9 +18,9 @@ from adaptivesr.tools.bench.parts.tadsr_tables import (
     spread,
 )
 from adaptivesr.tools.bench.parts.texture import BETTER, measure_texture
-from adaptivesr.training.embedded.degrade_mild import CLEAN, degrade
-from adaptivesr.training.embedded.pool import VARIANTS as VERSIONS
-from adaptivesr.training.embedded.pool import Pool
+from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, degrade
+from adaptivesr.tools.embedded_weights.pool import VARIANTS as VERSIONS
+from adaptivesr.tools.embedded_weights.pool import Pool
 
 SMALL = PixelDenoiserConfig(channels=8, blocks=2, refine_channels=8, feature_channels=4, time_channels=8, num_steps=6)
 PART = "photos, clean"

@@ -7,15 +7,15 @@ import pytest
 import torch
 from adaptivesr.models.pixel_autoencoder import PixelAutoencoder
 from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
+from adaptivesr.tools.embedded_weights import recipe as embedded
+from adaptivesr.tools.embedded_weights.config import PhaseConfig, RecipeConfig
+from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, Degradation, degrade, random_degradation
+from adaptivesr.tools.embedded_weights.loop import PHASES
+from adaptivesr.tools.embedded_weights.objectives import energy_loss, regression_loss, student_loss, teacher_loss
+from adaptivesr.tools.embedded_weights.pool import VARIANTS, Pool
 from adaptivesr.training.ema import Ema
-from adaptivesr.training.embedded import recipe as embedded
-from adaptivesr.training.embedded.config import PhaseConfig, RecipeConfig
-from adaptivesr.training.embedded.degrade_mild import CLEAN, Degradation, degrade, random_degradation
-from adaptivesr.training.embedded.loop import PHASES
-from adaptivesr.training.embedded.objectives import energy_loss, regression_loss, student_loss, teacher_loss
-from adaptivesr.training.embedded.pool import VARIANTS, Pool
-from adaptivesr.training.embedded.synthetic import synthetic_image
 from adaptivesr.training.optim import learning_rate, orthogonalised
+from adaptivesr.training.synthetic import synthetic_image
 from safetensors.torch import load_file
 
 PHASE = PhaseConfig(steps=4, batch=2, patch=8, lr=2e-3, warmup=1)

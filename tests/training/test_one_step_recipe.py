@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from adaptivesr.models.compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from adaptivesr.models.pixel_denoiser import upsampled_latent
 from adaptivesr.sampling.residual_shift import last_index, scale_input
-from adaptivesr.training.embedded import photos
-from adaptivesr.training.embedded.config import OneStepConfig, PhaseConfig
-from adaptivesr.training.embedded.degrade_mild import CLEAN, degrade
-from adaptivesr.training.embedded.objectives import codec, schedule_of
-from adaptivesr.training.embedded.one_step import export, fit_tail, foot, run_one_step, started
-from adaptivesr.training.embedded.pool import VARIANTS, Mixture, Pool
-from adaptivesr.training.embedded.warm_start import HALF_PRECISION, Stack, read_stack, start_from
+from adaptivesr.tools.embedded_weights import photos
+from adaptivesr.tools.embedded_weights.config import OneStepConfig, PhaseConfig
+from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, degrade
+from adaptivesr.tools.embedded_weights.objectives import codec, schedule_of
+from adaptivesr.tools.embedded_weights.one_step import export, fit_tail, foot, run_one_step, started
+from adaptivesr.tools.embedded_weights.pool import VARIANTS, Mixture, Pool
+from adaptivesr.tools.embedded_weights.warm_start import HALF_PRECISION, Stack, read_stack, start_from
 from PIL import Image
 from safetensors import safe_open
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...imaging.metrics.seams import seam_ratio
 from ...imaging.tiles import Region, grid
 from ...sampling.adaptive.policy import BudgetMap, FixedSchedule, StepPolicy
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
@@ -21,6 +20,7 @@ from ...sampling.adaptive.types import MergeMode, NoiseSpace
 from ...sampling.batching import BatchSize
 from .parts.region_networks import TileNetwork
 from .parts.report import write_report
+from .parts.seam_ratio import seam_ratio
 
 SIZE, TILE, OVERLAP = 128, 32, 8
 GOAL = 0.02

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...sampling.samplers import sample_one_step
-from ...training.embedded.pool import CHUNK, Pool, build_pool
+from ..embedded_weights.pool import CHUNK, Pool, build_pool
 from .embedded import as_tensor
 from .parts import restorers
 from .parts.heldout import DEGRADATIONS, SETS, low_resolution, picture

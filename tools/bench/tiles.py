@@ -18,7 +18,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...imaging.metrics.seams import seam_ratio
 from ...imaging.tiles import Region, grid
 from ...sampling.adaptive.types import MergeMode
 from ..demo import PHOTO
@@ -30,6 +29,7 @@ from ..small_models.checkpoints import SMALL_SD2, put_small_checkpoint
 from ..small_models.tiny import put_tiny_noise_predictor
 from .parts import invsr_tiles
 from .parts.report import write_report
+from .parts.seam_ratio import seam_ratio
 
 CELL, SCALE, GOAL_SIZE = 8, 4, 512
 COUNTED = ("images", "tiles", "calls", "region_calls", "latent_mpx")

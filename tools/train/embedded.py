@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from ...training.embedded import recipe as family
-from ...training.embedded.config import OneStepConfig, RecipeConfig
-from ...training.embedded.loop import PHASES
-from ...training.embedded.one_step import export, run_one_step
-from ...training.embedded.photos import build_photo_pool
-from ...training.embedded.pool import Mixture, Pool, build_pool
-from ...training.embedded.warm_start import read_stack
+from ..embedded_weights import recipe as family
+from ..embedded_weights.config import OneStepConfig, RecipeConfig
+from ..embedded_weights.loop import PHASES
+from ..embedded_weights.one_step import export, run_one_step
+from ..embedded_weights.photos import build_photo_pool
+from ..embedded_weights.pool import Mixture, Pool, build_pool
+from ..embedded_weights.warm_start import read_stack
 from .embedded_sources import SOURCES, fetch_photos, fetch_stack
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,9 +21,9 @@ from ...host.resshift.loading import EMBEDDED, load_one_step
 from ...host.standalone import load_checkpoint, set_output_folder
 from ...host.training.gains import TrainedGain, train_mmle, train_pfj
 from ...training.config import START_ANEW
-from ...training.embedded.pool import Pool
-from ...training.embedded.synthetic import synthetic_image
 from ...training.gains.config import GainOptions, MmleTrainConfig, PfjTrainConfig
+from ...training.synthetic import synthetic_image
+from ..embedded_weights.pool import Pool
 
 TEACHER = next(name for name in EMBEDDED if "teacher" in name)
 

@@ -21,7 +21,7 @@ from ...host.training.tasr import TrainedTimeAware, train_time_aware
 from ...models.latent_control import LatentControlConfig, split_control_file
 from ...models.state_dict import StateDict, UnsupportedModelError
 from ...training.config import START_ANEW
-from ...training.embedded.synthetic import synthetic_image
+from ...training.synthetic import synthetic_image
 from ...training.tasr.config import TasrConfig, TasrOptions
 from ..small_models.checkpoints import put_small_checkpoint
 from ..small_models.controls import small_latent_controlnet

@@ -10,7 +10,7 @@ from adaptivesr.models.pixel_autoencoder import PixelAutoencoder
 from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from adaptivesr.sampling.schedules import ResidualShiftSchedule
 from adaptivesr.sampling.tiled.one_step_sr import Chain, Tiling, upscale
-from adaptivesr.training.embedded.degrade_mild import CLEAN, Degradation, degrade
+from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, Degradation, degrade
 from PIL import Image
 from safetensors.torch import load_file
 

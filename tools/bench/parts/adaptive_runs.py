@@ -24,12 +24,12 @@ from ....host.gains.plan import GainLimits, GainPlan, GainRun, make_plan, regres
 from ....host.regions.run import Schedule, sample_latent
 from ....host.regions.sampler import RegionOptions
 from ....host.resshift.loading import load_one_step
-from ....imaging.metrics.seams import seam_ratio
 from ....imaging.tiles import Region
 from ....sampling.adaptive.types import Gains, MergeMode, Row
 from ...env.steps import StepError
 from .adaptive_counts import Outcome
 from .measures import measure, vif
+from .seam_ratio import seam_ratio
 
 BASE = "embedded: teacher, 15 steps"
 SCHEDULER = "normal"

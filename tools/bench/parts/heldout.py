@@ -14,7 +14,7 @@ import skimage
 import sklearn.datasets
 from PIL import Image
 
-from ....training.embedded.degrade_mild import CLEAN, Degradation, degrade
+from ...embedded_weights.degrade_mild import CLEAN, Degradation, degrade
 
 Pixels = npt.NDArray[np.uint8]
 SETS: dict[str, tuple[str, ...]] = {

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ....models.pixel_denoiser import DEFAULT_RESIDUAL_STD
 from ....sampling.noise import generator_for
-from ....training.embedded.pool import Pool
 from ....training.tad_sr.base import LatentModel, embedded_model
 from ....training.tad_sr.config import HSD, NONE, PLAIN, SDS, TIME_AWARE, DistillSettings
 from ....training.tad_sr.distillation import DistillRun, distill_state, distill_step
 from ....training.tad_sr.steps import prepare
+from ...embedded_weights.pool import Pool
 from .restorers import WEIGHTS, load_denoiser
 
 log = logging.getLogger("adaptivesr")

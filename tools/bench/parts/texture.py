@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ....imaging.metrics.named import NamedMetrics, named_metrics
-from ....imaging.metrics.spectrum import spectrum_difference
 from .measures import luma, measure
+from .spectrum import spectrum_difference
 
 LR_NYQUIST = 1 / 8
 """Cycles per pixel of the x4 picture above which the LR image says nothing: detail there is made by the network."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..optim import learning_rate, set_learning_rate
-from ..runs import TrainingRun, backward, clear, finish_step, resume_run, save_run, take_step, train
+from ...training.optim import learning_rate, set_learning_rate
+from ...training.runs import TrainingRun, backward, clear, finish_step, resume_run, save_run, take_step, train
 from .config import PhaseConfig
 from .pool import Batches
 

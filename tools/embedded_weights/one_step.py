@@ -21,11 +21,11 @@ from ...models.compact_denoiser import CompactDenoiser
 from ...models.pixel_denoiser import precondition, upsampled_latent
 from ...sampling.noise import generator_for
 from ...sampling.residual_shift import last_index, scale_input
-from ..checkpoint import TrainState
-from ..ema import Ema
-from ..picture_losses import charbonnier
-from ..runs import new_state, resume_run
-from ..tad_sr.base import schedule_of
+from ...training.checkpoint import TrainState
+from ...training.ema import Ema
+from ...training.picture_losses import charbonnier
+from ...training.runs import new_state, resume_run
+from ...training.tad_sr.base import schedule_of
 from .config import OneStepConfig
 from .loop import LossFn, PhaseRun, train_phase
 from .objectives import codec

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..image_folder import image_files
+from ...training.image_folder import image_files
+from ...training.synthetic import SIZE
 from .degrade_mild import CLEAN, Pixels, degrade, random_degradation
 from .pool import VARIANTS
-from .synthetic import SIZE
 
 log = logging.getLogger("adaptivesr")
 CUTOUT_SHARE = 0.05

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ...models.compact_denoiser import CompactDenoiserConfig
 from ...models.pixel_denoiser import PixelDenoiserConfig
-from ..tad_sr.config import HSD, MUON, TIME_AWARE, DistillSettings
+from ...training.tad_sr.config import HSD, MUON, TIME_AWARE, DistillSettings
 
 
 @dataclass(frozen=True)

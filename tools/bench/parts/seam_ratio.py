@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tiles import Region, gaussian_window
+from ....imaging.tiles import Region, gaussian_window
 
 
 def seam_ratio(canvas: Tensor, regions: Sequence[Region]) -> float:

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
-from ..checkpoint import TrainState
-from ..ema import Ema
-from ..optim import make_optimizers
-from ..runs import new_state
+from ...training.checkpoint import TrainState
+from ...training.ema import Ema
+from ...training.optim import make_optimizers
+from ...training.runs import new_state
 from .config import PhaseConfig, RecipeConfig
 from .loop import PHASES, LossFn, PhaseRun, train_phase
 from .objectives import regression_loss, student_loss, teacher_loss
@@ -118,7 +118,7 @@ def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str
         "title": "tiny synthetic-trained demo weights",
         "kind": kind,
         "licence": "Apache-2.0",
-        "training_data": "generated images only (training/embedded/synthetic.py)",
+        "training_data": "generated images only (training/synthetic.py)",
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "seed": str(recipe.seed),
         "recipe": json.dumps(asdict(recipe), sort_keys=True),

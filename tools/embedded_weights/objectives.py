@@ -10,9 +10,9 @@ from ...models.pixel_denoiser import PixelDenoiser, precondition, upsampled_late
 from ...sampling.residual_shift import last_index, prior_sample, scale_input
 from ...sampling.samplers import sample_deterministic
 from ...sampling.schedules import shorten
-from ..picture_losses import charbonnier, energy_loss
-from ..tad_sr.base import bound, schedule_of
-from ..tad_sr.losses import draw_times, high_frequency_score_distillation, per_sample_mse
+from ...training.picture_losses import charbonnier, energy_loss
+from ...training.tad_sr.base import bound, schedule_of
+from ...training.tad_sr.losses import draw_times, high_frequency_score_distillation, per_sample_mse
 from .config import RecipeConfig, StudentWeights
 from .loop import LossFn
 

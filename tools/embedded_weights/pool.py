@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ...training.synthetic import SIZE, synthetic_image
 from .degrade_mild import CLEAN, CLEAN_SHARE, Pixels, degrade, random_degradation
-from .synthetic import SIZE, synthetic_image
 
 log = logging.getLogger("adaptivesr")
 VARIANTS = 4  # LR version 0 is clean, the others are degraded

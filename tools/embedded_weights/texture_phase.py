@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ...models.pixel_denoiser import PixelDenoiser
-from ..tad_sr.base import embedded_model
-from ..tad_sr.config import DistillSettings
-from ..tad_sr.distillation import DistillRun, distill_state, distill_step
+from ...training.tad_sr.base import embedded_model
+from ...training.tad_sr.config import DistillSettings
+from ...training.tad_sr.distillation import DistillRun, distill_state, distill_step
 from .config import RecipeConfig
 from .loop import PHASES
 from .pool import Pool

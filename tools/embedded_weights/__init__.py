@@ -1,0 +1,1 @@
+"""The recipe of the weights that ship with the pack, from pictures to files; `dev.py train embedded` runs it."""

@@ -1,1 +1,0 @@
-"""The weights that ship with the pack, from generated images to files."""
