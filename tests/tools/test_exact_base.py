@@ -111,17 +111,18 @@ def test_the_denoiser_of_a_mixture_is_that_of_the_component_that_the_picture_com
     mixture = canvases.stripes(("either",), regions=1, size=8).posteriors[0]
     noise = torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for part in mixture.components:
-        x = part.draw(noise)
-        torch.testing.assert_close(mixture.denoise(x, 0.02), part.shrink(x, 0.02), rtol=0, atol=1e-6)
+        x, sigma = part.draw(noise)[None], torch.tensor([0.02]).double()
+        torch.testing.assert_close(mixture.denoise(x, sigma), part.shrink(x, sigma), rtol=0, atol=1e-6)
 
 
 def test_the_denoiser_of_a_mixture_is_the_score_of_its_density():
     mixture = canvases.stripes(("either",), regions=1, size=8).posteriors[0]
-    x = 0.3 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sigma = torch.tensor([0.2], dtype=torch.float64)
+    x = 0.3 * torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_(True)
-    density = torch.stack([part.log_density(x, 0.2) for part in mixture.components]).logsumexp(0)
+    density = torch.stack([part.log_density(x, sigma) for part in mixture.components]).logsumexp(0).sum()
     (score,) = torch.autograd.grad(density, x)
-    torch.testing.assert_close(mixture.denoise(x, 0.2), x + 0.2**2 * score, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(mixture.denoise(x, sigma), x + 0.2**2 * score, rtol=1e-9, atol=1e-12)
 
 
 def test_an_area_that_a_region_does_not_touch_adds_no_component():
@@ -137,4 +138,4 @@ def test_rows_are_predicted_from_themselves_alone():
     sigma = torch.tensor([3.0, 1.0, 0.3, 0.1], dtype=torch.float64)
     for i, row in enumerate(rows):
         alone = model(tiles[i : i + 1], sigma[i : i + 1], [row])
-        assert torch.equal(model(tiles, sigma, rows)[i], alone[0])
+        torch.testing.assert_close(model(tiles, sigma, rows)[i], alone[0], rtol=0, atol=1e-13)

@@ -53,9 +53,10 @@ class ExactCanvas:
         return self.assemble(torch.stack([self._seen(i, noise) for i, noise in enumerate(self._noise(seed))]))
 
     def start(self, mean: Tensor, sigma: float, seed: int) -> Tensor:
-        """x0 + sigma n (1, C, H, W), x0 drawn from each region's first component."""
+        """x0 + sigma n (1, C, H, W), x0 drawn from the regions' components in turn."""
         clean, noise = self._noise(seed + 1000), self._noise(seed + 2000)
-        drawn = [p.components[0].draw(n.flatten(1)) for p, n in zip(self.posteriors, clean)]
+        parts = [p.components[(seed + i) % len(p.components)] for i, p in enumerate(self.posteriors)]
+        drawn = [part.draw(noise.flatten(1)) for part, noise in zip(parts, clean)]
         tiles = torch.stack(drawn).reshape(clean.shape) + sigma * noise
         return mean + self.assemble(tiles)
 
@@ -94,14 +95,17 @@ class ExactModel:
     mean: Tensor  # (1, C, H, W)
 
     def __call__(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
-        """Predictions (N, C, h, w) of rows at their own sigmas."""
-        found = [self._one(tile, float(level), row) for tile, level, row in zip(x, sigma, rows)]
-        return torch.stack(found)
-
-    def _one(self, x: Tensor, sigma: float, row: Row) -> Tensor:
-        mean = self.mean[(0, slice(None), *row.region.slices)].to(x)
-        rest = self.posteriors[row.region_id].denoise((x - mean).flatten(1), sigma)
-        return mean + rest.reshape(mean.shape)
+        """Predictions (N, C, h, w) of rows at their own sigmas; regions of one posterior are computed together."""
+        mean = torch.stack([self.mean[(0, slice(None), *row.region.slices)] for row in rows]).to(x)
+        groups: dict[int, list[int]] = {}
+        for i, row in enumerate(rows):
+            groups.setdefault(id(self.posteriors[row.region_id]), []).append(i)
+        rest = (x - mean).flatten(2)  # (N, C, n)
+        found = torch.empty_like(rest)
+        for members in groups.values():
+            shared = self.posteriors[rows[members[0]].region_id]
+            found[members] = shared.denoise(rest[members], sigma[members])
+        return mean + found.reshape(x.shape)
 
 
 def stripes(kinds: Sequence[str], regions: int = 6, size: int = 16, shift: int = 0) -> ExactCanvas:

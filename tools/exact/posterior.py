@@ -19,14 +19,15 @@ class Gaussian:
     modes: Tensor  # (n, n), orthonormal, one a row
     variance: Tensor  # (n,)
 
-    def shrink(self, x: Tensor, sigma: float) -> Tensor:
-        """E[x0 | x0 + sigma n = x] of (C, n): each mode times c / (c + sigma^2)."""
-        return x @ self.modes.T * (self.variance / (self.variance + sigma**2)) @ self.modes
+    def shrink(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x0 + sigma n = x] of rows (N, C, n) with sigmas (N,): each mode times c / (c + sigma^2)."""
+        factor = self.variance / (self.variance + sigma.square()[:, None, None])  # (N, 1, n)
+        return x @ self.modes.T * factor @ self.modes
 
-    def log_density(self, x: Tensor, sigma: float) -> Tensor:
-        """log p of x0 + sigma n = x (C, n) up to a constant, all channels together."""
-        total = self.variance + sigma**2
-        return -0.5 * ((x @ self.modes.T).square() / total + total.log()).sum()
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log p (N,) of x0 + sigma n = x (N, C, n) up to a constant, all channels together."""
+        total = self.variance + sigma.square()[:, None, None]
+        return -0.5 * ((x @ self.modes.T).square() / total + total.log()).sum((1, 2))
 
     def draw(self, noise: Tensor) -> Tensor:
         """A sample (C, n) from standard normal noise (C, n)."""
@@ -39,12 +40,13 @@ class Posterior:
 
     components: tuple[Gaussian, ...]
 
-    def denoise(self, x: Tensor, sigma: float) -> Tensor:
-        """E[x0 | x] of (C, n)."""
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x] of rows (N, C, n) with sigmas (N,)."""
         if len(self.components) == 1:
             return self.components[0].shrink(x, sigma)
         shares = torch.stack([part.log_density(x, sigma) for part in self.components]).softmax(0)
-        return sum((share * part.shrink(x, sigma) for share, part in zip(shares, self.components)), torch.zeros_like(x))
+        parts = torch.stack([part.shrink(x, sigma) for part in self.components])
+        return (shares[..., None, None] * parts).sum(0)
 
     @property
     def gaussian(self) -> Gaussian:
@@ -77,9 +79,13 @@ def divided(kinds: tuple[str, ...], labels: tuple[int, ...], size: int) -> Gauss
 
 def posterior(kinds: Sequence[str], labels: Tensor) -> Posterior:
     """The posterior of a square region whose cells (size, size) have these areas; "either" is texture or soft."""
-    found = tuple(labels.flatten().tolist())
+    return _posterior(tuple(kinds), tuple(labels.flatten().tolist()), len(labels))
+
+
+@cache
+def _posterior(kinds: tuple[str, ...], found: tuple[int, ...], size: int) -> Posterior:
     pairs = [("texture", "soft") if kind == "either" else (kind, kind) for kind in kinds]
     # an area that the region does not touch must not make a component of its own
     named = [pair if i in set(found) else ("", "") for i, pair in enumerate(pairs)]
     variants = dict.fromkeys(tuple(pair[i] for pair in named) for i in (0, 1))
-    return Posterior(tuple(divided(variant, found, len(labels)) for variant in variants))
+    return Posterior(tuple(divided(variant, found, size) for variant in variants))
