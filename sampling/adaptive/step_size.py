@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .observers import Key, key_of, rms
+from .observers import Key, rms
 from .policy import Decision
-from .regions import Gains, NoiseSpace, Row
+from .types import Gains, NoiseSpace, Row
 
 MOVED = "moved"
 """Name in `Gains`: RMS(x0 - last x0), in the model's scale."""
@@ -69,7 +69,7 @@ class StepSizeControl:
         """
         if levels != len(self.sigmas):
             raise ValueError(f"Step-size control was made for {len(self.sigmas)} levels, the run has {levels}.")
-        region = self._regions.setdefault(key_of(row), _Region())
+        region = self._regions.setdefault(row.key, _Region())
         region.calls += 1
         before, region.last = region.last, index
         if before is None:
@@ -124,7 +124,7 @@ class Moves:
     @torch.no_grad()
     def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
         """`MOVED` of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
-        keys = [key_of(row) for row in rows]
+        keys = [row.key for row in rows]
         last = torch.stack([self._last.get(key, tile) for key, tile in zip(keys, x0)])
         for key, tile, moved in zip(keys, x0, rms(x0 - last).tolist()):
             self.latest[key] = {MOVED: moved} if key in self._last else {}

@@ -108,7 +108,7 @@ def test_a_border_through_a_region_leaves_every_cell_the_variance_of_its_area():
 
 
 def test_the_denoiser_of_a_mixture_is_that_of_the_component_that_the_picture_comes_from():
-    mixture = canvases.stripes(("either",), regions=1, size=8).posteriors[0]
+    mixture = canvases.stripes(("either",), regions=1, size=8, high=1).posteriors[0]
     noise = torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for part in mixture.components:
         x, sigma = part.draw(noise)[None], torch.tensor([0.02]).double()
@@ -116,7 +116,7 @@ def test_the_denoiser_of_a_mixture_is_that_of_the_component_that_the_picture_com
 
 
 def test_the_denoiser_of_a_mixture_is_the_score_of_its_density():
-    mixture = canvases.stripes(("either",), regions=1, size=8).posteriors[0]
+    mixture = canvases.stripes(("either",), regions=1, size=8, high=1).posteriors[0]
     sigma = torch.tensor([0.2], dtype=torch.float64)
     x = 0.3 * torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_(True)

@@ -108,11 +108,14 @@ class ExactModel:
         return mean + found.reshape(x.shape)
 
 
-def stripes(kinds: Sequence[str], regions: int = 6, size: int = 16, shift: int = 0) -> ExactCanvas:
-    """Areas of equal width from left to right; `shift` cells to the right, so that borders run through regions."""
-    side = regions * size
-    column = ((torch.arange(side) - shift).clamp(min=0) * len(kinds) // side).clamp(max=len(kinds) - 1)
-    return ExactCanvas(tuple(kinds), column.expand(side, side).clone(), size)
+def stripes(kinds: Sequence[str], regions: int = 6, size: int = 16, shift: int = 0, high: int = 2) -> ExactCanvas:
+    """Makes areas of equal width from left to right; `shift` cells to the right, so that borders run through regions.
+
+    The canvas is `regions` wide and `high` high.
+    """
+    width = regions * size
+    column = ((torch.arange(width) - shift).clamp(min=0) * len(kinds) // width).clamp(max=len(kinds) - 1)
+    return ExactCanvas(tuple(kinds), column.expand(high * size, width).clone(), size)
 
 
 CANVASES = {
@@ -125,7 +128,7 @@ CANVASES = {
 """Areas from left to right, and how far their borders lie beside those of the regions."""
 
 
-def canvas(name: str, regions: int = 6) -> ExactCanvas:
-    """One of `CANVASES`."""
+def canvas(name: str) -> ExactCanvas:
+    """Makes one of `CANVASES`."""
     kinds, shift = CANVASES[name]
-    return stripes(kinds, regions, shift=shift)
+    return stripes(kinds, shift=shift)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...sampling.adaptive.policy import Decision, FixedSchedule, StepPolicy
-from ...sampling.adaptive.regions import Gains, MergeMode, NoiseSpace, RegionHooks, Row
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
+from ...sampling.adaptive.types import Gains, MergeMode, NoiseSpace, RegionObserver, Row, rows_of
 from ...sampling.batching import BatchSize
 from .canvas import ExactCanvas
 from .posterior import Gaussian
@@ -20,7 +22,7 @@ from .theory import distance, karras, sampled_variance
 
 Observe = Callable[[Sequence[Row], Tensor, Sequence[int]], Sequence[Gains]]
 MOST_EVEN = 160
-FINE_STEPS = 300
+FINE_STEPS = 160
 
 
 @dataclass
@@ -39,6 +41,19 @@ class Recorded:
         decision = self.policy.decide(row, index, levels, gains)
         self.levels.setdefault(row.region_id, [index]).append(decision.index)
         return decision
+
+
+@dataclass
+class Estimated(RegionObserver):
+    """Asks an estimator after every call."""
+
+    observe: Observe
+
+    def called(
+        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
+    ) -> Sequence[Gains]:
+        """Gives what the estimator says."""
+        return self.observe(rows, x0, levels)
 
 
 @dataclass(frozen=True)
@@ -82,12 +97,20 @@ class ExactTrial:
         return self._sample(karras(FINE_STEPS), FixedSchedule(), None, "dpmpp_2m")
 
     def run(self, sigmas: Sequence[float], policy: StepPolicy, observe: Observe | None = None) -> Outcome:
-        """Euler under a policy."""
+        """Runs Euler under a policy; where nothing has to be observed and W2 is known, only the policy is asked."""
         recorded = Recorded(policy)
-        samples = self._sample(sigmas, recorded, observe, "euler")
+        known = self.exact and observe is None
+        samples = self._walk(recorded, len(sigmas)) if known else self._sample(sigmas, recorded, observe, "euler")
         visited = [[sigmas[level] for level in recorded.levels[i]] for i in range(len(self.canvas.regions))]
         errors = self.closed_form(visited) if self.exact else self._to_fine(samples)
         return Outcome(tuple(len(own) - 1 for own in visited), tuple(errors))
+
+    def _walk(self, policy: Recorded, levels: int) -> Tensor:
+        for row in rows_of(self.canvas.regions, 1):
+            index = 0
+            while index < levels - 1:
+                index = policy.decide(row, index, levels, None).index
+        return self.mean
 
     def closed_form(self, visited: Sequence[Sequence[float]]) -> list[float]:
         """W2^2 per cell of regions that visited these sigmas, by `theory`."""
@@ -109,7 +132,7 @@ class ExactTrial:
         return sample_regions(
             self.canvas.model(self.mean), start, sigmas, regions=self.canvas.regions, stepper=step, merge=MergeMode.FINAL,
             policy=policy, noise=lambda level: torch.zeros_like(start[0]), rows_per_call=BatchSize(36),
-            hooks=RegionHooks(observe=observe),
+            observer=None if observe is None else Estimated(observe),
         ).samples  # fmt: skip
 
 
@@ -123,23 +146,29 @@ def even_curve(areas: Sequence[Gaussian], most: int = MOST_EVEN) -> list[list[fl
     return [known[id(area)] for area in areas]
 
 
-def oracle(curves: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    """(mean calls, mean W2^2) of the best allotment of every total, one call at a time where it gains most.
+def convex(curve: Sequence[float]) -> list[float]:
+    """Gives the greatest convex curve below one; the first few even steps of Euler gain more the more there are."""
+    corners: list[int] = []
+    for i, value in enumerate(curve):
+        while len(corners) > 1:
+            a, b = corners[-2:]
+            if (curve[b] - curve[a]) * (i - a) <= (value - curve[a]) * (b - a):
+                break
+            corners.pop()
+        corners.append(i)
+    return np.interp(range(len(curve)), corners, [curve[i] for i in corners]).tolist()
 
-    It is the optimum where curves are convex, as those of even steps are.
+
+def oracle(curves: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """Gives (mean calls, mean W2^2) of the best allotment of every total, one call at a time where it gains most.
+
+    Curves are made convex first, so it is the optimum or, between their corners, below it.
     """
-    counts = [1] * len(curves)
-    error = sum(curve[0] for curve in curves)
-    found = [(1.0, error / len(curves))]
-    gain = [curve[0] - curve[1] for curve in curves]
-    while True:
-        best = max(range(len(curves)), key=lambda i: gain[i])
-        if gain[best] < 0:
-            return found
-        counts[best] += 1
-        error -= gain[best]
-        n, curve = counts[best], curves[best]
-        gain[best] = curve[n - 1] - curve[n] if n < len(curve) else -1.0
-        found.append((sum(counts) / len(curves), error / len(curves)))
-        if gain[best] < 0:
-            return found
+    below = [convex(curve) for curve in curves]
+    gains = [a - b for curve in below for a, b in pairwise(curve)]
+    calls, error = len(below), sum(curve[0] for curve in below)
+    found = [(1.0, error / len(below))]
+    for gain in sorted(gains, reverse=True):
+        calls, error = calls + 1, error - gain
+        found.append((calls / len(below), error / len(below)))
+    return found
