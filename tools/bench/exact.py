@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..exact.canvas import CANVASES, canvas
-from ..exact.runs import ExactTrial, Outcome, even_curve, oracle
+from ..exact.runs import ExactTrial, ExactOutcome, even_curve, oracle
 from .parts.exact_ways import WAYS
 from .parts.report import RESULTS, write_report
 
@@ -40,7 +40,7 @@ def evaluations(points: Sequence[tuple[float, float]], error: float) -> float | 
     return float(np.exp(np.interp(np.log(error), errors, np.log([calls for calls, _ in best])[::-1])))
 
 
-class Contest:
+class ExactContest:
     """One canvas: its trials, and the curves that others are held against."""
 
     def __init__(self, name: str, seeds: int) -> None:
@@ -54,7 +54,7 @@ class Contest:
             even = [(n + 1.0, mean(errors)) for n, errors in enumerate(zip(*curves))]
             self.even = [even] * seeds
 
-    def _curve(self, way: str) -> list[list[Outcome]]:
+    def _curve(self, way: str) -> list[list[ExactOutcome]]:
         run, numbers = WAYS[way]
         found = [[run(trial, number) for trial in self.trials] for number in numbers]
         print(
@@ -63,7 +63,7 @@ class Contest:
         )
         return found
 
-    def _points(self, curve: list[list[Outcome]], seed: int) -> Points:
+    def _points(self, curve: list[list[ExactOutcome]], seed: int) -> Points:
         return [(row[seed].mean_calls, row[seed].error) for row in curve]
 
     def rows(self, way: str) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ class Contest:
             )
         return found
 
-    def _by_area(self, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    def _by_area(self, outcomes: Sequence[ExactOutcome]) -> dict[str, float]:
         """Mean calls of the regions of each area."""
         own = self.trials[0].canvas
         kinds = [own.kind(i) for i in range(len(own.regions))]
@@ -116,7 +116,7 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def summary(contests: Sequence[Contest], rows: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
+def summary(contests: Sequence[ExactContest], rows: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
     """Efficiency of every way where its W2 is nearest to that of `AT` even steps."""
     lines = ["| way | " + " | ".join(c.name for c in contests) + " |", "|---" * (len(contests) + 1) + "|"]
     for way in WAYS:
@@ -135,7 +135,7 @@ def summary(contests: Sequence[Contest], rows: dict[str, dict[str, list[dict[str
     return [*lines, "| oracle | " + " | ".join(best) + " |"]
 
 
-def plot(contests: Sequence[Contest], rows: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+def plot(contests: Sequence[ExactContest], rows: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     """Draws W2 over evaluations, a panel for every canvas."""
     figure = Figure(figsize=(4.2 * len(contests), 4.2), layout="constrained")
     for axes, contest in zip(figure.subplots(1, len(contests), squeeze=False)[0], contests):
@@ -171,7 +171,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--canvas", nargs="+", choices=list(CANVASES), default=list(CANVASES))
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(argv)
-    contests = [Contest(name, options.seeds) for name in options.canvas]
+    contests = [ExactContest(name, options.seeds) for name in options.canvas]
     rows = {contest.name: {way: contest.rows(way) for way in WAYS} for contest in contests}
     plot(contests, rows)
     lines = [

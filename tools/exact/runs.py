@@ -57,7 +57,7 @@ class Estimated(RegionObserver):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExactOutcome:
     """Calls of every region and W2^2 per cell of every region."""
 
     calls: tuple[int, ...]
@@ -96,14 +96,14 @@ class ExactTrial:
         """The picture (1, C, H, W) of very many steps of the second order."""
         return self._sample(karras(FINE_STEPS), FixedSchedule(), None, "dpmpp_2m")
 
-    def run(self, sigmas: Sequence[float], policy: StepPolicy, observe: Observe | None = None) -> Outcome:
+    def run(self, sigmas: Sequence[float], policy: StepPolicy, observe: Observe | None = None) -> ExactOutcome:
         """Runs Euler under a policy; where nothing has to be observed and W2 is known, only the policy is asked."""
         recorded = Recorded(policy)
         known = self.exact and observe is None
         samples = self._walk(recorded, len(sigmas)) if known else self._sample(sigmas, recorded, observe, "euler")
         visited = [[sigmas[level] for level in recorded.levels[i]] for i in range(len(self.canvas.regions))]
         errors = self.closed_form(visited) if self.exact else self._to_fine(samples)
-        return Outcome(tuple(len(own) - 1 for own in visited), tuple(errors))
+        return ExactOutcome(tuple(len(own) - 1 for own in visited), tuple(errors))
 
     def _walk(self, policy: Recorded, levels: int) -> Tensor:
         for row in rows_of(self.canvas.regions, 1):

@@ -17,7 +17,7 @@ from ....sampling.adaptive.policy import BudgetMap, FixedSchedule, budget_steps
 from ....sampling.adaptive.prior import region_priors
 from ....sampling.adaptive.step_size import Moves, StepSizeControl, StepSizeSettings
 from ....sampling.adaptive.types import crop_rows, rows_of
-from ...exact.runs import ExactTrial, Outcome, Recorded
+from ...exact.runs import ExactTrial, ExactOutcome, Recorded
 from ...exact.theory import karras
 
 EVEN = (4, 6, 8, 12, 20, 30, 44, 66)
@@ -30,19 +30,19 @@ BACK_ENDS = {"latent": 0.125, "proxies": 0.7}
 STILL = 2e-3
 
 
-def even(trial: ExactTrial, steps: int) -> Outcome:
+def even(trial: ExactTrial, steps: int) -> ExactOutcome:
     """Runs as many steps in every region."""
     return trial.run(karras(steps), FixedSchedule())
 
 
-def prior_alone(trial: ExactTrial, steps: int) -> Outcome:
+def prior_alone(trial: ExactTrial, steps: int) -> ExactOutcome:
     """Runs a budget map by the detail of the input: the busiest region makes all steps."""
     details = sharpness(crop_rows(trial.mean, rows_of(trial.canvas.regions, 1))).tolist()
     brightness = [detail / max(details) for detail in details]
     return trial.run(karras(steps), BudgetMap((budget_steps(brightness, 1, steps),)))
 
 
-def gains(trial: ExactTrial, steps: int, back_end: str, prior: float) -> Outcome:
+def gains(trial: ExactTrial, steps: int, back_end: str, prior: float) -> ExactOutcome:
     """Runs dynamic timesteps with the node's defaults, the input's latent being the reference."""
     sigmas = karras(steps)
     times = timesteps(sigmas)
@@ -57,13 +57,13 @@ def gains(trial: ExactTrial, steps: int, back_end: str, prior: float) -> Outcome
     return trial.run(sigmas, DynamicTimesteps(settings.on_grid(steps), times, priors), observe)
 
 
-def step_size(trial: ExactTrial, tolerance: float, grid: int = FINE_GRID) -> Outcome:
+def step_size(trial: ExactTrial, tolerance: float, grid: int = FINE_GRID) -> ExactOutcome:
     """Runs step-size control on a grid of so many levels."""
     sigmas = karras(grid)
     return trial.run(sigmas, StepSizeControl(StepSizeSettings(tolerance), sigmas), Moves())
 
 
-def step_size_in_step(trial: ExactTrial, tolerance: float) -> Outcome:
+def step_size_in_step(trial: ExactTrial, tolerance: float) -> ExactOutcome:
     """Runs every region at the levels of the region that step-size control gives the most: placement without sharing out."""
     sigmas = karras(FINE_GRID)
     control = Recorded(StepSizeControl(StepSizeSettings(tolerance), sigmas))
@@ -72,7 +72,7 @@ def step_size_in_step(trial: ExactTrial, tolerance: float) -> Outcome:
     return trial.run([sigmas[level] for level in busiest], FixedSchedule())
 
 
-Way = Callable[[ExactTrial, float], Outcome]
+Way = Callable[[ExactTrial, float], ExactOutcome]
 WAYS: Mapping[str, tuple[Way, Sequence[float]]] = {
     "even steps": (even, EVEN),
     "prior alone": (prior_alone, EVEN),
