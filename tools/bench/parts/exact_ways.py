@@ -17,11 +17,11 @@ from ....sampling.adaptive.policy import BudgetMap, FixedSchedule, budget_steps
 from ....sampling.adaptive.prior import region_priors
 from ....sampling.adaptive.step_size import Moves, StepSizeControl, StepSizeSettings
 from ....sampling.adaptive.types import crop_rows, rows_of
-from ...exact.runs import ExactTrial, ExactOutcome, Recorded
+from ...exact.runs import ExactOutcome, ExactTrial, Recorded
 from ...exact.theory import karras
 
 EVEN = (4, 6, 8, 12, 20, 30, 44, 66)
-GRIDS = (12, 20, 40, 80)
+GRIDS = (12, 24, 40)
 TOLERANCES = (0.03, 0.016, 0.008, 0.004, 0.002, 0.001)
 FINE_GRID = 100
 TAU = 5e-3
