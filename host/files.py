@@ -39,8 +39,9 @@ TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS)
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"
 EMBEDDED: Mapping[str, Mapping[str, str]] = {
     ONE_STEP: {
-        "embedded: one step": "embedded_student.safetensors",
+        "embedded: one step": "embedded_one_step.safetensors",
         "embedded: teacher, 15 steps": "embedded_teacher.safetensors",
+        "embedded: one step, v1": "embedded_student.safetensors",
     },
     GAIN_MODELS: {"embedded: teacher, 15 steps": "embedded_gain.safetensors"},
 }

@@ -43,7 +43,7 @@ class LoadOneStepSR(io.ComfyNode):
                 file_input(
                     "model_name",
                     files.ONE_STEP,
-                    "Files of models/adaptivesr/one_step, told apart by their keys whatever their name. 'embedded' is a tiny demonstration model of ours, trained on synthetic images: no download, modest quality.",
+                    "Files of models/adaptivesr/one_step, told apart by their keys whatever their name. 'embedded: one step' is a small network that ships with the pack, for fidelity rather than invented detail: no download, modest quality.",
                 ),
                 io.Combo.Input(
                     "autoencoder",

@@ -22,7 +22,9 @@ from PIL import Image
 from safetensors import safe_open
 
 NETWORK = CompactDenoiserConfig(channels=6, blocks=2, time_channels=4, num_steps=4)
-CONFIG = OneStepConfig(network=NETWORK, phase=PhaseConfig(steps=4, batch=2, patch=8, lr=1e-3, warmup=1), late_patch=10)
+CONFIG = OneStepConfig(
+    network=NETWORK, phase=PhaseConfig(steps=4, batch=2, patch=8, lr=1e-3, warmup=1), late_batch=1, late_patch=10
+)
 
 
 def stack(width: int = 6, blocks: int = 2) -> Stack:
@@ -122,7 +124,7 @@ def test_the_fitted_tail_is_the_one_that_made_the_truth():
 
 
 def test_two_and_two_steps_are_four_steps_bit_for_bit(pool: Pool, tmp_path: Path):
-    config = replace(CONFIG, late=0.75)  # the third step is of the small crops, so the stop lies before the larger ones
+    config = replace(CONFIG, late=0.75)  # the last step of four is of the larger crops and of sharpness
     whole = run_one_step(config, pool, tmp_path / "whole", stack())
     run_one_step(config, pool, tmp_path / "parts", stack(), until=2)
     parts = run_one_step(config, pool, tmp_path / "parts", stack())
@@ -148,11 +150,11 @@ def test_what_is_exported_says_that_it_knows_one_step_and_where_it_comes_from(po
         assert file.metadata()["training_data"] == "some photographs"
 
 
-def test_the_losss_foot_is_constant_and_then_grows_tenfold():
+def test_the_foot_of_the_loss_is_constant_and_then_widens():
     config = OneStepConfig()
     steps = config.phase.steps
     assert foot(0, config) == foot(round(config.soft * steps), config) == config.eps
-    assert foot(steps, config) == pytest.approx(10 * config.eps)
+    assert foot(steps, config) == pytest.approx(config.widening * config.eps)
 
 
 def test_a_mixture_draws_from_its_pools_by_their_shares(pool: Pool):

@@ -81,12 +81,16 @@ class OneStepConfig:
 
     seed: int = 1
     network: CompactDenoiserConfig = field(default_factory=CompactDenoiserConfig)
-    phase: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=5000, batch=4, patch=32, lr=5e-4, warmup=50))
-    late_patch: int = 44  # from `late` on crops are larger: fewer of their pixels see the border's zeros
-    late: float = 0.6
-    soft: float = 0.65  # from here on the loss's foot widens tenfold, towards a squared error
+    phase: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=4300, batch=4, patch=32, lr=5e-4, warmup=50))
+    late: float = 0.75  # from this share of the steps on crops are larger: fewer of their pixels see the border's zeros
+    late_batch: int = 3
+    late_patch: int = 44
     eps: float = 0.01
+    soft: float = 0.65  # from here on the loss's foot, eps, widens by `widening`, towards a squared error
+    widening: float = 4.0
     luma_share: float = 0.5
+    energy: float = 0.004  # weight of local sharpness, from `sharp` on
+    sharp: float = 0.7
     photo_pictures: int = 2280
     generated_pictures: int = 320
     photo_share: float = 0.65

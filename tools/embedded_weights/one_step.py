@@ -23,7 +23,7 @@ from ...sampling.noise import generator_for
 from ...sampling.residual_shift import last_index, scale_input
 from ...training.checkpoint import TrainState
 from ...training.ema import Ema
-from ...training.picture_losses import charbonnier
+from ...training.picture_losses import charbonnier, energy_loss
 from ...training.runs import new_state, resume_run
 from ...training.tad_sr.base import schedule_of
 from .config import OneStepConfig
@@ -77,13 +77,13 @@ def fit_tail(model: CompactDenoiser, pool: Batches, seed: int, batches: int = FI
 
 
 def foot(step: int, config: OneStepConfig) -> float:
-    """The Charbonnier loss's eps: constant, then rising tenfold."""
+    """The Charbonnier loss's eps: constant, then rising by `config.widening`."""
     progress = step / config.phase.steps
-    return config.eps * 10 ** max(0.0, (progress - config.soft) / (1 - config.soft))
+    return config.eps * config.widening ** max(0.0, (progress - config.soft) / (1 - config.soft))
 
 
 def one_step_loss(state: TrainState, config: OneStepConfig) -> LossFn:
-    """Charbonnier on colours and on luma, of the last level with no noise in its input (x_T = y)."""
+    """Charbonnier on colours and on luma, late with local sharpness, of the last level with no noise in its input (x_T = y)."""
     luma = torch.tensor(LUMA).view(1, 3, 1, 1)
 
     def loss(hr: Tensor, lr: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -95,7 +95,10 @@ def one_step_loss(state: TrainState, config: OneStepConfig) -> LossFn:
         bright, true = ((side * luma).sum(1) for side in (picture, hr))
         colours = charbonnier(picture, hr, eps)
         value = (1 - config.luma_share) * colours + config.luma_share * charbonnier(bright, true, eps)
-        return value, {"loss": float(value.detach())}
+        numbers = {"loss": float(value.detach())}
+        if state.step >= config.sharp * config.phase.steps:
+            value = value + config.energy * energy_loss(picture, hr)
+        return value, numbers
 
     return loss
 
@@ -125,8 +128,9 @@ def run_one_step(
     stop = steps if until is None else until
     if path.exists():
         resume_run(run, path)
-    for patch, end in ((config.phase.patch, min(round(config.late * steps), stop)), (config.late_patch, stop)):
-        run.phase = replace(config.phase, patch=patch)
+    larger = replace(config.phase, batch=config.late_batch, patch=config.late_patch)
+    for phase, end in ((config.phase, min(round(config.late * steps), stop)), (larger, stop)):
+        run.phase = phase
         if state.step < end:
             train_phase(run, path, steps, until=end, save_every=save_every)
     return {**{name: value.clone() for name, value in model.state_dict().items()}, **state.ema.values}

@@ -6,8 +6,8 @@ import kornia
 import numpy as np
 import pytest
 import torch
+from adaptivesr.models import registry
 from adaptivesr.models.pixel_autoencoder import PixelAutoencoder
-from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig
 from adaptivesr.sampling.schedules import ResidualShiftSchedule
 from adaptivesr.sampling.tiled.one_step_sr import Chain, Tiling, upscale
 from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, Degradation, degrade
@@ -30,7 +30,7 @@ class Shipped:
 
     def __init__(self, path: Path):
         tensors = load_file(path)
-        self.network = PixelDenoiser(PixelDenoiserConfig.from_state_dict(tensors))
+        self.network = registry.build(registry.identify(tensors))
         self.network.load_state_dict(tensors)
         self.network.requires_grad_(False)
         levels = tuple(self.network.sqrt_etas.tolist())
@@ -50,7 +50,7 @@ class Quiet:
 
 @pytest.fixture(scope="module")
 def student():
-    return Shipped(ROOT / "models" / "weights" / "embedded_student.safetensors")
+    return Shipped(ROOT / "models" / "weights" / "embedded_one_step.safetensors")
 
 
 def as_tensor(image):
@@ -119,6 +119,25 @@ def test_the_student_is_sharper_than_the_regression_of_the_same_size_but_not_sha
         return float(luma.diff(dim=-1).square().sum() + luma.diff(dim=-2).square().sum())
 
     assert energy(one_step(regression, low)) < energy(one_step(student, low)) < energy(truth)
+
+
+def test_a_tile_gives_the_untiled_picture_farther_from_its_border_than_the_receptive_field(student):
+    image = centre(ROOT / "tools" / "demo_photo" / "astronaut.png", 320)
+    lq = as_tensor(degrade(image, CLEAN, np.random.default_rng(0))) * 2 - 1
+    radius, network = student.network.config.receptive_field, student.network
+    last = torch.tensor([len(network.sqrt_etas) - 1])
+    x = torch.randn(1, 48, *lq.shape[-2:], generator=torch.Generator().manual_seed(0))
+    tile = (..., slice(20, 70), slice(25, 75))
+    inner = (..., slice(radius, 50 - radius), slice(radius, 50 - radius))
+    whole, alone = network(x, last, lq)[tile], network(x[tile], last, lq[tile])
+    torch.testing.assert_close(alone[inner], whole[inner], rtol=0, atol=1e-5)  # kernels differ with the size
+    assert float((alone - whole).abs().max()) > 1e-2
+
+
+def test_the_former_student_still_loads_and_is_farther_from_the_truth(student):
+    former = Shipped(ROOT / "models" / "weights" / "embedded_student.safetensors")
+    image = centre(ROOT / "tools" / "demo_photo" / "astronaut.png", 256)
+    assert gain_over_bicubic(former, image, CLEAN) < gain_over_bicubic(student, image, CLEAN)
 
 
 def test_the_shipped_files_know_what_they_are(student):

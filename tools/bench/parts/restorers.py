@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ....imaging.resize import bicubic_upsample, resize
+from ....models import registry
 from ....models.pixel_autoencoder import PixelAutoencoder
-from ....models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig, upsampled_latent
+from ....models.pixel_denoiser import ResidualDenoiser, upsampled_latent
 from ....sampling.noise import gaussian_field
 from ....sampling.samplers import Denoise, sample_ancestral, sample_deterministic, sample_one_step
 from ....sampling.schedules import ResidualShiftSchedule, shorten
@@ -26,6 +28,7 @@ WEIGHTS = {
     "regression": ROOT / "tools" / "bench" / "baselines" / "embedded_regression.safetensors",
     "teacher": ROOT / "models" / "weights" / "embedded_teacher.safetensors",
     "student": ROOT / "models" / "weights" / "embedded_student.safetensors",
+    "one step": ROOT / "models" / "weights" / "embedded_one_step.safetensors",
 }
 SEED = 0
 codec = PixelAutoencoder()
@@ -50,15 +53,15 @@ def back_projection(lr: Tensor, rounds: int = 10) -> Tensor:
     return image.clamp(0, 1)
 
 
-def load_denoiser(path: Path) -> PixelDenoiser:
+def load_denoiser(path: Path) -> ResidualDenoiser:
     """An embedded network from its file, in float32."""
     tensors = load_file(path)
-    model = PixelDenoiser(PixelDenoiserConfig.from_state_dict(tensors))
+    model = cast("ResidualDenoiser", registry.build(registry.identify(tensors)))
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
 
 
-def network_restorer(model: PixelDenoiser, chain: Chain) -> Restorer:
+def network_restorer(model: ResidualDenoiser, chain: Chain) -> Restorer:
     """A restorer that runs chain on the model with the fixed seed's noise."""
 
     def restore(lr: Tensor) -> Tensor:
@@ -107,5 +110,7 @@ def embedded(chains: tuple[int, ...] = (4, 15)) -> dict[str, Restorer]:
             found[f"teacher, {steps} steps deterministic"] = network_restorer(models["teacher"], deterministic(steps))
             found[f"teacher, {steps} steps ancestral"] = network_restorer(models["teacher"], ancestral(steps))
     if "student" in models:
-        found["student, 1 step (default)"] = network_restorer(models["student"], sample_one_step)
+        found["student, 1 step (v1)"] = network_restorer(models["student"], sample_one_step)
+    if "one step" in models:
+        found["one step (v2, default)"] = network_restorer(models["one step"], sample_one_step)
     return found
