@@ -88,6 +88,33 @@ def find_file(folder: str, name: str) -> str:
     return path
 
 
+OWNERS_FOLDERS = "ADAPTIVESR_FOLDERS"
+"""Environment variable by which the host's owner opens further folders to graphs, separated as in PATH."""
+
+
+def open_folders() -> list[Path]:
+    """Folders below which a graph may name files: the host's input, output and models, and those that its owner lists."""
+    own = (folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.models_dir)
+    listed = (part for part in os.environ.get(OWNERS_FOLDERS, "").split(os.pathsep) if part)
+    return [Path(os.path.abspath(part)) for part in (*own, *listed)]
+
+
+def allowed_folder(text: str) -> Path:
+    """A folder that a graph names, relative to the input folder or absolute; ValueError for one outside of `open_folders`.
+
+    The sentence is the same whether the folder exists: who queues graphs learns nothing of the machine.
+    """
+    words = text.strip().strip("\"'").strip()
+    if "\0" not in words and len(words) < 4096:
+        path = Path(os.path.abspath(os.path.join(folder_paths.get_input_directory(), words)))
+        if any(path.is_relative_to(folder) for folder in open_folders()):
+            return path
+    raise ValueError(
+        f"Got the folder {words[:200]!r}: expected one below ComfyUI's input, output or models folder. Put the pictures there (a link "
+        f"will do), or let the owner of this ComfyUI list the folder in the environment variable {OWNERS_FOLDERS}."
+    )
+
+
 class _TrainingState:
     """Stands in for an object of the training framework that a checkpoint keeps beside its weights: takes anything, does nothing."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 import comfy.model_management as mm
@@ -9,6 +10,9 @@ import comfy.utils
 import torch
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
+
+MOST_TEXT = 4000
+"""Characters of a line below a node."""
 
 
 class HostRuntime:
@@ -49,11 +53,24 @@ def to_intermediate(tensor: Tensor) -> Tensor:
     return tensor.float().to(mm.intermediate_device())
 
 
+def inert(text: str) -> str:
+    """A text without anything that a page could run or link: it may hold what the author of a model file wrote.
+
+    Older pages draw the line below a node as HTML, newer ones still make links of addresses. Control characters go, angle
+    brackets become quotation marks that look like them, and a space breaks addresses; at most MOST_TEXT characters stay.
+    """
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text[: MOST_TEXT + 1])
+    shown = shown.replace("<", "\u2039").replace(">", "\u203a").replace("&", "\uff06")
+    shown = re.sub(r"(?<=\w):(?=//)|(?i:(?<=javascript)|(?<=data)|(?<=mailto)):", " :", shown)
+    shown = re.sub(r"(?i)\bwww\.", "www .", shown)
+    return shown if len(text) <= MOST_TEXT else f"{shown[:MOST_TEXT]} ..."
+
+
 def show_text(text: str, node_id: str | None) -> None:
     """Shows a line under a node of the graph, where the host has a server."""
     server = _server()
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)
+        server.send_progress_text(inert(text), node_id)
 
 
 def has_client() -> bool:

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .atomic import replace_file
 from .ema import Ema
 
 
@@ -40,11 +41,9 @@ def save_checkpoint(path: Path, state: TrainState, recipe: str) -> None:
     tensors |= {f"ema.{name}": value for name, value in state.ema.values.items()}
     tensors |= _optimizer_tensors(state)
     header = {"phase": state.phase, "step": state.step, "images": state.images}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     contiguous = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
-    save_file(contiguous, partial, metadata={"state": json.dumps(header), "recipe": recipe})
-    partial.replace(path)
+    about = {"state": json.dumps(header), "recipe": recipe}
+    replace_file(path, lambda place: save_file(contiguous, place, metadata=about))
 
 
 def load_checkpoint(path: Path, state: TrainState, recipe: str) -> None:

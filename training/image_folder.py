@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,36 +14,77 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MOST_FILES = 1_000_000
+"""Files that are looked at before a folder counts as a wrong one, such as a whole disk."""
+MOST_TAGS = 65536
+"""Bytes of a text beside a picture."""
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All pictures below a folder by name; ValueError if it is none or holds none."""
+    """All pictures below a folder by name, hidden files aside; ValueError if it is none or holds none."""
     if not folder.is_dir():
-        raise ValueError(f"'{folder}' is no folder: expected one with pictures ({', '.join(SUFFIXES)}).")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        raise ValueError(f"'{folder.name}' is no folder: expected one with pictures ({', '.join(SUFFIXES)}).")
+    files = sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(
-            f"The folder '{folder}' holds no picture: expected files ending in {', '.join(SUFFIXES)}; look at its path."
+            f"The folder '{folder.name}' holds no picture: expected files ending in {', '.join(SUFFIXES)}; look at its path."
         )
     return files
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder that are files; other systems' hidden companions ('._photo.png') are no pictures."""
+    seen = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            seen += 1
+            if seen > MOST_FILES:
+                raise ValueError(
+                    f"The folder '{folder.name}' holds more than {MOST_FILES} files: expected fewer; choose one inside of it."
+                )
+            path = Path(root) / name
+            if not name.startswith(".") and path.is_file():
+                yield path
 
 
 def read_image(path: Path) -> Tensor:
     """(3, H, W) in [0, 1]; ValueError names a file that is no picture."""
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            pixels = _rgb(image)
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"'{path.name}' could not be read as a picture ({str(error)[:150]}): remove it from the folder, or save it again."
         ) from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> np.ndarray[Any, Any]:
+    """Pixels (H, W, 3) float32 in [0, 1]: Pillow itself cuts pictures of 16 bit and of floating numbers off at 255."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it has values that are not finite")
+        # Floating pictures are in [0, 1], [0, 255] or [0, 65535]; whole numbers beyond 8 bit are of 16.
+        top = float(values.max(initial=0.0))
+        scale = 65535.0 if image.mode != "F" or top > 255 else 255.0 if top > 1 else 1.0
+        return np.repeat((values / scale).clip(0, 1)[..., None], 3, axis=-1)
+    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
 
 
 def read_tags(path: Path) -> str | None:
     """The text beside a picture, "tag, tag, ..." without a comma at its end; None without such a file."""
     text = path.with_suffix(".txt")
-    return text.read_text(encoding="utf-8").strip().strip(",").strip() if text.is_file() else None
+    if not text.is_file():
+        return None
+    raw = text.read_bytes()[:MOST_TAGS]
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        words = raw.decode(encoding)
+    except UnicodeDecodeError:
+        words = raw.decode("cp1252", errors="replace")  # what editors of older Windows wrote
+    return words.strip().strip(",").strip()
 
 
 def random_crop(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .atomic import replace_file
+
+HEAD = "step", "name", "value"
 COLORS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
 LEFT, TOP, BOTTOM, PLOT_HEIGHT, WIDTH = 70, 22, 18, 110, 640
 
@@ -21,6 +26,7 @@ class LossLog:
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, dict[str, float]]] = []
+        self._written: tuple[Path, int, int] | None = None  # file, its rows, its bytes
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         self.rows.append((step, dict(numbers)))
@@ -35,21 +41,38 @@ class LossLog:
         return list(dict.fromkeys(name for _, numbers in self.rows for name in numbers))
 
     def save(self, path: Path) -> None:
-        """Writes `step,name,value` lines."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Writes `step,name,value` lines; into a file of its own that nobody changed it adds the new rows only."""
+        rows = 0
+        if self._written is not None and self._written[0] == path and path.is_file():
+            _, rows, size = self._written
+            rows = rows if path.stat().st_size == size and rows <= len(self.rows) else 0
+        if rows:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                self._write(file, rows)
+        else:
+            replace_file(path, self._write_whole)
+        self._written = path, len(self.rows), path.stat().st_size
+
+    def _write_whole(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("step", "name", "value"))
-            writer.writerows((step, name, repr(value)) for step, row in self.rows for name, value in row.items())
+            csv.writer(file).writerow(HEAD)
+            self._write(file, 0)
+
+    def _write(self, file: TextIO, first: int) -> None:
+        rows = self.rows[first:]
+        csv.writer(file).writerows((step, name, repr(value)) for step, row in rows for name, value in row.items())
 
     def load(self, path: Path, up_to: int) -> None:
-        """Reads what `save` wrote, up to a step, in place of what is held."""
+        """Reads what `save` wrote, up to a step, in place of what is held; lines that a killed run tore are left out."""
         rows: dict[int, dict[str, float]] = {}
-        with path.open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                if int(line["step"]) <= up_to:
-                    rows.setdefault(int(line["step"]), {})[line["name"]] = float(line["value"])
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            for line in csv.reader(part.replace("\0", "") for part in file):
+                with suppress(ValueError):
+                    step, name, value = line
+                    if 1 <= int(step) <= up_to:
+                        rows.setdefault(int(step), {})[name] = float(value)
         self.rows = sorted(rows.items())
+        self._written = None
 
     def picture(self) -> Tensor:
         """One curve per number, each over its own range, (1, 3, H, W) in [0, 1]."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..sampling.noise import generator_for
+from .atomic import sweep
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .ema import Ema
 from .loss_log import LossLog
@@ -117,13 +118,19 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_run(run: TrainingRun, path: Path) -> None:
-    """Everything that a resumed run needs, and the losses as a table beside it."""
-    save_checkpoint(path, run.state, run.recipe())
+    """Everything that a resumed run needs, and the losses as a table beside it.
+
+    The table comes first: a run that is killed between the two finds rows ahead of its state, which resuming leaves out, and
+    never lacks some.
+    """
     run.log.save(log_path(path))
+    save_checkpoint(path, run.state, run.recipe())
 
 
 def resume_run(run: TrainingRun, path: Path) -> None:
     """Continues where a checkpoint stopped; ValueError if it belongs to other settings."""
+    for file in (path, log_path(path)):
+        sweep(file)
     load_checkpoint(path, run.state, run.recipe())
     if log_path(path).is_file():
         run.log.load(log_path(path), up_to=run.state.step)

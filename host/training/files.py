@@ -15,9 +15,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...training.atomic import replace_file
+from ...training.config import START_ANEW
 from ...training.image_folder import image_files
-from ..files import CONTROLNET, GAIN_MODELS, ONE_STEP, trained_folder
+from ..files import CONTROLNET, GAIN_MODELS, ONE_STEP, allowed_folder, trained_folder
 from ..images import split_image
+
+LONGEST_NAME = 120
+"""Bytes: file systems take 255, and numbers, steps and endings are added."""
 
 
 def states_folder() -> Path:
@@ -40,6 +45,14 @@ class RunFiles:
         """The state of a run by its name."""
         return states_folder() / f"{run}{self.ending}"
 
+    def saved_state(self, run: str) -> Path:
+        """The state of a run that the list offers; linked values come here unchecked."""
+        if run not in self.states():
+            raise ValueError(
+                f"There is no saved run {run[:80]!r} of this training: expected one that the list 'resume' offers, or {START_ANEW!r}."
+            )
+        return self.state_path(run)
+
     def free_name(self, name: str) -> str:
         """name_00001 and on: a run never writes over another's files."""
         # Weights of one-step models begin with what their loader reads off names.
@@ -56,8 +69,8 @@ class RunFiles:
 
     def save_weights(self, name: str, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> Path:
         """Writes trained weights where their loader offers them."""
-        path = self.weights_path(name)
-        save_file({key: value.contiguous() for key, value in weights.items()}, path, metadata=dict(header))
+        path, tensors = self.weights_path(name), {key: value.contiguous() for key, value in weights.items()}
+        replace_file(path, lambda place: save_file(tensors, place, metadata=dict(header)))
         return path
 
 
@@ -69,8 +82,8 @@ PFJ = RunFiles(".pfj-state.safetensors", GAIN_MODELS)
 
 def save_picture(path: Path, picture: Tensor) -> None:
     """Writes a PNG of (1, 3, H, W) in [0, 1]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(path)
+    image = Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    replace_file(path, lambda place: image.save(place, "PNG"))
 
 
 def below_output(path: Path) -> str:
@@ -79,18 +92,29 @@ def below_output(path: Path) -> str:
 
 
 def folder_state(folder: str) -> str:
-    """Changes when files of a folder come, go or change; for a node's cache."""
-    path = Path(folder.strip()).expanduser()
-    if not folder.strip() or not path.is_dir():
-        return folder
-    found = [(str(file), file.stat().st_mtime_ns) for file in sorted(path.rglob("*")) if file.is_file()]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    """Changes when pictures of a folder or the texts beside them come, go or change; for a node's cache."""
+    if not folder.strip():
+        return ""
+    try:
+        files = image_files(allowed_folder(folder))
+    except ValueError as error:
+        return str(error)
+    stamps = [
+        (str(path), path.stat().st_mtime_ns)
+        for file in files
+        for path in (file, file.with_suffix(".txt"))
+        if path.is_file()
+    ]
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
 
 def check_name(name: str) -> None:
     """ValueError unless it can be the start of a file's name."""
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"Got the name {name!r}: expected letters, digits, '.', '-' and '_', for a file's name.")
+    if not re.fullmatch(r"[\w-][\w.-]*", name) or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"Got the name {name[:80]!r}: expected letters, digits, '.', '-' and '_', not a '.' first, and at most {LONGEST_NAME} "
+            "bytes, for a file's name."
+        )
 
 
 def pictures_of(folder: str, image: Tensor | None) -> Sequence[Path | Tensor]:
@@ -101,4 +125,4 @@ def pictures_of(folder: str, image: Tensor | None) -> Sequence[Path | Tensor]:
         return list(split_image(image, "images")[0].cpu().clone())
     if not folder.strip():
         raise ValueError("Got neither a folder nor images: write the path of a folder of pictures, or connect images.")
-    return image_files(Path(folder.strip()).expanduser())
+    return image_files(allowed_folder(folder))

@@ -60,7 +60,7 @@ class RunUnderHost(Generic[AnyRun]):
         """begun says where step 0 comes from; sample makes the picture (1, 3, H, W) that is written every `samples_every` steps."""
         self.run, self.begun, self._options, self._sample = run, begun, options, sample
         if options.resume != START_ANEW:
-            resume_run(run, files.state_path(options.resume))
+            resume_run(run, files.saved_state(options.resume))
             self.begun = f"the run {options.resume}"
         self.name = files.free_name(options.name)
         self.path: Path = files.state_path(self.name)

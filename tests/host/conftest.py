@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 API_WORKFLOWS = sorted((HERE.parents[1] / "workflows" / "api").glob("*.json"))
 HOST = os.environ.get("ADAPTIVESR_HOST", "")
+os.environ.setdefault("ADAPTIVESR_FOLDERS", tempfile.gettempdir())  # tests train on pictures in folders of their own
 ODD_NAME = "ComfyUI-AdaptiveSR.v2"  # a dash and a dot: neither is allowed in a package name
 
 
