@@ -61,7 +61,7 @@ def inert(text: str) -> str:
     """
     shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text[: MOST_TEXT + 1])
     shown = shown.replace("<", "\u2039").replace(">", "\u203a").replace("&", "\uff06")
-    shown = re.sub(r"(?<=\w):(?=//)|(?i:(?<=javascript)|(?<=data)|(?<=mailto)):", " :", shown)
+    shown = re.sub(r"(?i)(?<=javascript):|(?<=data):|(?<=mailto):", " :", shown.replace("://", ": //"))
     shown = re.sub(r"(?i)\bwww\.", "www .", shown)
     return shown if len(text) <= MOST_TEXT else f"{shown[:MOST_TEXT]} ..."
 

@@ -115,7 +115,7 @@ def data_inputs() -> list[io.Input]:
         io.String.Input(
             "image_folder",
             default="",
-            tooltip="Folder with sharp pictures, subfolders too. Their small versions are made by the degradation. Leave empty for connected images or generated ones.",
+            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Their small versions are made by the degradation. Leave empty for connected images or generated ones.",
         ),
         io.Int.Input(
             "generated_pictures",

@@ -158,7 +158,7 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
         io.String.Input(
             "image_folder",
             default="",
-            tooltip="Folder with sharp pictures, subfolders too. Leave empty when images are connected.",
+            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Leave empty when images are connected.",
         ),
         io.Combo.Input(
             "degradation",

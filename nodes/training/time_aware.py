@@ -127,7 +127,7 @@ def data_inputs() -> list[io.Input]:
         io.String.Input(
             "image_folder",
             default="",
-            tooltip="Folder with sharp pictures, subfolders too. Tags beside a picture (name.txt) are its prompt where clip is connected. Leave empty when images are connected.",
+            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Tags beside a picture (name.txt) are its prompt where clip is connected. Leave empty when images are connected.",
         ),
         io.Int.Input(
             "crop_size",
