@@ -168,7 +168,8 @@ def test_numbers_that_need_weights_are_left_out_by_name(train, monkeypatch, comf
     [
         ({"image_folder": ""}, "0 sources of pictures: expected one"),
         ({"generated_pictures": 3}, "2 sources of pictures"),
-        ({"image_folder": "/nowhere"}, "is no folder"),
+        ({"image_folder": "nowhere"}, "is no folder"),
+        ({"image_folder": "/nowhere"}, "expected one below ComfyUI"),
         ({"name": "../evil"}, "letters, digits"),
         ({"degradation": "acid"}, "degradation 'acid': expected one of"),
         ({"family": "student"}, "knows one step only.*expected a multi-step model"),

@@ -131,7 +131,8 @@ def test_wrong_inputs_are_refused_with_a_sentence(train, sr, comfy):
             train(node, **inputs)
 
     refused("expected letters, digits", name="a/b")
-    refused("is no folder", image_folder="/nowhere")
+    refused("is no folder", image_folder="nowhere")
+    refused("expected one below ComfyUI", image_folder="/nowhere")
     refused("Got neither a folder nor images", image_folder="")
     refused("Got crops of 72 pixels: expected a multiple of 32", crop_size=72)
     refused("Got the degradation 'bad'", degradation="bad")

@@ -176,7 +176,8 @@ def test_images_in_place_of_a_folder_and_bfloat16(train):
     [
         ({"reward": "CLIP-IQA"}, r"needs CLIP's weights RN50\.pt.*'gradient energy match \(ours, weight-free\)'"),
         ({"image_folder": ""}, "neither a folder nor images"),
-        ({"image_folder": "/nowhere"}, "is no folder"),
+        ({"image_folder": "nowhere"}, "is no folder"),
+        ({"image_folder": "/nowhere"}, "expected one below ComfyUI"),
         ({"images": torch.zeros(1, 8, 8, 3)}, "expected one of them"),
         ({"name": "../evil"}, "letters, digits"),
         ({"positive": []}, "positive is empty"),
