@@ -65,6 +65,23 @@ def test_the_estimators_cost_is_a_share_of_the_networks():
     assert counts.estimator_cost(FIXED) == (pytest.approx(0.04), pytest.approx(0.005))
 
 
+def test_paired_differences_have_the_interval_of_student():
+    ours, theirs = (
+        [outcome([40], psnr=value) for value in values] for values in ((26.1, 26.3, 26.5), (26.0, 26.0, 26.0))
+    )
+    mean, half = counts.paired(ours, theirs, "psnr")
+    # differences 0.1, 0.3, 0.5: deviation 0.2, and 4.303 for two degrees of freedom
+    assert mean == pytest.approx(0.3) and half == pytest.approx(4.303 * 0.2 / 3**0.5, rel=1e-3)
+    assert counts.paired(ours, ours, "ger") == (0, 0) and math.isnan(counts.paired(ours[:1], theirs[:1], "psnr")[1])
+
+
+def test_the_contest_names_work_and_difference_of_every_pair():
+    found = {"gains": [outcome([10, 20], psnr=26.2)] * 2, "even": [outcome([15, 16], psnr=26.1)] * 2}
+    head, rule, row = tables.contest_table(found, {"gains": ["even"]})
+    assert head.count("|") == rule.count("|") == row.count("|")
+    assert row.startswith("| gains | even | 60 - 62 | +0.1000 ± 0.0000 |")
+
+
 def test_tables_have_a_cell_for_every_column_and_both_signs(tmp_path):
     found = {tables.FIXED: FIXED, "latent": [outcome([10, 20, 30], psnr=26.2, nlpd=0.412), outcome([9, 9])]}
     for lines in (tables.quality_table(found), tables.steps_table(found, "latent"), tables.seam_table(found)):

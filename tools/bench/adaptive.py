@@ -1,6 +1,7 @@
 """`dev.py bench adaptive`: dynamic timestep sampling (DTSS) against every step in every region, on the embedded teacher and held-out photos.
 
-Parts: table (every back end at the default tau, beside runs of as many even steps), curve (over tau, with a picture), and
+Parts: table (every back end at the default tau, beside as many even steps and as many steps by the input's detail alone), equal_work
+(the same for a few back ends, with and without the prior), curve (over tau, with a picture), and
 ablations in the form of AdaDiffSR's tables: metrics (Table 4), intervals (Table 3), pfj (Table 5), merge (Fig. 6), modes. The
 base's chain loses PSNR with every step, so fewer steps may raise it: both signs are shown, + is better.
 """
@@ -38,9 +39,10 @@ class AdaptiveBench:
 
     def __init__(self, runs: Any, options: argparse.Namespace) -> None:
         self.runs, self.options = runs, options
-        self.base = runs.AdaptiveBase(runs.Setting(sampler=options.sampler, seed=options.seed))
+        self.base = runs.AdaptiveBase(runs.Setting(sampler=options.sampler))
         self.pairs = [_pair(name, options.degradation, options.crop) for name in PHOTOS[: options.photos]]
-        self.pictures: list[Tensor | None] = [None] * len(self.pairs)
+        self.seeds = range(options.seed, options.seed + options.seeds)
+        self.pictures: list[Tensor | None] = [None] * (len(self.seeds) * len(self.pairs))
         self.fixed: list[Outcome] = []
 
     @property
@@ -67,20 +69,33 @@ class AdaptiveBench:
         return self.runs.GainLimits(**values)
 
     def run(self, name: str, choice: Any) -> list[Outcome]:
-        """Every picture sampled so."""
-        sampled = [self.base.run(low, truth, choice, fixed) for (low, truth), fixed in zip(self.pairs, self.pictures)]
-        outcomes = [outcome for _, outcome in sampled]
-        print(
-            f"{name}: {sum(o.calls for o in outcomes)} evaluations, {sum(o.seconds for o in outcomes):.0f} s",
-            flush=True,
-        )
+        """Every picture sampled so with every seed, seed by seed."""
+        sampled: list[tuple[Tensor, Outcome]] = []
+        for seed in self.seeds:
+            self.base.setting = replace(self.base.setting, seed=seed)
+            before = self.pictures[len(sampled) : len(sampled) + len(self.pairs)]
+            sampled += [self.base.run(low, truth, choice, then) for (low, truth), then in zip(self.pairs, before)]
+        found = [outcome for _, outcome in sampled]
+        print(f"{name}: {sum(o.calls for o in found)} evaluations, {sum(o.seconds for o in found):.0f} s", flush=True)
         if not self.fixed:  # the first run is the one that others are held against
-            self.fixed, self.pictures = outcomes, [shown for shown, _ in sampled]
-        return outcomes
+            self.fixed, self.pictures = found, [shown for shown, _ in sampled]
+        return found
 
     def every_step(self) -> Runs:
         """The fixed run, made once."""
         return {tables.FIXED: self.fixed or self.run(tables.FIXED, self.choice())}
+
+    def rivals(self, found: Runs, name: str) -> list[str]:
+        """Runs of about the same work without gains, added to the found ones: even steps, and steps by the input's detail."""
+        outcomes = found[name]
+        mean = sum(o.calls for o in outcomes) / sum(len(o.steps) for o in outcomes)
+        even, prior = f"{round(mean)} even steps", f"prior alone, {mean:.1f} steps"
+        if even not in found:
+            few = self.run(even, self.choice(steps=round(mean)))
+            found[even] = [replace(o, fixed_calls=f.calls) for o, f in zip(few, self.fixed)]
+        if prior not in found:
+            found[prior] = self.run(prior, self.choice(prior_calls=mean))
+        return [even, prior]
 
     def with_macs(self, outcomes: list[Outcome], choice: Any) -> list[Outcome]:
         """The same with multiplications counted on the first picture."""
@@ -89,7 +104,7 @@ class AdaptiveBench:
 
 
 def table(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
-    """Every back end at the default tau, beside as many even steps; the trained parts' injection on top."""
+    """Every back end at the default tau, and each beside its rivals: as many even steps, and as many by the input alone."""
     found = bench.every_step()
     names = ["latent", "rgb_linear", "proxies", "vae"]
     names += ["regressor", bench.runs.REGRESSOR_METRICS] if bench.trained else []
@@ -98,16 +113,24 @@ def table(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
         found[name] = bench.with_macs(bench.run(name, choice), choice)
     if bench.injects:
         found["regressor + PFJ"] = bench.run("regressor + PFJ", bench.choice(back_end="regressor", pfj=1.0))
-    means = [sum(o.calls for o in found[name]) / sum(len(o.steps) for o in found[name]) for name in names]
-    for steps in sorted({round(mean) for mean in means}, reverse=True):
-        name = f"{steps} even steps"
-        outcomes = bench.run(name, bench.choice(steps=steps))
-        found[name] = [replace(o, fixed_calls=f.calls) for o, f in zip(outcomes, bench.fixed)]
+    rivals = {name: bench.rivals(found, name) for name in names}
     judge = bench.runs.REGRESSOR_METRICS if bench.trained else "vae"
     reached = [name for name in found if name != tables.FIXED and counts.reaches_goal(found[name], bench.fixed)]
     goal = f"Goal (half the evaluations saved, at most 0.1 dB and 1 % lost): reached by {', '.join(reached) or 'none'}."
-    lines = [*tables.quality_table(found), "", goal, "", *tables.steps_table(found, judge)]
-    return {"runs": found, "goal_reached": reached}, lines
+    lines = [*tables.quality_table(found), "", goal, "", *tables.contest_table(found, rivals), ""]
+    return {"runs": found, "goal_reached": reached}, [*lines, *tables.steps_table(found, judge)]
+
+
+def equal_work(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
+    """The contest of the table for a few back ends only: gains with the prior and alone, even steps, the prior alone."""
+    found = bench.every_step()
+    rivals: dict[str, list[str]] = {}
+    for back_end in bench.options.contestants:
+        for name, limits in ((back_end, bench.limits()), (f"{back_end}, prior 0", bench.limits(prior=0.0))):
+            found[name] = bench.run(name, bench.choice(back_end=back_end, limits=limits))
+            rivals[name] = bench.rivals(found, name)
+    lines = [*tables.quality_table(found), "", *tables.contest_table(found, rivals), "", *tables.steps_table(found, "")]
+    return {"runs": found}, lines
 
 
 def curve(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
@@ -172,6 +195,7 @@ def merge(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
 
 PARTS: Mapping[str, Callable[[AdaptiveBench], tuple[dict[str, Any], list[str]]]] = {
     "table": table,
+    "equal_work": equal_work,
     "curve": curve,
     "metrics": metrics,
     "intervals": intervals,
@@ -207,7 +231,7 @@ def described(options: argparse.Namespace) -> str:
     return (
         f"Embedded teacher, {options.steps} steps of {options.sampler}, scheduler normal, regions of 128 pixels with an overlap of 32, "
         f"merge mode {options.merge}; {shown}{min(options.photos, len(PHOTOS))} held-out photos, {options.degradation} LR. Changes against every step in "
-        "every region at the same overlap, + is better. Seconds are of a shared machine."
+        f"every region at the same overlap, + is better. {options.seeds} seeds; intervals (95 %) take pictures and seeds for independent."
     )
 
 
@@ -227,10 +251,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--sampler", default="ddpm", help="ddpm (the paper's chain), euler, euler_ancestral (ddpm)")
     parser.add_argument("--merge", choices=[mode.value for mode in MergeMode], default="consensus", help="(consensus)")
     parser.add_argument("--back-end", default="", help="of ablations and the curve (regressor where trained, else vae)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+    parser.add_argument(
+        "--contestants", nargs="+", default=["regressor", "proxies"], help="back ends of equal_work (regressor proxies)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="first one of the noise (0)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (3)")
     options = parser.parse_args(argv)
     enter_host(env.host_source(env.ensure_environment()))
-    bench = AdaptiveBench(importlib.import_module(f"{__package__}.adaptive_runs"), options)
+    bench = AdaptiveBench(importlib.import_module(f"{__package__}.parts.adaptive_runs"), options)
     possible = [name for name in PARTS if name != "pfj" or bench.injects]
     for name in possible if "all" in options.part else options.part:
         result, lines = PARTS[name](bench)

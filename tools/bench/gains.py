@@ -21,4 +21,4 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     enter_host(env.host_source(env.ensure_environment()))
-    return importlib.import_module(f"{__package__}.gains_run").run(options)
+    return importlib.import_module(f"{__package__}.parts.gains_run").run(options)

@@ -50,6 +50,12 @@ def test_gains_with_every_step_change_nothing(runs, base, pictures):
     assert torch.equal(plain, watched) and found.calls == found.fixed_calls
 
 
+def test_the_prior_alone_spends_what_it_is_told_where_the_detail_is(runs, base, pictures):
+    _, found = base.run(*pictures, runs.Variant(steps=12, prior_calls=6.0))
+    assert abs(found.calls - 6 * REGIONS) <= 2 and found.estimator_seconds == 0
+    assert found.steps[0] < found.steps[1] and found.steps[2] < found.steps[3]
+
+
 def test_multiplications_of_the_network_do_not_depend_on_the_estimator(runs, base, pictures):
     low, _ = pictures
     macs = base.macs(low, runs.Variant("latent"))

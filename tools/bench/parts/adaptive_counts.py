@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
+
+from scipy.stats import t as student
 
 QUALITY = ("psnr", "ssim", "nlpd", "gmsd", "vif")
 """Measures of a picture against the truth; PSNR-Y in dB, the others as shares."""
@@ -31,6 +34,8 @@ class Outcome:
     seconds: float
     network_seconds: float
     estimator_seconds: float = 0.0
+    spectrum: float = 0.0
+    """Distance in dB of the spectrum above the input's Nyquist frequency from the truth's; 0 for equal strength."""
     to_fixed: float = float("inf")
     """PSNR in dB against the fixed run of the same seed."""
     macs: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -60,6 +65,20 @@ def reaches_goal(outcomes: Sequence[Outcome], fixed: Sequence[Outcome]) -> bool:
     lost = {name: worse(outcomes, fixed, name) for name in QUALITY}
     others = [lost[name] for name in QUALITY if name != "psnr"]
     return saved(outcomes) >= GOAL_SAVED and lost["psnr"] <= GOAL_DB and max(others) <= GOAL_SHARE
+
+
+def value(outcome: Outcome, name: str) -> float:
+    """A measure of one picture by its name, "ger" and "spectrum" included."""
+    return {"ger": outcome.ger, "spectrum": outcome.spectrum, **outcome.quality}[name]
+
+
+def paired(ours: Sequence[Outcome], theirs: Sequence[Outcome], name: str) -> tuple[float, float]:
+    """Mean of the differences of a measure, pair by pair, and half of its 95 % interval (Student's t); NaN for one pair."""
+    differences = [value(a, name) - value(b, name) for a, b in zip(ours, theirs, strict=True)]
+    count = len(differences)
+    if count < 2:
+        return differences[0], math.nan
+    return fmean(differences), float(student.ppf(0.975, count - 1)) * stdev(differences) / count**0.5
 
 
 def thirds(outcome: Outcome) -> tuple[float, float]:

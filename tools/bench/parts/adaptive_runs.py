@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -22,25 +23,30 @@ from ....host.gains.feature_injection import inject_pfj
 from ....host.gains.models import LoadedGainModels, load_gain_models
 from ....host.gains.plan import GainLimits, GainPlan, GainRun, make_plan, regressor_metrics
 from ....host.regions.run import Schedule, sample_latent
-from ....host.regions.sampler import RegionOptions
+from ....host.regions.sampler import RegionOptions, regions_of
 from ....host.resshift.loading import load_one_step
+from ....imaging.detail import laplacian_map
 from ....imaging.tiles import Region
-from ....sampling.adaptive.types import Gains, MergeMode, Row
+from ....sampling.adaptive.plan import policy_for
+from ....sampling.adaptive.types import Gains, MergeMode, Row, rows_of
 from ...env.steps import StepError
 from .adaptive_counts import Outcome
-from .measures import measure, vif
+from .measures import luma, measure, vif
 from .seam_ratio import seam_ratio
+from .spectrum import spectrum_distance
 
 BASE = "embedded: teacher, 15 steps"
 SCHEDULER = "normal"
 """Not "simple": the base's table has 15 entries, which that would repeat in a run of more steps."""
+NYQUIST = 0.125
+"""Highest frequency of the input in cycles per pixel of the result."""
 REGRESSOR_METRICS = "metrics of the regressor"
 """A back end of the benchmark only: the metrics that the regressor tells, measured on decoded pictures."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to sample. back_end "" makes every step in every region."""
+    """One way to sample. back_end "" makes every step in every region, or with prior_calls so many in the mean, by the input."""
 
     back_end: str = ""
     tau: float = 0.005
@@ -50,6 +56,7 @@ class Variant:
     merge: MergeMode = MergeMode.CONSENSUS
     pfj: float = 0.0
     steps: int = 40
+    prior_calls: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,10 @@ class AdaptiveBase:
         options = RegionOptions(
             self.setting.tile, self.setting.overlap, choice.merge, self.setting.rows, self.setting.sampler, None, plan
         )
+        if choice.prior_calls:
+            seen = latent["samples"]
+            regions = regions_of(seen.shape[2:], model.model.latent_format.spacial_downscale_ratio, options)
+            options = replace(options, budget=prior_budget(seen, regions, choice.steps, choice.prior_calls))
         schedule = Schedule(self.setting.seed, choice.steps, 1.0, SCHEDULER, 1.0)
         with torch.inference_mode():
             sampled, report = sample_latent(model, positive, negative, latent, schedule, options)
@@ -189,6 +200,24 @@ class AdaptiveBase:
         return counter.get_total_flops() / 2 / report["region_calls"]
 
 
+def prior_budget(latent: Tensor, regions: Sequence[Region], steps: int, mean_calls: float) -> Tensor:
+    """A budget (1, h, w) for the input's latent (1, C, h, w): the root of its detail, scaled to so many calls in the mean.
+
+    Detail is the mean absolute Laplacian, as in `sampling.adaptive.prior`, whose thresholds spread steps about as the root.
+    """
+    wanted = laplacian_map(latent.float()).sqrt()  # (1, h, w)
+    low, high = 0.0, 1e6
+
+    def mean_of(factor: float) -> float:
+        policy = policy_for((wanted * factor).clamp(0, 1), regions, (wanted.shape[-2], wanted.shape[-1]), steps)
+        return fmean(policy.planned_calls(row, steps + 1) for row in rows_of(regions, 1))
+
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_of(middle) < mean_calls else (low, middle)
+    return (wanted * high).clamp(0, 1)
+
+
 def gain_models() -> LoadedGainModels | None:
     """The trained parts of the base, None where the repository has none."""
     return load_gain_models(BASE) if Path(find_file(GAIN_MODELS, BASE)).is_file() else None
@@ -214,6 +243,7 @@ def outcome(
         detail=tuple(gradient_energy(truth[(..., *region.slices)]) for region in regions),
         quality={name: value for name, value in quality.items() if name != "ger"} | {"vif": vif(picture, truth)},
         ger=quality["ger"],
+        spectrum=float(spectrum_distance(luma(picture), luma(truth), NYQUIST)),
         seam=seam_ratio(picture, regions) / seam_ratio(truth, regions),
         seconds=report["seconds"],
         network_seconds=network.seconds,

@@ -17,6 +17,18 @@ FIXED = "every step"
 NAMES = {"ssim": "SSIM", "nlpd": "NLPD", "gmsd": "GMSD", "vif": "VIF"}
 
 
+CONTESTED = {
+    "psnr": "PSNR-Y, dB (+)",
+    "ssim": "SSIM (+)",
+    "nlpd": "NLPD (-)",
+    "gmsd": "GMSD (-)",
+    "vif": "VIF (+)",
+    "ger": "GER (to 1)",
+    "spectrum": "spectrum, dB (-)",
+}
+"""Measures of the contest at equal work, and the sign that is better."""
+
+
 def signed(value: float, digits: int = 1) -> str:
     """With its sign; what rounds to zero is +0."""
     return f"{round(value, digits) + 0.0:+.{digits}f}"
@@ -26,7 +38,9 @@ def quality_table(found: Outcomes, fixed: str = FIXED) -> list[str]:
     """A row for every way to sample: work, quality, and how much better (+) or worse (-) than the fixed run it is."""
     others = list(NAMES.values())
     lines = [
-        "| run | evaluations | saved | PSNR-Y | dB | " + " | ".join(f"{name} %" for name in others) + " | GER | s |",
+        "| run | evaluations | saved | PSNR-Y | dB | "
+        + " | ".join(f"{name} %" for name in others)
+        + " | GER | spectrum, dB |",
         "|---" * (len(others) + 7) + "|",
     ]
     for name, outcomes in found.items():
@@ -40,7 +54,7 @@ def quality_table(found: Outcomes, fixed: str = FIXED) -> list[str]:
             signed(dB, 2),
             *(signed(gain) for gain in gains),
             f"{fmean(o.ger for o in outcomes):.3f}",
-            f"{sum(o.seconds for o in outcomes):.0f}",
+            f"{fmean(o.spectrum for o in outcomes):.2f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -69,6 +83,23 @@ def steps_table(found: Outcomes, judge: str, fixed: str = FIXED) -> list[str]:
         cells += [f"{100 * seconds:.1f} %", f"{100 * macs:.2f} %"] if measured else ["", ""]
         cells.append(f"{fmean(o.to_fixed for o in outcomes):.2f}")
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def contest_table(found: Outcomes, rivals: Mapping[str, Sequence[str]]) -> list[str]:
+    """For every run, what it is better or worse by than its rivals of the same work: mean and 95 % interval, pair by pair."""
+    lines = [
+        "| run | minus | evaluations | " + " | ".join(CONTESTED.values()) + " |",
+        "|---" * (len(CONTESTED) + 3) + "|",
+    ]
+    for name, others in rivals.items():
+        for other in others:
+            calls = [sum(o.calls for o in found[run]) for run in (name, other)]
+            cells = [name, other, f"{calls[0]} - {calls[1]}"]
+            for key in CONTESTED:
+                mean, half = counts.paired(found[name], found[other], key)
+                cells.append(f"{signed(mean, 4)} ± {half:.4f}")
+            lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
