@@ -68,8 +68,8 @@ class MmleConfig:
         statistics = int(require(sd, "stats.weight").shape[0]) if "stats.weight" in sd else 0
         rest = sum(widths[i] for i in POOLED) + statistics
         metrics = int(require(sd, "fc2.weight").shape[0])
-        heard = require(sd, "fc1.weight")[:, : rest - statistics]
-        silent = statistics > 0 and not heard.is_meta and not bool(heard.any())
+        feature_weights = require(sd, "fc1.weight")[:, : rest - statistics]
+        silent = statistics > 0 and not feature_weights.is_meta and not bool(feature_weights.any())
         return cls(inputs // 3, widths, int(features) - rest, int(hidden), metrics, statistics, silent)
 
 
@@ -123,7 +123,7 @@ class Mmle(nn.Module):
             pooled = x0.new_zeros(len(x0), self.config.features, dtype=torch.float32)
         else:
             pooled = self._pooled(torch.cat([x0, x0_prev, reference], dim=1))
-        return self.told(pooled, statistics, t, t_prev, x0.dtype)
+        return self.from_features(pooled, statistics, t, t_prev, x0.dtype)
 
     def _pooled(self, h: Tensor) -> Tensor:
         """Means (N, features) of the convolutions' maps of (N, 3 C, h, w)."""
@@ -134,7 +134,7 @@ class Mmle(nn.Module):
                 pooled.append(h.float().mean((2, 3)))
         return torch.cat(pooled, dim=1)
 
-    def told(
+    def from_features(
         self, pooled: Tensor, statistics: Tensor | None, t: Tensor, t_prev: Tensor, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Gains of what is known of the latents: means of the convolutions' maps (N, features), `latent_statistics` (N, 12)."""

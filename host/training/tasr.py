@@ -137,8 +137,8 @@ def _new_run(
     if config.stage == BOTH:
         adapters = _adapters(model, start[1], settings.design, config.seed).to(base.device)
     label = "no adapters" if adapters is None else adapters.config.label
-    told = (f"{settings.crop} px", settings.degradation, settings.reward, settings.precision)
-    about = ", ".join((*told, f"{len(data.pairs.pictures)} pictures", label))
+    parts = (f"{settings.crop} px", settings.degradation, settings.reward, settings.precision)
+    about = ", ".join((*parts, f"{len(data.pairs.pictures)} pictures", label))
     state = tasr_state(config, network.to(base.device), adapters)
     return TasrRun(state, config, base, data, reward, about=about), begun
 

@@ -45,7 +45,14 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
     named = any((env.ROOT / argument.split("::")[0]).exists() for argument in pytest_arguments)
     # Tests with the host share one server; the others may run beside each other.
     beside = ["-n", "auto", "--dist", "worksteal"] if "not host" in pytest_arguments else []
-    command = [env.script(environment, "pytest"), *([] if named else ["tests"]), "-m", marks, *beside, *pytest_arguments]
+    command = [
+        env.script(environment, "pytest"),
+        *([] if named else ["tests"]),
+        "-m",
+        marks,
+        *beside,
+        *pytest_arguments,
+    ]
     hosts = {"ADAPTIVESR_HOST": str(source), "ADAPTIVESR_OLDEST_HOST": str(oldest)}
     # The tests' networks are tiny: more threads only wait for one another, minutes long on a busy machine.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

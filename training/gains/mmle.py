@@ -182,9 +182,9 @@ def _silence(network: Mmle) -> None:
         )
     network.convs.requires_grad_(False)
     network.norms.requires_grad_(False)
-    heard = torch.ones(network.config.features + network.config.statistics + network.config.time_channels)
-    heard[: network.config.features] = 0
-    cast("Tensor", network.fc1.weight).register_hook(lambda gradient: gradient * heard.to(gradient))
+    feature_mask = torch.ones(network.config.features + network.config.statistics + network.config.time_channels)
+    feature_mask[: network.config.features] = 0
+    cast("Tensor", network.fc1.weight).register_hook(lambda gradient: gradient * feature_mask.to(gradient))
 
 
 def draw_pairs(run: MmleRun, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,7 +203,7 @@ def predicted(run: MmleRun, trajectory: Tensor, before: Tensor, now: Tensor) -> 
     t, t_last = times[now].to(run.device), times[before].to(run.device)
     if run.statistics is not None:
         known = run.statistics[trajectory, before, now - before - 1].to(run.device)
-        return run.network.told(known.new_zeros(len(known), run.network.config.features), known, t, t_last)
+        return run.network.from_features(known.new_zeros(len(known), run.network.config.features), known, t, t_last)
     rows, first, second = trajectory.tolist(), before.tolist(), now.tolist()
     x0, last = (run.trajectories.latents(rows, places).to(run.device) for places in (second, first))
     return run.network(x0, last, run.trajectories.references(rows).to(run.device), t, t_last)

@@ -191,10 +191,10 @@ def student_forward(run: DistillRun, batch: DistillBatch, share: float, *, learn
 
 
 def judged(run: DistillRun, batch: DistillBatch, features: list[Tensor]) -> Tensor:
-    """The discriminator's logits; the plain one is told time 0 whatever it is."""
+    """The discriminator's logits; the plain one sees time 0 whatever it is."""
     times = batch.draw.adversarial_times[: len(features[0])]
-    told = times if run.config.adversarial == TIME_AWARE else torch.zeros_like(times)
-    return cast("TimeAwareDiscriminator", run.discriminator)(features, told)
+    seen = times if run.config.adversarial == TIME_AWARE else torch.zeros_like(times)
+    return cast("TimeAwareDiscriminator", run.discriminator)(features, seen)
 
 
 def _learn_to_judge(run: DistillRun, forward: StudentForward, numbers: dict[str, float]) -> None:
