@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from adaptivesr.models import registry
 from adaptivesr.models.compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from adaptivesr.models.pixel_denoiser import PixelDenoiser, PixelDenoiserConfig, precondition, upsampled_latent
 from adaptivesr.models.state_dict import UnsupportedModelError
+from safetensors.torch import load_file
 
 SMALL = CompactDenoiserConfig(channels=12, blocks=3, time_channels=8, num_steps=5)
 
@@ -100,3 +102,15 @@ def test_wrong_inputs_are_named():
         network()(x, t, lq, mask=torch.zeros(1, 1, 6, 6))
     with pytest.raises(ValueError, match="LR size"):
         network()(x, t, lq[..., :5])
+
+
+def test_the_shipped_file_has_the_published_keys_and_loads_strictly():
+    state = load_file(Path(__file__).resolve().parents[2] / "models" / "weights" / "embedded_one_step.safetensors")
+    layers = ["head", "tail", *(f"body.{i}" for i in range(16))]
+    keys = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")} | {f"slopes.{i}" for i in range(17)}
+    keys |= {"embed_latent.weight", "film.weight", "film.bias", "sqrt_etas", "kappa", "residual_std", "one_step"}
+    assert set(state) == keys
+    identified = registry.identify(state)
+    assert identified.config == CompactDenoiserConfig()
+    registry.build(identified).load_state_dict(state, strict=True)
+    assert not any(state[silent].any() for silent in ("embed_latent.weight", "film.weight", "film.bias"))
