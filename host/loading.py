@@ -11,7 +11,7 @@ import comfy.ops
 import comfy.utils
 import torch
 from comfy.latent_formats import LatentFormat
-from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
 from comfy.model_base import BaseModel
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from torch import Tensor, nn
@@ -49,8 +49,12 @@ def latent_format(model: ModelPatcher) -> LatentFormat:
 
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Runs the host's optimised attention on (B, heads, L, d)."""
-    return optimized_attention(q, k, v, heads=q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
+    """Runs the host's optimised attention on (B, heads, L, d); with a mask PyTorch's.
+
+    Some of the host's choices (SageAttention) know no masks and have dropped them, and with them a network's position biases.
+    """
+    attend = optimized_attention if mask is None else attention_pytorch
+    return attend(q, k, v, heads=q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
 
 
 def network_dtype(weights: StateDict) -> torch.dtype:

@@ -43,6 +43,20 @@ def activation_bytes(network: nn.Module, height: int, width: int, dtype_size: in
             return 0
 
 
+def encode_bytes(network: nn.Module, height: int, width: int, dtype_size: int) -> int:
+    """As `activation_bytes`, for encoding to one latent of (height, width) cells."""
+    if isinstance(network, VQAutoencoder):
+        return vq_autoencoder.encode_bytes(network.config, height, width, dtype_size)
+    return activation_bytes(network, height, width, dtype_size)
+
+
+def decode_bytes(network: nn.Module, height: int, width: int, dtype_size: int) -> int:
+    """As `activation_bytes`, for decoding one latent of (height, width) cells."""
+    if isinstance(network, VQAutoencoder):
+        return vq_autoencoder.decode_bytes(network.config, height, width, dtype_size)
+    return activation_bytes(network, height, width, dtype_size)
+
+
 def _gain_models_bytes(network: GainModels, height: int, width: int, dtype_size: int) -> int:
     """The dearer of the two parts; they never run at once."""
     config, size = network.config, (height, width, dtype_size)

@@ -113,43 +113,42 @@ class ResidualUNetConfig:
 def activation_bytes(config: ResidualUNetConfig, h: int, w: int, dtype_size: int) -> int:
     """Upper estimate of the peak activations of one forward without gradients, for ONE latent of (h, w) cells.
 
-    Sum of the skip connections and of the most expensive single layer, both channels x area; dtype_size is the
-    size in bytes of one activation. Weights and workspaces of the convolution library are not included.
+    The most expensive block with the skip connections that are held around it; dtype_size is the size in bytes of one
+    activation. Weights and workspaces of the convolution library are not included.
     """
     area = [h * w / 4**level for level in range(len(config.channels))]
-    skips = config.channels[0] * area[0]
     width = config.channels[0]
-    skip_widths: list[list[int]] = [[] for _ in area]
-    skip_widths[0].append(width)
-    peak = 0.0
-    for level, (out, count) in enumerate(zip(config.channels, config.blocks)):
-        peak = max(peak, _residual_bytes(width, out, dtype_size) * area[level])
-        width = out
-        skip_widths[level] += [out] * count
-        skips += out * count * area[level]
+    skips, peak = [(width, 0)], 0.0
+
+    def count(before: int, whole: int, out: int, level: int) -> float:
+        held = dtype_size * sum(channels * area[at] for channels, at in skips)
+        return held + area[level] * _block_bytes(config.swin, before, whole, out, dtype_size)
+
+    for level, (out, blocks) in enumerate(zip(config.channels, config.blocks)):
+        for _ in range(blocks):
+            peak = max(peak, count(0, width, out, level))
+            width = out
+            skips.append((out, level))
         if level + 1 < len(area):
-            skip_widths[level + 1].append(out)
-            skips += out * area[level + 1]
+            skips.append((out, level + 1))
     for level in reversed(range(len(area))):
-        widest = width + max(skip_widths[level])
-        width = config.channels[level]
-        per_cell = max(_residual_bytes(widest, width, dtype_size), _swin_bytes(config.swin, width, dtype_size))
-        peak = max(peak, per_cell * area[level])
-    return int(skips * dtype_size + peak)
+        for _ in range(config.blocks[level] + 1):
+            whole = width + skips.pop()[0]
+            peak = max(peak, count(width, whole, config.channels[level], level))
+            width = config.channels[level]
+    inputs = 2 * config.in_channels * area[0] * dtype_size  # the latent, its condition, and both in one
+    return int(peak + inputs)
 
 
-def _residual_bytes(width: int, out: int, size: int) -> int:
-    """Per cell: parts and whole of the concatenation, its float32 copy and norm, cast back, and the branch."""
-    widest = max(width, out)
-    return 2 * width * size + widest * (2 * size + 8) + 2 * out * size
-
-
-def _swin_bytes(swin: SwinConfig, width: int, size: int) -> int:
-    """Per cell: the map, q k v and their window copies with the scores, or the hidden map before and after GELU."""
-    scores = swin.heads * swin.window**2 * (size + 8)
-    attention = 10 * swin.embed_dim * size + scores
-    hidden = 2 * swin.mlp_hidden * size
-    return width * size + 2 * swin.embed_dim * (size + 4) + max(attention, hidden)
+def _block_bytes(swin: SwinConfig, before: int, whole: int, out: int, size: int) -> float:
+    """Per cell of a residual block with its Swin layer: what came in front (`before`), its concatenation with a skip, and the dearest of
+    the normalisation in float32, the convolution, and the Swin block (window copies, q k v twice and the result, or the hidden map
+    before and after GELU). Attention is taken for fused: no scores.
+    """
+    norm = whole * (2 * 4 if size < 4 else size)
+    convolution = (2 * whole + out) * size
+    transformer = (out + max(11 * swin.embed_dim, 3 * swin.embed_dim + 2 * swin.mlp_hidden)) * size
+    return (before + whole) * size + max(norm, convolution, transformer)
 
 
 def _thirds(sd: StateDict) -> StateDict:

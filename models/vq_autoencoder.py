@@ -83,14 +83,18 @@ def _peak_bytes(config: VQConfig, h: int, w: int, size: int, *, decoding: bool) 
     pixels = tokens * config.downscale**2
     before = [*config.channels[1:], config.channels[-1]] if decoding else [config.stem, *config.channels[:-1]]
     peak = 0.0
+    norm = 8 if size < 4 else 4  # float32: the normalised map, and the copy that half precision needs
     for level, (inner, outer) in enumerate(zip(before, config.channels)):
-        first_norm = inner * (size + 8)  # the input, its float32 copy and the result
-        second_norm = inner * size + outer * (2 * size + 8)  # the level's input is still alive
-        per_pixel = max(first_norm, second_norm) + outer * size  # and the convolution's output
-        peak = max(peak, per_pixel * pixels / 4**level)
+        held = (
+            2 if decoding or config.blocks[level] > 1 else 1
+        )  # maps behind a block's first convolution; later blocks add theirs
+        first_norm = inner * (size + norm)
+        # The level's input is still alive; at the convolution its own input before and after SiLU, and its output.
+        second = inner * size + outer * (held * size + max(norm, 2 * size))
+        peak = max(peak, max(first_norm, second) * pixels / 4**level)
     attention = 7 * config.channels[-1] * size * tokens + min(SCORE_LIMIT, tokens * tokens) * (size + 4)
     codes = 2 * 4 * min(DISTANCE_LIMIT, tokens * config.codes) if decoding else 0
-    return int(max(peak, attention, codes))
+    return int(1.01 * max(peak, attention, codes))  # statistics of the norms and the like
 
 
 class Encoder(nn.Module):

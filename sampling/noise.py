@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..imaging.transfer import upload
+
 
 def generator_for(*key: int) -> torch.Generator:
     """A CPU generator whose state depends on all numbers of the key, e.g. (seed, step)."""
@@ -29,4 +31,4 @@ def gaussian_field(
     `shape` is (C, h, w), without the batch: every image of a batch gets the same field, whatever the batch size.
     """
     # Drawn on the CPU in float32: other devices and dtypes have generators of their own.
-    return torch.randn(tuple(shape), generator=generator_for(seed, step)).to(device=device, dtype=dtype)
+    return upload(torch.randn(tuple(shape), generator=generator_for(seed, step)), device, dtype)

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ...imaging.transfer import upload
+
 
 def add_residuals(own: dict[str, list[Any]], before: dict[str, list[Any]] | None) -> dict[str, list[Any]]:
     """Sum of two sets of residuals, either of which may be shorter or have gaps."""
@@ -37,5 +39,6 @@ def scale_rows(residual: Tensor, factors: Tensor) -> Tensor | None:
             f"A ControlNet gave {residual.shape[0]} rows for a call of {len(factors)} at different noise levels: expected one "
             "for each; use merge mode 'aggregate' without a budget map."
         )
-    own = factors.repeat_interleave(residual.shape[0] // len(factors)).to(residual)
+    own = factors.repeat_interleave(residual.shape[0] // len(factors))
+    own = upload(own, residual.device, residual.dtype)
     return residual * own.view(-1, *[1] * (residual.ndim - 1))

@@ -17,6 +17,7 @@ from comfy.controlnet import ControlBase
 from comfy.hooks import HookGroup
 from torch import Tensor
 
+from ...imaging.transfer import upload
 from ...sampling.adaptive.types import Row, crop_rows
 from ..control.adapter import HostControl
 from ..gains.feature_injection import PFJ, InjectionCall, InjectionRun
@@ -35,6 +36,15 @@ class _Condition:
     mask: Tensor | None
     start: float
     end: float
+    seen: Tensor | None = None
+    """Where the mask is not zero, (M, H, W) on the CPU: a call that sees none of it leaves the condition out."""
+
+    def is_seen(self, rows: Sequence[Row], active: Sequence[bool]) -> bool:
+        """Whether any of the active rows lies on the mask."""
+        if self.seen is None:
+            return True
+        maps = self.seen[:, None]
+        return any(bool(crop_rows(maps, [row]).any()) for row, on in zip(rows, active) if on)
 
 
 class CanvasConditions:
@@ -73,11 +83,13 @@ class CanvasConditions:
         values = {k: v for k, v in entry.items() if k not in ("area", "mask", "timestep_start", "timestep_end")}
         for key, value in entry["model_conds"].items():
             _check_model_cond(name, key, value, self._size)
+        mask = canvas_mask(entry.get("mask"), entry.get("area"), self._size, self._device)
         return _Condition(
             values,
-            canvas_mask(entry.get("mask"), entry.get("area"), self._size, self._device),
+            mask,
             float(entry.get("timestep_start", float("inf"))),
             float(entry.get("timestep_end", 0.0)),
+            None if mask is None else (mask != 0).cpu(),
         )
 
     def _cut(
@@ -90,13 +102,11 @@ class CanvasConditions:
     ) -> dict[str, Any] | None:
         active = [entry.end <= sigma <= entry.start for sigma in sigmas]
         _check_keyframes(entry.values.get("hooks"), sigmas)
-        if not any(active):
+        if not any(active) or not entry.is_seen(rows, active):
             return None
         cut = dict(entry.values)
         if entry.mask is not None or not all(active):
             cut["mask"] = _row_masks(entry.mask, rows, active, self._device)
-            if not cut["mask"].any():
-                return None
         cut["model_conds"] = {
             key: crop_model_cond(value, rows, self._size)
             for key, value in entry.values["model_conds"].items()
@@ -141,7 +151,7 @@ def _fade(length: int, before: bool, after: bool) -> Tensor:
 
 def _row_masks(mask: Tensor | None, rows: Sequence[Row], active: Sequence[bool], device: torch.device) -> Tensor:
     """Returns (N, h, w): the crop of each row, zero where the condition is out of its range."""
-    gate = torch.tensor(active, dtype=torch.float32, device=device).view(-1, 1, 1)
+    gate = upload(torch.tensor(active, dtype=torch.float32), device).view(-1, 1, 1)
     if mask is None:
         return gate.expand(-1, rows[0].region.height, rows[0].region.width)
     return crop_rows(mask.unsqueeze(1), rows).squeeze(1) * gate
@@ -160,7 +170,7 @@ def crop_model_cond(value: object, rows: Sequence[Row], size: Sequence[int]) -> 
 
 def _by_image(tensor: Tensor, rows: Sequence[Row]) -> Tensor:
     """Returns one entry for each row where entries belong to images; a single one is left to the host, which repeats it."""
-    return tensor if len(tensor) == 1 else tensor[[row.image % len(tensor) for row in rows]]
+    return tensor if len(tensor) == 1 else torch.stack([tensor[row.image % len(tensor)] for row in rows])
 
 
 def _check_model_cond(name: str, key: str, value: object, size: Sequence[int]) -> None:

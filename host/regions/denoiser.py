@@ -13,6 +13,7 @@ from comfy.model_base import BaseModel
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
+from ...imaging.transfer import upload
 from ...sampling.adaptive.types import RegionModel, Row, crop_rows
 from .conditions import CanvasConditions
 
@@ -36,10 +37,12 @@ class KeptLatent:
         if function is None:
             return mask
         # Asked level by level, since such functions look at the first row only.
-        for level in set(sigma.tolist()):
-            chosen = sigma == level
+        levels = sigma.tolist()
+        for level in set(levels):
+            chosen = [i for i, own in enumerate(levels) if own == level]
             extra = {"model": guider, "sigmas": self.sigmas}
-            mask[chosen] = function(sigma[chosen], mask[chosen], extra_options=extra).to(mask)
+            there = sigma[chosen].to(mask.device)
+            mask[chosen] = function(there, mask[chosen], extra_options=extra).to(mask)
         return mask
 
     def noised(self, guider: CFGGuider, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -59,15 +62,16 @@ class RegionDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
         mm.throw_exception_if_processing_interrupted()
         options, kept, mask = self._extra_args["model_options"], self._kept, None
+        there = upload(sigma, x.device)
         if kept is not None:
             mask = kept.rows_mask(self._guider, sigma, rows, options)
-            x = x * mask + kept.noised(self._guider, x, sigma, rows) * (1.0 - mask)
+            x = x * mask + kept.noised(self._guider, x, there, rows) * (1.0 - mask)
         transformer_options = {**options.get("transformer_options", {}), ROWS_KEY: tuple(rows)}
         arguments = {**self._extra_args, "model_options": {**options, "transformer_options": transformer_options}}
         whole = self._guider.conds
         try:
             self._guider.conds = self._conditions.crop(rows, sigma.tolist())
-            x0 = self._guider(x, sigma, **arguments)
+            x0 = self._guider(x, there, **arguments)
         finally:
             self._guider.conds = whole
         if kept is None or mask is None:

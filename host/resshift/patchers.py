@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.conds
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ...imaging.resize import reflect_to
 from ...models.compact_denoiser import CompactDenoiser
-from ...models.memory import activation_bytes
+from ...models.memory import activation_bytes, decode_bytes, encode_bytes
 from ...models.pixel_autoencoder import PixelAutoencoder
 from ...models.pixel_denoiser import PixelDenoiser
 from ...models.residual_unet import ResidualUNet
@@ -188,27 +188,30 @@ class ResidualShiftVAE(comfy.sd.VAE):
         # The host's constructor tells its own file formats apart; ours is known, so only what its methods read is set.
         self.first_stage_model = autoencoder.requires_grad_(False).eval()
         self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
-        self.working_dtypes = [torch.bfloat16, torch.float32]
+        # Float16 first, as the papers' code: bfloat16 rounds latents so that 1.5 % of the nearest codes are others.
+        self.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
         self.vae_dtype = mm.vae_dtype(self.device, self.working_dtypes)
         self.downscale_ratio = self.upscale_ratio = autoencoder.downscale
         self.latent_channels, self.latent_dim, self.output_channels = autoencoder.latent_channels, 2, 3
         self.process_input = lambda image: image * 2.0 - 1.0
         self.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
         self.memory_used_encode = lambda shape, dtype: self._bytes(
-            shape[2] // self.downscale_ratio, shape[3] // self.downscale_ratio, dtype
+            encode_bytes, shape[2] // self.downscale_ratio, shape[3] // self.downscale_ratio, dtype
         )
-        self.memory_used_decode = lambda shape, dtype: self._bytes(shape[2], shape[3], dtype)
+        self.memory_used_decode = lambda shape, dtype: self._bytes(decode_bytes, shape[2], shape[3], dtype)
         self.pad_channel_value = self.size = self.downscale_index_formula = self.upscale_index_formula = None
         self.extra_1d_channel = self.format_encoded = self.audio_sample_rate = None
         self.disable_offload = self.not_video = self.handles_tiling = False
         self.crop_input = True
         self.first_stage_model.to(self.vae_dtype)
+        if isinstance(autoencoder, VQAutoencoder):
+            autoencoder.quantize.float()  # rounded codes have other neighbours
         mm.archive_model_dtypes(self.first_stage_model)
         self.patcher = comfy.model_patcher.CoreModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=mm.vae_offload_device()
         )
         self.first_stage_model.load_state_dict(weights, strict=True, assign=self.patcher.is_dynamic())
 
-    def _bytes(self, height: int, width: int, dtype: torch.dtype) -> float:
-        """Activations for one latent of (height, width); encoder and decoder are estimated alike."""
-        return max(1, activation_bytes(self.first_stage_model, height, width, mm.dtype_size(dtype)))
+    def _bytes(self, estimate: Callable[..., int], height: int, width: int, dtype: torch.dtype) -> float:
+        """Estimates the activations for one latent of (height, width)."""
+        return max(1, estimate(self.first_stage_model, height, width, mm.dtype_size(dtype)))

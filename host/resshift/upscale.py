@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ...imaging.resize import resize
+from ...imaging.transfer import upload
+from ...models.vq_autoencoder import VQAutoencoder
 from ...sampling.schedules import ResidualShiftSchedule
 from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
 from ..regions.events import RegionDisplay, RegionLayout
@@ -30,8 +33,12 @@ class HostDenoiser:
 
     def __call__(self, x: Tensor, timesteps: Tensor, lq: Tensor, *, full_precision: bool = False) -> Tensor:
         dtype = torch.float32 if full_precision else self._dtype
-        x, lq = x.to(self._device, dtype), lq.to(self._device, dtype)
-        return to_intermediate(self._network(x, timesteps.to(self._device), lq))
+        x, lq, timesteps = (
+            upload(tensor, self._device, kind)
+            for tensor, kind in ((x, dtype), (lq, dtype), (timesteps, timesteps.dtype))
+        )
+        # The one wait of a call: canvases of any size lie where the host keeps results, and tiles are merged there.
+        return to_intermediate(self._network(x, timesteps, lq))
 
 
 class HostAutoencoder:
@@ -45,7 +52,12 @@ class HostAutoencoder:
         return self._run(self._vae.first_stage_model.encode, image)
 
     def decode(self, latent: Tensor) -> Tensor:
-        return self._run(self._vae.first_stage_model.decode, latent)
+        network = self._vae.first_stage_model
+        if not isinstance(network, VQAutoencoder):
+            return self._run(network.decode, latent)
+        # Float32 up to the search: in half precision other codes are the nearest ones.
+        codes = network.quantize(latent.to(self._vae.device, torch.float32))[0]
+        return self._run(partial(network.decode, quantize=False), codes)
 
     def _run(self, function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
         return to_intermediate(function(tensor.to(self._vae.device, self._vae.vae_dtype)))
@@ -149,12 +161,19 @@ def _tiling(sr: OneStepSR, settings: UpscaleSettings) -> Tiling:
         return Tiling(size, overlap, settings.rows, settings.rows)
     latent = (1, sr.vae.latent_channels, size, size)
     denoise = rows_that_fit(sr.patcher.load_device, sr.patcher.model.memory_required(latent))
-    autoencode = rows_that_fit(sr.vae.device, sr.vae.memory_used_decode(latent, sr.vae.vae_dtype))
+    autoencode = rows_that_fit(sr.vae.device, _encode_bytes(sr, size))
     return Tiling(size, overlap, denoise, autoencode)
+
+
+def _encode_bytes(sr: OneStepSR, size: int) -> float:
+    """Estimates the activations of encoding one tile of size x size cells; decoding goes part by part."""
+    side = size * sr.vae.downscale_ratio
+    return sr.vae.memory_used_encode((1, 3, side, side), sr.vae.vae_dtype)
 
 
 def _load(sr: OneStepSR, tiling: Tiling) -> None:
     latent = (1, sr.vae.latent_channels, tiling.size, tiling.size)
     denoise = tiling.denoise_rows * sr.patcher.model.memory_required(latent)
-    autoencode = tiling.autoencode_rows * sr.vae.memory_used_decode(latent, sr.vae.vae_dtype)
-    mm.load_models_gpu([sr.patcher, sr.vae.patcher], memory_required=int(max(denoise, autoencode)))
+    encode = tiling.autoencode_rows * _encode_bytes(sr, tiling.size)
+    decode = sr.vae.memory_used_decode(latent, sr.vae.vae_dtype)
+    mm.load_models_gpu([sr.patcher, sr.vae.patcher], memory_required=int(max(denoise, encode, decode)))

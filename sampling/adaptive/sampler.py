@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Merger, Region, gaussian_window
+from ...imaging.transfer import upload
 from ..batching import BatchSize, nonfinite_rows, run_batches
 from ..noise import gaussian_field
 from .policy import Decision, StepPolicy
@@ -85,8 +86,9 @@ class _RegionRun:
         """Predicts x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
         rows = [row for _, row in chunk]
         x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
-        sigma = self.sigmas[[self.level[u] for u, _ in chunk]].to(x.device)  # (N,)
+        sigma = self.sigmas[[self.level[u] for u, _ in chunk]]  # (N,)
         x0 = self.model(x, sigma, rows).to(x.dtype)
+        # The loop's one wait for the device, once a call: a row that overflowed is repeated before it is merged.
         bad = nonfinite_rows(x0)
         if bad:
             x0 = predict_again(self.full_precision, x0, bad, x, sigma, rows)
@@ -165,9 +167,10 @@ class _RegionRun:
         crops = None if noise is None else torch.stack([self.tracks[u].cut(noise, 0)[:, part] for u in index])
         sigma, sigma_next = self._sigma([self.level[u] for u in index]), self._sigma([level] * len(index))
         last = self._last(index, part)
-        self.x[index, :, part] = self.stepper.step(Step(self.x[index, :, part], x0, sigma, sigma_next, crops, last))
+        places = self._places(index)
+        self.x[places, :, part] = self.stepper.step(Step(self.x[places, :, part], x0, sigma, sigma_next, crops, last))
         if self.stepper.needs_last:
-            self.last_x0[index, :, part] = x0
+            self.last_x0[places, :, part] = x0
 
     def _arrive(self, u: int, decision: Decision) -> None:
         """Sets the new level, and ends a track that reached the last one."""
@@ -188,7 +191,7 @@ class _RegionRun:
     def _x0(self, index: list[int], part: slice) -> Tensor:
         """Returns the predictions (n, C, h, w) for those cells of tracks, merged where the mode says so."""
         if self.merge is MergeMode.FINAL:
-            return self.x0[index, :, part]
+            return self.x0[self._places(index), :, part]
         return torch.stack([self.tracks[u].cut(self.canvas)[:, part] for u in index])
 
     def _last(self, index: list[int], part: slice) -> Last | None:
@@ -196,10 +199,17 @@ class _RegionRun:
         known = [level for level in levels if level is not None]
         if not self.stepper.needs_last or len(known) < len(levels):
             return None
-        return Last(self.last_x0[index, :, part], self._sigma(known))
+        return Last(self.last_x0[self._places(index), :, part], self._sigma(known))
 
     def _sigma(self, levels: Sequence[int]) -> Tensor:
-        return self.sigmas[list(levels)].to(self.x.device).reshape(-1, 1, 1, 1)  # (n, 1, 1, 1)
+        there = upload(self.sigmas[list(levels)], self.x.device)
+        return there.reshape(-1, 1, 1, 1)  # (n, 1, 1, 1)
+
+    def _places(self, index: list[int]) -> slice | Tensor:
+        """Rows of tracks: neighbours as a slice, others as a tensor that is sent without waiting for the device."""
+        if index[-1] - index[0] == len(index) - 1:  # tracks are in rising order
+            return slice(index[0], index[-1] + 1)
+        return upload(torch.tensor(index), self.x.device)
 
     def _merged(self) -> Tensor:
         """Merges the canvas (B, C, H, W) of all tracks."""
@@ -210,6 +220,10 @@ class _RegionRun:
         for x, track in zip(self.x, self.tracks):
             merger.add(x, track.region, track.image)
         return merger.finish()
+
+
+def _window_for(region: Region, window: Tensor | None) -> Tensor:
+    return gaussian_window(region.height, region.width) if window is None else window
 
 
 def sample_regions(
@@ -255,7 +269,7 @@ def sample_regions(
         rows_per_call,
         observer or RegionObserver(),
         full_precision,
-        gaussian_window(regions[0].height, regions[0].width) if window is None else window,
+        _window_for(regions[0], window).to(x.device, dtype),
         RegionWork() if work is None else work,
         len(regions),
     )

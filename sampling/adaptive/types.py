@@ -32,6 +32,7 @@ class Row:
 RegionModel: TypeAlias = Callable[[Tensor, Tensor, Sequence[Row]], Tensor]
 """(x (N, C, h, w) float32, sigma (N,) float32, the N rows) -> the clean latents x0 (N, C, h, w), any float dtype.
 
+sigma stays on the CPU, where conditions are chosen by it without waiting for the device; x is on the canvas's device.
 Rows of one call may have different sigmas. Every row must be predicted from itself alone.
 """
 

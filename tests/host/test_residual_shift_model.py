@@ -149,3 +149,35 @@ def test_a_clone_samples_as_the_original_and_can_be_copied_deeply(comfy, sr, gra
     deep = sr.patcher.clone(force_deepcopy=True)
     assert deep.model is not sr.patcher.model
     torch.testing.assert_close(sample(comfy, deep, positive, latent, noise), expected, atol=1e-6, rtol=0)
+
+
+def test_masked_attention_is_never_left_to_a_kernel_without_masks(comfy, monkeypatch):
+    loading = comfy.module("host.loading")
+
+    def without_masks(q, k, v, heads, mask=None, **options):
+        assert mask is None
+        return torch.full_like(q, 7.0)
+
+    monkeypatch.setattr(loading, "optimized_attention", without_masks)
+    q, k, v = torch.randn(3, 2, 2, 5, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    bias = torch.tensor([0.0, -50.0, -50.0, -50.0, -50.0]).expand(1, 1, 5, 5)
+    masked = loading.host_attention(q, k, v, bias)
+    torch.testing.assert_close(masked, v[:, :, :1].expand_as(v), atol=1e-5, rtol=0)
+    assert (loading.host_attention(q, k, v) == 7.0).all(), "without a mask the host's choice"
+
+
+def test_codes_are_searched_in_float32_whatever_the_decoder_computes_in(comfy, monkeypatch):
+    patchers, upscale = comfy.module("host.resshift.patchers"), comfy.module("host.resshift.upscale")
+    vq = comfy.module("models.vq_autoencoder")
+    config = vq.VQConfig(32, (32,), (1,), image_channels=3, z_channels=3, latent_channels=3, codes=512)
+    network = vq.VQAutoencoder(config, operations=comfy.module("host.loading").OPERATIONS)
+    draw = torch.Generator().manual_seed(0)
+    weights = {key: torch.randn(value.shape, generator=draw) for key, value in network.state_dict().items()}
+    monkeypatch.setattr(patchers.mm, "vae_dtype", lambda *_: torch.bfloat16)
+    vae = patchers.ResidualShiftVAE(network, weights)
+    monkeypatch.setattr(network, "decode", lambda z, quantize: z)
+    latent = torch.randn(1, 3, 32, 32, generator=draw)
+    decoded = upscale.HostAutoencoder(vae).decode(latent)
+    cells, codes = latent.movedim(1, -1).reshape(-1, 3), weights["quantize.embedding.weight"]
+    nearest = codes[torch.cdist(cells, codes).argmin(1)].reshape(1, 32, 32, 3).movedim(-1, 1)
+    torch.testing.assert_close(decoded, nearest.bfloat16().float(), atol=0, rtol=0)

@@ -68,6 +68,11 @@ def test_a_run_without_fault_is_counted():
     assert not waits(counts)
 
 
+def test_a_step_of_the_region_loop_waits_for_the_device_once_a_call():
+    places = [sync.place.split(" ")[1] for sync in sampled().syncs_per_step(STEPS).elements()]
+    assert places == ["nonfinite_rows"], "one call in a round: its check for overflow, and nothing else"
+
+
 def test_a_tensor_left_on_the_cpu_is_refused():
     with pytest.raises(RuntimeError, match="two different devices"):
         sampled("cpu buffer")
