@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser("train", help="run a training recipe (embedded, mmle, pfj, tadsr, tasr)", add_help=False)
     train.add_argument("name", metavar="RECIPE")
-    verbs.add_parser("fullsize", help="every method at published size on fake CUDA tensors, no GPU", add_help=False)
+    verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)
     verbs.add_parser(
         "workflows", help="write the example workflows anew, or (--thumbnails) their pictures", add_help=False
     )

@@ -30,5 +30,5 @@ def test_one_step_and_regions_run_in_half_precision():
 
 @pytest.mark.fullsize
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
-def test_every_method_runs_at_published_size(dtype):
+def test_the_whole_list_runs_in_every_dtype(dtype):
     table("--dtype", dtype)

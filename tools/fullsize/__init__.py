@@ -1,1 +1,1 @@
-"""`dev.py fullsize`: every method at published size on fake CUDA tensors: mixed devices and dtypes, work, memory, synchronisation."""
+"""`dev.py fullsize`: the product's own path at published size on fake CUDA tensors: devices, dtypes, work, memory, waits."""

@@ -1,4 +1,4 @@
-"""`python dev.py fullsize [METHOD ...]`: every method at published size on fake CUDA tensors, in a table."""
+"""`python dev.py fullsize [METHOD ...]`: methods at published size on fake CUDA tensors, in a table."""
 
 from __future__ import annotations
 
