@@ -11,6 +11,7 @@ from ..host.gains.models import LoadedGainModels
 from ..host.gains.plan import GainBackEnd, GainLimits, make_plan, plan_text
 from ..host.runtime import show_text
 from ..sampling.adaptive.dynamic import JumpRule
+from ..sampling.adaptive.step_size import GainRule
 from .common import node_id_of
 from .types import Gain, GainModels
 
@@ -155,6 +156,13 @@ class MMLEGainEstimator(io.ComfyNode):
                     optional=True,
                     tooltip="From Load MMLE + PFJ, for back end regressor only: the file of the MODEL that is sampled. Its metrics, weights and tau then count.",
                 ),
+                io.Combo.Input(
+                    "rule",
+                    optional=True,  # came later: workflows of the API without it still run
+                    options=[rule.value for rule in GainRule],
+                    default=GainRule.PAPER.value,
+                    tooltip="What decides the next jump. paper: AdaDiffSR's classes and speeds. step_size: as far as the estimated error of the jump stays below tau, in units of the latent; metrics, mode, intervals and prior then do not count.",
+                ),
             ],
             outputs=[Gain.Output(display_name="gain", tooltip="For Tiled Region Sampler and Region Sampler.")],
             hidden=[io.Hidden.unique_id],
@@ -171,8 +179,9 @@ class MMLEGainEstimator(io.ComfyNode):
         image: torch.Tensor | None = None,
         vae: Any = None,
         gain_models: LoadedGainModels | None = None,
+        rule: str = GainRule.PAPER.value,
         **limits: Any,
     ) -> io.NodeOutput:
-        plan = make_plan(back_end, tau, mode, metrics, GainLimits(**limits), reference, image, vae, gain_models)
+        plan = make_plan(back_end, tau, mode, metrics, GainLimits(**limits), reference, image, vae, gain_models, rule)
         show_text(plan_text(plan), node_id_of(cls))
         return io.NodeOutput(plan)

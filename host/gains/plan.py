@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 import comfy.model_management as mm
+import comfy.model_sampling
 import torch
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
@@ -29,7 +30,8 @@ from ...sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTime
 from ...sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
 from ...sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from ...sampling.adaptive.prior import region_priors
-from ...sampling.adaptive.types import RegionResult, Row
+from ...sampling.adaptive.step_size import GainRule, Moves, StepSizeControl, StepSizeSettings
+from ...sampling.adaptive.types import NoiseSpace, RegionResult, Row
 from ..images import split_image
 from .models import LoadedGainModels
 
@@ -120,6 +122,8 @@ class GainPlan:
     models: LoadedGainModels | None = None
     prior: float = 0.0
     """Strength of `sampling.adaptive.prior`."""
+    tolerance: float | None = None
+    """Error of a jump that step-size control allows; None is the paper's rule."""
 
     def patchers(self) -> list[ModelPatcher]:
         """Returns the networks that a run needs beside its MODEL."""
@@ -133,6 +137,8 @@ class GainPlan:
         model = guider.inner_model
         times = timesteps(model.model_sampling, sigmas)
         settings = self.settings.on_grid(len(times))
+        if self.tolerance is not None and self.models is None:
+            return GainRun(self, self._step_size(settings, model, sigmas), Moves())
         if self.back_end is GainBackEnd.RGB_LINEAR:
             settings = settings.scaled(getattr(model.latent_format, "linear_rate", 1.0))
         reference = self._reference(model, latent_image)
@@ -144,8 +150,16 @@ class GainPlan:
             observe = ProxyGains(reference, times, settings.t_half)
         else:
             observe = MetricGains(self._seen(guider, reference), self.metrics, times, settings.t_half)
+        if self.tolerance is not None:
+            return GainRun(self, self._step_size(settings, model, sigmas), Moves(observe))
         priors = region_priors(reference, rows, self.prior)
         return GainRun(self, DynamicTimesteps(settings, times, priors), observe)
+
+    def _step_size(self, settings: DynamicSettings, model: BaseModel, sigmas: Tensor) -> StepSizeControl:
+        """Makes the policy that looks at errors, with the limits of calls of the other."""
+        flow = isinstance(model.model_sampling, comfy.model_sampling.CONST)
+        limits = StepSizeSettings(self.tolerance or 0.0, settings.min_calls, settings.max_calls)
+        return StepSizeControl(limits, sigmas.tolist(), NoiseSpace.FLOW if flow else NoiseSpace.VARIANCE_EXPLODING)
 
     def _reference(self, model: BaseModel, canvas: Tensor) -> Tensor:
         """Returns the input's latents (M, C, h, w) in the model's scale, on the canvas's device."""
@@ -203,8 +217,8 @@ class GainRun:
     """One run of a plan."""
 
     plan: GainPlan
-    policy: DynamicTimesteps
-    observe: MetricGains | ProxyGains | RegressorGains
+    policy: DynamicTimesteps | StepSizeControl
+    observe: MetricGains | ProxyGains | RegressorGains | Moves
 
     def vector(self, rows: Sequence[Row], names: Sequence[str]) -> Tensor:
         """Returns the rows' latest gains (N, names), float32 on the CPU: 0 before their second call and for metrics that are not measured."""
@@ -223,11 +237,14 @@ class GainRun:
         """Tells what the gains did, region by region; fixed are the region calls of a run without them."""
         keys = [[(i, r) for r in range(len(image))] for i, image in enumerate(result.calls_per_region)]
         states, latest = self.policy.states, self.observe.latest
+        dynamic = isinstance(self.policy, DynamicTimesteps)
+        tau = self.policy.settings.tau if dynamic else self.policy.settings.tolerance
         return {
             "gain_back_end": self.plan.back_end.value,
             "gain_metrics": [metric.name for metric in self.plan.metrics],
             "gain_left_out": list(self.plan.left_out),
-            "gain_tau": round(self.policy.settings.tau, 6),
+            "gain_tau": round(tau, 6),
+            "gain_rule": (GainRule.PAPER if dynamic else GainRule.STEP_SIZE).value,
             "fixed_region_calls": fixed,
             "classes": [["".join(LETTERS[c] for c in states[key].classes) for key in image] for image in keys],
             "exits_per_region": result.exit_reasons,
@@ -254,11 +271,15 @@ def make_plan(
     image: Tensor | None = None,
     vae: VAE | None = None,
     models: LoadedGainModels | None = None,
+    rule: str = GainRule.PAPER.value,
 ) -> GainPlan:
     """Makes the plan of the node's inputs; only REGRESSOR looks at models. Raises ValueError for what does not go together."""
     kind = GainBackEnd(back_end)
     still = STILL * tau / PAPER_TAU if kind is GainBackEnd.PROXIES else 0.0
     settings = _settings(limits, tau * _tau_factor(kind, models), JumpRule(mode), still)
+    tolerance = tau if GainRule(rule) is GainRule.STEP_SIZE else None
+    if tolerance is not None and kind is not GainBackEnd.REGRESSOR:
+        return GainPlan(kind, settings, tolerance=tolerance)  # looks at predictions alone
     if kind is GainBackEnd.VAE and vae is None:
         raise ValueError("Back end 'vae' decodes every prediction and got no VAE: connect the model's VAE.")
     picture = None if image is None else split_image(image)[0]
@@ -274,7 +295,8 @@ def make_plan(
     if kind is GainBackEnd.PROXIES:
         return GainPlan(kind, settings, latent=latent, prior=prior)
     if kind is GainBackEnd.REGRESSOR:
-        return GainPlan(kind, settings, regressor_metrics(models), latent, models=models, prior=prior)
+        told = regressor_metrics(models)
+        return GainPlan(kind, settings, told, latent, models=models, prior=prior, tolerance=tolerance)
     wanted, measures, left_out = metrics_of_names(kind, metrics)
     if kind is not GainBackEnd.VAE:
         picture = vae = None
@@ -352,6 +374,8 @@ def metrics_of_names(
 
 def plan_text(plan: GainPlan) -> str:
     """Returns a line about the plan for the node."""
+    if plan.tolerance is not None:
+        return f"step size: error of a jump up to {plan.tolerance:.3g} in units of the latent"
     names = ", ".join(metric.name for metric in plan.metrics) or "no metrics"
     line = f"{plan.back_end.value}: {names}; tau {plan.settings.tau:.3g} on 200 steps"
     return line + (f"; without {', '.join(plan.left_out)}: weights could not be had" if plan.left_out else "")

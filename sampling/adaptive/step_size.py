@@ -10,18 +10,27 @@ reference nor metrics nor a prior: regions in which nothing happens jump to the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import torch
 from torch import Tensor
 
+from .dynamic import CallClass, RegionState
 from .observers import Key, rms
-from .policy import Decision
+from .policy import COMPLETE, Decision
 from .types import Gains, NoiseSpace, Row
 
 MOVED = "moved"
 """Name in `Gains`: RMS(x0 - last x0), in the model's scale."""
+
+
+class GainRule(str, Enum):
+    """What decides the next jump. PAPER: the state machine of `dynamic`. STEP_SIZE: the estimated error of the jump."""
+
+    PAPER = "paper"
+    STEP_SIZE = "step_size"
 
 
 @dataclass(frozen=True)
@@ -41,13 +50,6 @@ class StepSizeSettings:
             )
 
 
-@dataclass
-class _Region:
-    calls: int = 0
-    last: int | None = None
-    """The level of the call before."""
-
-
 class StepSizeControl:
     """The policy: one state per region; an instance serves one run over these sigmas."""
 
@@ -56,7 +58,9 @@ class StepSizeControl:
     ) -> None:
         """sigmas are those of the run, falling, the last one included."""
         self.settings, self.sigmas, self.space = settings, tuple(sigmas), space
-        self._regions: dict[Key, _Region] = {}
+        self.states: dict[Key, RegionState] = {}
+        """By (image, region): calls, classes and why it ended; GROWING stands for the next level, STABLE for a jump."""
+        self._last: dict[Key, int] = {}
 
     def planned_calls(self, row: Row, levels: int) -> int:
         """Every level, up to the limit."""
@@ -69,18 +73,25 @@ class StepSizeControl:
         """
         if levels != len(self.sigmas):
             raise ValueError(f"Step-size control was made for {len(self.sigmas)} levels, the run has {levels}.")
-        region = self._regions.setdefault(row.key, _Region())
-        region.calls += 1
-        before, region.last = region.last, index
-        if before is None:
-            return Decision(self._limited(region, index, index + 1))
+        state = self.states.setdefault(row.key, RegionState())
+        state.calls += 1
+        before, self._last[row.key] = self._last.get(row.key), index
+        level = index + 1 if before is None else self.furthest(self._moved(row, gains), before, index)
+        level = self._limited(state.calls, index, level)
+        kind = CallClass.WARMUP if before is None else CallClass.GROWING if level == index + 1 else CallClass.STABLE
+        state.classes.append(kind)
+        if level == levels - 1:
+            state.status = COMPLETE
+        return Decision(level)
+
+    def _moved(self, row: Row, gains: Gains | None) -> float:
         moved = (gains or {}).get(MOVED, math.nan)
         if not math.isfinite(moved):
             raise ValueError(
                 f"Step-size control got the change {moved} of region {row.region_id + 1} of image {row.image + 1}: expected a "
                 "finite number after every call; connect an observer that tells it."
             )
-        return Decision(self._limited(region, index, self.furthest(moved, before, index)))
+        return moved
 
     def furthest(self, moved: float, before: int, index: int) -> int:
         """The furthest level whose estimated error is within the tolerance, at least the next one."""
@@ -103,11 +114,11 @@ class StepSizeControl:
         sigma = self.sigmas[level]
         return (1 - sigma) / sigma if self.space is NoiseSpace.FLOW else 1 / sigma
 
-    def _limited(self, region: _Region, index: int, level: int) -> int:
+    def _limited(self, calls: int, index: int, level: int) -> int:
         """That level, neither so far that the least calls find no room nor so near that the most do not reach the end."""
         last = len(self.sigmas) - 1
-        missing = max(0, self.settings.min_calls - region.calls)
-        left = max(0, self.settings.max_calls - region.calls)
+        missing = max(0, self.settings.min_calls - calls)
+        left = max(0, self.settings.max_calls - calls)
         highest = index + max(1, (last - index) // (missing + 1))
         lowest = index + math.ceil((last - index) / (left + 1))
         return max(min(level, highest), lowest)
@@ -117,6 +128,8 @@ class StepSizeControl:
 class Moves:
     """An estimator for step-size control: how far a region's prediction moved since its last call."""
 
+    also: Callable[[Sequence[Row], Tensor, Sequence[int]], Sequence[Gains]] | None = None
+    """Another estimator, whose gains are passed on."""
     latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
     """What was said of every region last."""
     _last: dict[Key, Tensor] = field(default_factory=dict[Key, Tensor])
@@ -126,7 +139,8 @@ class Moves:
         """`MOVED` of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
         keys = [row.key for row in rows]
         last = torch.stack([self._last.get(key, tile) for key, tile in zip(keys, x0)])
-        for key, tile, moved in zip(keys, x0, rms(x0 - last).tolist()):
-            self.latest[key] = {MOVED: moved} if key in self._last else {}
+        told = [{} for _ in rows] if self.also is None else self.also(rows, x0, levels)
+        for key, tile, moved, others in zip(keys, x0, rms(x0 - last).tolist(), told):
+            self.latest[key] = {**others, MOVED: moved} if key in self._last else dict(others)
             self._last[key] = tile.clone()
         return [self.latest[key] for key in keys]

@@ -107,6 +107,34 @@ def test_flat_regions_get_fewer_steps_than_texture(run, estimate, ideal, back_en
     assert heat[:, :200, :half].mean() < heat[:, :200, half:].mean()
 
 
+@pytest.mark.parametrize("merge", ["consensus", "final"])
+@pytest.mark.parametrize("denoise", [0.35, 1.0])
+def test_step_size_gives_flat_regions_fewer_steps_without_the_prior(run, estimate, ideal, merge, denoise):
+    latent = canvas()
+    gain = estimate(rule="step_size", prior=0.0)
+    _, _, report = run(
+        latent, model=ideal(latent), gain=gain, merge_mode=merge, steps=20, denoise=denoise, tile_size=64, overlap=0
+    )
+    sides = [], []
+    for (_, x, _, _), count in zip(report["regions"], report["steps_per_region"][0]):
+        sides[x >= 16].append(count)
+    assert max(sides[0]) < min(sides[1])
+    assert max(sides[0]) <= 3
+
+
+@pytest.mark.parametrize("kind", ["eps", "flow"])
+@pytest.mark.parametrize("merge", ["aggregate", "consensus", "final"])
+def test_step_size_at_tau_0_is_the_fixed_run_and_its_report_adds_up(run, estimate, kind, merge):
+    latent = canvas(channels=CHANNELS.get(kind, 4))
+    fixed, _, _ = run(latent, kind, merge_mode=merge)
+    every, _, report = run(latent, kind, merge_mode=merge, gain=estimate(rule="step_size", tau=0.0))
+    assert torch.equal(every, fixed)
+    assert report["gain_rule"] == "step_size" and report["skipped"] == 0
+    _, _, fewer = run(latent, kind, merge_mode=merge, gain=estimate(rule="step_size", tau=1.0))
+    (steps,), (classes,) = fewer["steps_per_region"], fewer["classes"]
+    assert [len(word) for word in classes] == steps and sum(steps) == fewer["region_calls"] < 12 * len(steps)
+
+
 @pytest.mark.parametrize("back_end", ["latent", "rgb_linear", "proxies"])
 @pytest.mark.parametrize("tau", [0.005, 0.02])
 def test_with_random_weights_the_prior_alone_tells_flat_regions_from_texture(run, estimate, back_end, tau):
