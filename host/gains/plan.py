@@ -237,8 +237,9 @@ class GainRun:
         """Tells what the gains did, region by region; fixed are the region calls of a run without them."""
         keys = [[(i, r) for r in range(len(image))] for i, image in enumerate(result.calls_per_region)]
         states, latest = self.policy.states, self.observe.latest
-        dynamic = isinstance(self.policy, DynamicTimesteps)
-        tau = self.policy.settings.tau if dynamic else self.policy.settings.tolerance
+        policy = self.policy
+        dynamic = isinstance(policy, DynamicTimesteps)
+        tau = policy.settings.tau if isinstance(policy, DynamicTimesteps) else policy.settings.tolerance
         return {
             "gain_back_end": self.plan.back_end.value,
             "gain_metrics": [metric.name for metric in self.plan.metrics],

@@ -59,6 +59,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "max_share": 1.0,
                 "tail_guard": 0.0,
                 "prior": 1.0,
+                "rule": "paper",
             },
         ),
         Node(

@@ -75,6 +75,7 @@ ADADIFFSR_EMBEDDED = Workflow(
                 "max_share": 1.0,
                 "tail_guard": 0.0,
                 "prior": 1.0,
+                "rule": "paper",
             },
         ),
         Node(

@@ -88,6 +88,7 @@ ADADIFFSR = Workflow(
                 "max_share": 1.0,
                 "tail_guard": 0.0,
                 "prior": 1.0,
+                "rule": "paper",
             },
         ),
         Node(
