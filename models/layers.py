@@ -31,28 +31,40 @@ class Factory:
     dtype: torch.dtype | None = None
 
     def conv(
-        self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, padding: int = 0
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        bias: bool = True,
     ) -> nn.Module:
+        place = {"device": self.device, "dtype": self.dtype}
         return self.operations.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=padding, device=self.device, dtype=self.dtype
+            in_channels, out_channels, kernel, stride=stride, padding=padding, bias=bias, **place
         )
 
     def conv3(self, in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
         """A 3x3 convolution that keeps the size (or halves it, with stride 2)."""
         return self.conv(in_channels, out_channels, 3, stride, 1)
 
-    def conv1(self, in_channels: int, out_channels: int) -> nn.Module:
-        return self.conv(in_channels, out_channels, 1)
+    def conv1(self, in_channels: int, out_channels: int, *, bias: bool = True) -> nn.Module:
+        return self.conv(in_channels, out_channels, 1, bias=bias)
 
     def conv_tokens(self, in_channels: int, out_channels: int) -> nn.Module:
         """A linear layer on (B, C, L), stored as a convolution of width 1."""
         return self.operations.Conv1d(in_channels, out_channels, 1, device=self.device, dtype=self.dtype)
 
-    def linear(self, in_features: int, out_features: int) -> nn.Module:
-        return self.operations.Linear(in_features, out_features, device=self.device, dtype=self.dtype)
+    def linear(self, in_features: int, out_features: int, *, bias: bool = True) -> nn.Module:
+        return self.operations.Linear(in_features, out_features, bias=bias, device=self.device, dtype=self.dtype)
 
     def norm(self, channels: int, eps: float = 1e-5, *, groups: int = 32) -> nn.Module:
         return self.operations.GroupNorm(groups, channels, eps=eps, device=self.device, dtype=self.dtype)
+
+    def layer_norm(self, channels: int) -> nn.Module:
+        """Normalises the last axis."""
+        return self.operations.LayerNorm(channels, device=self.device, dtype=self.dtype)
 
     def parameter(self, *shape: int) -> nn.Parameter:
         """A raw parameter; whoever uses it casts it to the dtype and device of the activations."""

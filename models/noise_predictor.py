@@ -7,7 +7,7 @@ Module and key names are those of the published weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -145,10 +145,21 @@ class DiagonalGaussian:
         return 0.5 * terms.flatten(1).sum(1)
 
 
+class TimedSizes(Protocol):
+    """What blocks that see the time want to know of a network."""
+
+    @property
+    def sinusoid_dim(self) -> int: ...
+    @property
+    def time_channels(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+
+
 class TimeEmbedding(nn.Module):
     """Two linear layers on the sinusoid."""
 
-    def __init__(self, config: NoisePredictorConfig, make: Factory) -> None:
+    def __init__(self, config: TimedSizes, make: Factory) -> None:
         super().__init__()
         self.linear_1 = make.linear(config.sinusoid_dim, config.time_channels)
         self.linear_2 = make.linear(config.time_channels, config.time_channels)
@@ -160,12 +171,14 @@ class TimeEmbedding(nn.Module):
 class ResnetBlock(nn.Module):
     """Two 3x3 convolutions with a residual; the time embedding is added between them."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: NoisePredictorConfig, make: Factory) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, config: TimedSizes, make: Factory, eps: float = EPS
+    ) -> None:
         super().__init__()
-        self.norm1 = make.norm(in_channels, EPS, groups=config.groups)
+        self.norm1 = make.norm(in_channels, eps, groups=config.groups)
         self.conv1 = make.conv3(in_channels, out_channels)
         self.time_emb_proj = make.linear(config.time_channels, out_channels)
-        self.norm2 = make.norm(out_channels, EPS, groups=config.groups)
+        self.norm2 = make.norm(out_channels, eps, groups=config.groups)
         self.conv2 = make.conv3(out_channels, out_channels)
         self.conv_shortcut = None if in_channels == out_channels else make.conv1(in_channels, out_channels)
 

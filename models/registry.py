@@ -12,6 +12,7 @@ from torch import nn
 from .cfw import CFW, CFWConfig
 from .compact_denoiser import CompactDenoiser, CompactDenoiserConfig
 from .gain_models import GainModels, GainModelsConfig
+from .judges.latent_lpips import FIRST_KEY as LPIPS_KEY
 from .latent_control import LatentControlConfig
 from .layers import Attention
 from .noise_predictor import TIME_KEY, NoisePredictor, NoisePredictorConfig
@@ -99,6 +100,10 @@ def _discriminator(sd: StateDict) -> tuple[str, object]:
     return f"TAD-SR time-aware discriminator, {len(heads)} heads", None
 
 
+def _for_training(label: str) -> Reader:
+    return lambda sd: (label, None)
+
+
 def _struct_parts(sd: StateDict) -> tuple[str, object]:
     config = StructPartsConfig.from_state_dict(sd)
     count = sum(value.numel() for value in select_parts(sd).values()) / 1e6
@@ -127,6 +132,18 @@ TABLE = (
         "a TAD-SR discriminator",
         ("heads.0.main.0.0.weight_orig", "emb_layers.0.1.weight"),
         _discriminator,
+    ),
+    RegistryRow(
+        "latent_discriminator",
+        "InvSR's discriminator",
+        ("add_embedding.pool.positional_embedding", "out_blocks.0.5.weight"),
+        _for_training("InvSR discriminator"),
+    ),
+    RegistryRow(
+        "latent_lpips",
+        "LPIPS on latents",
+        (LPIPS_KEY, "lin0.model.1.weight"),
+        _for_training("LPIPS on latents"),
     ),
     RegistryRow("time_aware_adapters", "full time-aware adapters", ("0.0.in_layers.0.weight",), _time_aware_adapters),
     RegistryRow("time_aware_adapters", "lite or paper time-aware adapters", ("0.0.emb.weight",), _time_aware_adapters),

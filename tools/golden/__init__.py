@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .adadiffsr import CHECKS as ADADIFFSR
 from .invsr import CHECKS as INVSR
+from .invsr_training import CHECKS as INVSR_TRAINING
 from .stablesr import CHECKS as STABLESR
 from .tad_sr import CHECKS as TAD_SR
 from .tasr import CHECKS as TASR
@@ -28,7 +29,7 @@ METHODS: dict[str, Checks] = {
     "tad_sr": TAD_SR,
     "stablesr": STABLESR,
     "adadiffsr": ADADIFFSR,
-    "invsr": INVSR,
+    "invsr": {**INVSR, **INVSR_TRAINING},
     "tasr": TASR,
 }
 

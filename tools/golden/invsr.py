@@ -112,12 +112,13 @@ def _value(text: str) -> Any:
         return text  # a bare file name
 
 
-def _sigma_table() -> Tensor:
+def sigma_table() -> Tensor:
+    """Noise levels of Stable Diffusion by index."""
     return torch.from_numpy(sigma_of(stable_diffusion_alphas()))
 
 
 def check_schedule(golden: Golden) -> None:
-    alphas, sigmas = stable_diffusion_alphas(), _sigma_table()
+    alphas, sigmas = stable_diffusion_alphas(), sigma_table()
     # The file's products are float32 (relative difference up to 1.3e-5); ours are float64, as the host's.
     golden.expect("alphas_cumprod", torch.from_numpy(alphas), 2 * FORMULA)
     golden.expect("betas", torch.from_numpy(1.0 - alphas / np.append(1.0, alphas[:-1])), FORMULA)
@@ -136,7 +137,7 @@ def check_pipeline(golden: Golden) -> None:
     golden.compared_keys |= {key for key in golden.tensors if key.startswith(("fake.", "vae.")) or key.endswith(".cfg")}
     lr, scaling = golden["in.lr"], metadata(golden)["vae_scaling_factor"]
     large = bicubic_upsample(lr, SCALE) * 2 - 1
-    z_lr = scaling * _fake_encode(golden, large)
+    z_lr = scaling * fake_encode(golden, large, golden["in.noise_vae"])
     golden.expect("image_up", large)
     golden.expect("z_lr", z_lr)
     for case in sorted({key.split(".")[0] for key in golden.tensors if key.endswith(".tau")}):
@@ -153,7 +154,7 @@ def _check_trajectory(
         taus = preset_taus(len(taus))
         golden.expect(f"{case}.tau", torch.tensor(taus))
     golden.expect(f"{case}.timesteps", torch.tensor(indices(taus)))
-    sigmas = inversion_sigmas(taus, _sigma_table()).float()
+    sigmas = inversion_sigmas(taus, sigma_table()).float()
     golden.expect(f"{case}.sigmas", sigmas, 2 * FORMULA)
     found = predictor.distribution(predictor(lr, torch.full((len(lr),), indices(taus)[0])))
     noise = found.sample(golden["in.noise_np"])
@@ -176,7 +177,7 @@ def _check_trajectory(
     golden.expect(f"{case}.image", image[..., ::stride, ::stride], NETWORK)
 
 
-def fake_eps(golden: Golden, x: Tensor, index: float, cond: Tensor) -> Tensor:
+def fake_eps(golden: Golden, x: Tensor, index: float | Tensor, cond: Tensor) -> Tensor:
     """The file's stand-in for the diffusion network."""
     w, b, u, v, a = (golden[f"fake.{name}"] for name in ("W", "b", "u", "V", "A"))
     shift = b + index / 1000 * u + cond.mean(1) @ v.T  # (B, 4)
@@ -184,10 +185,11 @@ def fake_eps(golden: Golden, x: Tensor, index: float, cond: Tensor) -> Tensor:
     return torch.einsum("oc,bchw->bohw", a, hidden)
 
 
-def _fake_encode(golden: Golden, image: Tensor) -> Tensor:
+def fake_encode(golden: Golden, image: Tensor, noise: Tensor) -> Tensor:
+    """The file's stand-in for the autoencoder, not scaled."""
     e, e0, s = (golden[f"vae.{name}"] for name in ("E", "e0", "s"))
     mean = torch.einsum("oc,bchw->bohw", e, F.avg_pool2d(image, 8)) + e0[:, None, None]
-    return mean + s[:, None, None] * golden["in.noise_vae"]
+    return mean + s[:, None, None] * noise
 
 
 def _fake_decode(golden: Golden, latent: Tensor) -> Tensor:

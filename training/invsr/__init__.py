@@ -1,0 +1,1 @@
+"""InvSR: the noise predictor."""
