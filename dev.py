@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
     steps = importlib.import_module("adaptivesr.tools.env.steps")
     try:
         folder = environment.ensure_environment()
+        environment.keep_bytecode()
         if Path(sys.prefix).resolve() != folder.resolve():
             return reenter(environment.script(folder, "python"), argv)
         return run_verb(options, rest, folder)

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,23 +35,42 @@ def row_of(path):
     return folder if folder in ALLOWED else floor_of(path)
 
 
+KINDS = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef, ast.Constant)
+
+
+@cache
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes(path, kind=KINDS):
+    """The nodes of a kind (of those that the tests below ask for) wherever in a file they stand."""
+    if kind is KINDS:
+        return [node for node in ast.walk(parsed(path)) if isinstance(node, kind)]
+    return [node for node in nodes(path) if isinstance(node, kind)]
+
+
+@cache
 def sources():
     files = [path for path in ROOT.rglob("*.py") if floor_of(path) in ALLOWED]
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
 
 
+@cache
 def imports(path):
     """(relative, dotted name from the pack's root) of every import in a file, wherever in the file it stands."""
-    package = path.relative_to(ROOT).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found, package = [], path.relative_to(ROOT).parts[:-1]
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from ((False, alias.name) for alias in node.names)
+            found += [(False, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield False, node.module
+            found.append((False, node.module))
         elif isinstance(node, ast.ImportFrom):
             base = (*package[: len(package) + 1 - node.level], *(node.module or "").split("."))
             names = [""] if any(base) else [alias.name for alias in node.names]
-            yield from ((True, ".".join([part for part in base if part] + [name]).strip(".")) for name in names)
+            found += [(True, ".".join([part for part in base if part] + [name]).strip(".")) for name in names]
+    return found
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -71,7 +91,7 @@ def imported_at_start(path):
     """(own modules, other packages) that a file imports when it is itself imported."""
     own, others = set(), set()
     package = path.relative_to(ROOT).parts[:-1]
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.Import):
             others |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -126,10 +146,9 @@ def mentioned():
     """Dotted names that files of the pack, the tools and the tests import, and their strings, for imports by name."""
     modules, strings = set(), set()
     for path in [*sources(), *(ROOT / "tests").rglob("*.py"), ROOT / "dev.py"]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         for _, name in imports(path):
             modules.add(name.removeprefix("adaptivesr."))
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom):
                 package = path.relative_to(ROOT).parts[:-1]
                 above = package[: len(package) + 1 - node.level] if node.level else ()
@@ -144,11 +163,12 @@ def mentioned():
 
 def test_every_module_is_imported_by_something():
     modules, strings = mentioned()
+    tails = {text.rpartition(".")[2] for text in strings if "." in text}
     unused = set()
     for path in sources():
         name = dotted(path)
         started = name in ENTRY_POINTS or name.endswith("_hosted") or "\ndef main(" in path.read_text(encoding="utf-8")
-        by_name = any(text == name or text.endswith("." + name.split(".")[-1]) for text in strings)
+        by_name = name in strings or name.rpartition(".")[2] in tails
         if path.name != "__init__.py" and name not in modules and not started and not by_name:
             unused.add(name)
     assert unused == set()
@@ -157,9 +177,8 @@ def test_every_module_is_imported_by_something():
 def test_a_class_name_means_one_thing():
     places = defaultdict(set)
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                places[node.name].add(dotted(path))
+        for node in nodes(path, ast.ClassDef):
+            places[node.name].add(dotted(path))
     assert {name: sorted(where) for name, where in places.items() if len(where) > 1} == {}
 
 
@@ -194,8 +213,8 @@ def long_functions():
     for path in sources():
         if floor_of(path) == "tools":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.FunctionDef) or node.name == "define_schema" or node.name.endswith("_inputs"):
+        for node in nodes(path, ast.FunctionDef):
+            if node.name == "define_schema" or node.name.endswith("_inputs"):
                 continue
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             if body and body[-1].end_lineno - body[0].lineno + 1 >= LONGEST_TWIN:

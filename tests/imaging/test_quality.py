@@ -34,6 +34,7 @@ def test_wrong_lists_are_a_sentence(text, sentence):
         names_in(text)
 
 
+@pytest.mark.slow
 def test_every_offline_metric_gives_a_number_without_a_network(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("asked the network")

@@ -112,6 +112,7 @@ def test_kernels_follow_the_table_of_real_esrgan():
             assert len(entry["sigma"]) == (2 if entry["kind"].endswith("aniso") else 1)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_table_of_real_esrgan():
     logs = records("diffbir")  # the same without its slow sharpening
     expect_share((sum(entry["step"] == "blur" for entry in log) == 2 for log in logs), 0.8)
@@ -133,6 +134,7 @@ def test_draws_follow_the_table_of_real_esrgan():
     assert PRESETS["real-esrgan"].steps == (steps.Sharpen(), *PRESETS["diffbir"].steps)
 
 
+@pytest.mark.slow
 def test_resizing_follows_its_weights_and_limits():
     factors = [entry["factor"] for entry in of_step(records("tad_sr"), "resize", 0)]
     expect_share((f > 1 for f in factors), 0.2)
@@ -144,6 +146,7 @@ def test_resizing_follows_its_weights_and_limits():
         expect_share((m == mode for m in modes), 1 / 3)
 
 
+@pytest.mark.slow
 def test_resshift_makes_the_second_order_for_half_of_the_pictures():
     logs = records("tad_sr")
     expect_share((len(of_step([log], "noise")) == 2 for log in logs), 0.5)
@@ -151,6 +154,7 @@ def test_resshift_makes_the_second_order_for_half_of_the_pictures():
     assert {entry["side"] for entry in of_step(logs, "blur", 1)} == set(range(3, 14, 2))
 
 
+@pytest.mark.slow
 def test_stablesr_is_weaker_than_real_esrgan_and_rounds_nothing():
     logs = records("stablesr_768")  # the same without its slow sharpening
     assert min(entry["quality"] for entry in of_step(logs, "jpeg")) >= 60

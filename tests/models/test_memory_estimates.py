@@ -18,6 +18,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+pytestmark = pytest.mark.slow
+
 KEYS = Path(__file__).resolve().parents[1] / "golden" / "keys"
 SLACK = 2.0  # an estimate above twice the truth would waste half of the batch
 TIGHT = 1.25  # of the networks whose estimates choose how many tiles enter a call

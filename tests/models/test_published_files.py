@@ -41,6 +41,7 @@ def build(name, **options):
     return identified, network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_strict_load_at_full_size(name):
     identified, network = build(name)
@@ -156,6 +157,7 @@ def test_missing_denoiser_keys_are_named(key):
         registry.identify(sd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_any_single_lost_tensor_is_an_unsupported_model(name):
     sd = drop_derived_buffers(key_list(name))

@@ -84,6 +84,7 @@ def test_containers_extras_and_order_change_nothing(wrap):
     assert set(identified.config.modulations) == set(registry.identify(published()).config.modulations)
 
 
+@pytest.mark.slow
 def test_every_lost_tensor_is_named():
     sd = webui()
     for key in list(sd)[::7]:

@@ -107,6 +107,7 @@ CASES = [(merge, "proxies", sampler) for merge in (FINAL, CONSENSUS) for sampler
 CASES += [(FINAL, "latent", "ddpm"), (CONSENSUS, "rgb_linear", "euler")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("merge", "observer", "sampler"), CASES)
 def test_flat_regions_finish_earlier_than_textured_ones(merge, observer, sampler):
     # a metric that runs through its whole range gains tau per step on average; these run through a part of it
@@ -126,6 +127,7 @@ def test_every_rule_spends_more_on_texture(rule):
     assert max(of(FLAT, calls)) < min(of(TEXTURED, calls))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", MergeMode)
 @pytest.mark.parametrize("observer", ["proxies", "regressor"])
 def test_work_is_counted_exactly_and_the_plan_shrinks_to_it(merge, observer):
@@ -189,6 +191,7 @@ def test_budgets_are_kept(merge, budget):
     assert {state.status for state in policy.states.values()} == set(result.exit_reasons[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("merge", "observer"), [*((merge, "proxies") for merge in MergeMode), (FINAL, "latent")])
 def test_a_second_run_equals_the_first(merge, observer):
     model = TileNetwork()
@@ -197,6 +200,7 @@ def test_a_second_run_equals_the_first(merge, observer):
     assert first.calls_per_region == other.calls_per_region
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", MergeMode)
 def test_the_result_does_not_depend_on_rows_per_call(merge):
     results = [run(TexturedDenoiser(2), images=2, merge=merge, rows=rows)[0] for rows in (3, 64)]

@@ -22,6 +22,8 @@ from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, degrade
 from adaptivesr.tools.embedded_weights.pool import VARIANTS as VERSIONS
 from adaptivesr.tools.embedded_weights.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 SMALL = PixelDenoiserConfig(channels=8, blocks=2, refine_channels=8, feature_channels=4, time_channels=8, num_steps=6)
 PART = "photos, clean"
 

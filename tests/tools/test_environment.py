@@ -35,6 +35,17 @@ def test_the_cache_is_where_the_variable_says(cache):
     assert env.home() == cache
 
 
+def test_compiled_modules_are_kept_in_the_cache_and_nowhere_else(cache, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    env.keep_bytecode()
+    cache.mkdir()
+    (cache / "probe.py").write_text("", encoding="utf-8")
+    subprocess.run([sys.executable, "-c", "import probe"], cwd=cache, check=True)
+    assert [path.name.split(".")[0] for path in (cache / "bytecode").rglob("probe*")] == ["probe"]
+    assert not list(cache.glob("__pycache__"))
+
+
 def test_the_environment_is_named_by_its_requirements():
     assert env.environment_key("a==1\n") == env.environment_key("a==1\n")
     assert env.environment_key("a==1\n") != env.environment_key("a==2\n")

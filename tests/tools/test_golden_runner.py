@@ -34,6 +34,7 @@ def test_the_methods_are_known():
     assert set(METHODS) >= {"tad_sr", "stablesr", "adadiffsr"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_all_copied_files_pass(capsys, method):
     assert golden.run(FILES / method) == 0

@@ -86,6 +86,7 @@ def test_evaluation_leaves_the_spectral_vectors_and_training_updates_them():
     assert all(not torch.equal(value, before[name]) for name, value in network.named_buffers())
 
 
+@pytest.mark.slow
 def test_power_iterations_bring_the_spectral_norm_to_one():
     network, t = randomised(), torch.tensor([0, 5])
     with torch.no_grad():

@@ -18,6 +18,8 @@ from adaptivesr.training.optim import learning_rate, orthogonalised
 from adaptivesr.training.synthetic import synthetic_image
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 PHASE = PhaseConfig(steps=4, batch=2, patch=8, lr=2e-3, warmup=1)
 RECIPE = RecipeConfig(
     network=PixelDenoiserConfig(channels=8, blocks=1, refine_channels=8, feature_channels=4, time_channels=8, num_steps=6),

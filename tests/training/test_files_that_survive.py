@@ -78,6 +78,7 @@ def test_torn_lines_do_not_stop_a_resume(tmp_path, torn):
     assert third.rows == again.rows
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process of its own")
 def test_a_kill_while_saving_loses_no_row(tmp_path):
     path, log = tmp_path / "losses.csv", log_of(2000)

@@ -137,6 +137,7 @@ def test_quality_gains_that_are_not_defined_have_no_gradient(trajectories):
     assert torch.equal(run.network.fc2.weight[2], last[2]) and not torch.equal(run.network.fc2.weight[0], last[0])
 
 
+@pytest.mark.slow
 def test_few_pairs_are_learnt_by_heart(trajectories):
     run = make_run(trajectories, seed=1)
     pairs = mmle.draw_pairs(run, mmle.generator_for(9))
@@ -163,6 +164,7 @@ def test_two_and_two_steps_are_four(trajectories, tmp_path):
         resume_run(make_run(trajectories, lr=1e-4), tmp_path / "run.safetensors")
 
 
+@pytest.mark.slow
 def test_training_helps_on_trajectories_that_were_kept_back(trajectories):
     run = make_run(trajectories, batch=16)
     before = held_out_agreement(run, 0.01)

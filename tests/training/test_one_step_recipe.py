@@ -21,6 +21,8 @@ from adaptivesr.tools.embedded_weights.warm_start import HALF_PRECISION, Stack, 
 from PIL import Image
 from safetensors import safe_open
 
+pytestmark = pytest.mark.slow
+
 NETWORK = CompactDenoiserConfig(channels=6, blocks=2, time_channels=4, num_steps=4)
 CONFIG = OneStepConfig(
     network=NETWORK, phase=PhaseConfig(steps=4, batch=2, patch=8, lr=1e-3, warmup=1), late_batch=1, late_patch=10

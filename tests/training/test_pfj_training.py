@@ -71,6 +71,7 @@ def test_the_loss_is_the_weighted_error_and_the_pictures():
     assert loss == pytest.approx(float(expected), rel=1e-5) and numbers["moved"] == 0
 
 
+@pytest.mark.slow
 def test_one_batch_is_learnt():
     run = make_run()
     third = pfj.prepared(run, pfj.generator_for(7))

@@ -86,6 +86,7 @@ def values(state):
     return {name: value.clone() for name, value in state.state.model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "name"),
     [*(("pixel", name) for name in VARIANTS), *(("unet", name) for name in ("TAD-SR", "SinSR", "ResShift teacher"))],
@@ -97,7 +98,8 @@ def test_every_variant_steps(family, name):
     for step in range(2):  # a blind discriminator's first step opens its last layers, its second moves the rest
         numbers = tad_sr.distill_step(state, *pair(), generator_for(0, step))
     assert all(torch.tensor(list(numbers.values())).isfinite())
-    assert {key.split(".")[0] for key, value in before.items() if not torch.equal(value, values(state)[key])} == {
+    after = values(state)
+    assert {key.split(".")[0] for key, value in before.items() if not torch.equal(value, after[key])} == {
         "student", *({"discriminator"} if "discriminator" in name or name == "TAD-SR" else set())
     }  # fmt: skip
     assert all(torch.equal(value, teacher[key]) for key, value in state.teacher.network.state_dict().items())
@@ -105,6 +107,7 @@ def test_every_variant_steps(family, name):
     assert ("discriminator" in numbers) == (state.discriminator is not None)
 
 
+@pytest.mark.slow
 def test_what_the_variants_report():
     found = {
         name: set(tad_sr.distill_step(state_of("pixel", variant(name, FAST)), *pair(), generator_for(0)))
@@ -180,6 +183,7 @@ def test_a_student_that_is_its_teachers_chain_has_no_distillation_loss():
     assert found["distill"].item() == 0 and found["score"].item() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TEACHERS)
 def test_the_discriminators_step_leaves_the_student_alone_and_the_students_the_discriminator(family):
     state = state_of(family, replace(FAST, lr=0.0))
@@ -226,6 +230,7 @@ def test_time_reaches_only_the_time_aware_discriminator():
     assert not torch.equal(logits["time_aware", 0], logits["time_aware", 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
@@ -266,6 +271,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         resume_run(other, tmp_path / "run.safetensors")
 
 
+@pytest.mark.slow
 def test_microbatches_sum_to_the_batch():
     """Without a discriminator, whose power iterations count its calls."""
     settings = replace(variant("distillation + HSD", FAST), batch=4, fidelity=0.2)
@@ -292,6 +298,7 @@ def test_given_noise_and_target_are_used():
     assert not torch.equal(again.draw.score_noise, batch.draw.score_noise)
 
 
+@pytest.mark.slow
 def test_all_variants_see_the_same_noise():
     draws = [forward(state_of("pixel", variant(name, FAST)))[0].draw for name in VARIANTS]
     for draw in draws[1:]:
@@ -336,6 +343,7 @@ def test_code_form_changes_noise_and_score():
     assert torch.equal(forward(code)[0].draw.noise, forward(paper)[0].draw.noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"score": "none", "adversarial": "none"}, {"score": "none", "adversarial": "none", "inverse": 1.0, "cycle": 1.0},
@@ -393,6 +401,7 @@ def measured(state, judge):
     return {"distill": float(found["distill"]), **numbers, "adversarial": float(losses.generator_hinge(fake).mean())}
 
 
+@pytest.mark.slow
 def test_it_overfits_a_batch_with_all_losses_falling():
     # Weights for latents of this deviation; TAD-SR's are for latents of deviation 1.
     settings = replace(
@@ -409,6 +418,7 @@ def test_it_overfits_a_batch_with_all_losses_falling():
     assert after["adversarial"] < before["adversarial"], (before, after)  # by a judge that knew the first student
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_tell_an_untrained_student_from_the_truth():
     settings = replace(FAST, lr=0.0, discriminator_lr=5e-3, distill=0.0, score="none")
     run = state_of("pixel", settings)
@@ -423,7 +433,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_students_step():
     hr, lr = pair()
     with pytest.raises(ValueError, match="loss of step 1 is not finite"):
         tad_sr.distill_step(state, hr, lr * float("nan"), generator_for(0))
-    assert all(torch.equal(value, values(state)[name]) for name, value in before.items()) and state.state.step == 0
+    after = values(state)
+    assert all(torch.equal(value, after[name]) for name, value in before.items()) and state.state.step == 0
 
 
 def test_the_average_is_a_student_and_lags_behind():
@@ -441,7 +452,8 @@ def test_frozen_parameters_stay_and_the_rest_moves():
     state = state_of("pixel", replace(FAST, frozen=("embed_latent", "film")))
     before = values(state)
     tad_sr.distill_step(state, *pair(), generator_for(0))
-    moved = {n for n, v in values(state).items() if n.startswith("student") and not torch.equal(v, before[n])}
+    after = values(state)
+    moved = {n for n, v in after.items() if n.startswith("student") and not torch.equal(v, before[n])}
     assert moved and not any(name.startswith(("student.embed_latent", "student.film")) for name in moved)
 
 

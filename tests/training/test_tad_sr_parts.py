@@ -80,6 +80,7 @@ def test_kept_bytes_are_those_of_the_arithmetic():
     assert kept_bytes(lambda: network(x)) == 4 * (2 * 25 + 2 * 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "fixed", "per_image", "in_24_gb"),
     [("TAD-SR", 3.4, 0.86, 19), ("distillation + HSD", 3.1, 0.60, 28), ("SinSR", 3.1, 1.79, 9)],
@@ -93,6 +94,7 @@ def test_the_memory_plan_of_the_help_page(method, fixed, per_image, in_24_gb):
     assert plan.images_in(24e9) == in_24_gb and plan.total(8) == plan.fixed + 8 * plan.per_image
 
 
+@pytest.mark.slow
 def test_a_small_network_needs_little():
     network = PixelDenoiser(
         PixelDenoiserConfig(channels=8, blocks=2, refine_channels=8, feature_channels=4, time_channels=8)

@@ -239,6 +239,7 @@ def all_losses(run):
     return found
 
 
+@pytest.mark.slow
 def test_it_overfits_a_batch_of_four_with_all_losses_falling():
     run = make_run(l1_weight=0.5, reward_weight=0.5, lr=3e-3, prompt_dropping=0.0, decode_cells=0)
     before = all_losses(run)

@@ -43,14 +43,11 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
     # The console script, not `python -m pytest`: that would put our root on sys.path, where our `nodes` hides the host's.
     marks = "not weights and not fullsize" + ("" if has_accelerator() else " and not gpu")
     named = any((env.ROOT / argument.split("::")[0]).exists() for argument in pytest_arguments)
-    # Tests with the host share one server; the others may run beside each other.
-    beside = ["-n", "auto", "--dist", "worksteal"] if "not host" in pytest_arguments else []
     command = [
         env.script(environment, "pytest"),
         *([] if named else ["tests"]),
         "-m",
         marks,
-        *beside,
         *pytest_arguments,
     ]
     hosts = {"ADAPTIVESR_HOST": str(source), "ADAPTIVESR_OLDEST_HOST": str(oldest)}

@@ -14,6 +14,8 @@ from adaptivesr.tools.embedded_weights.degrade_mild import CLEAN, Degradation, d
 from PIL import Image
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 MILD = Degradation(blur=(1.2, 1.2), noise=4.0, jpeg_quality=75)
 DEGRADATIONS = {"clean": CLEAN, "mild": MILD}

@@ -123,6 +123,7 @@ def test_padding_is_cropped_exactly(order, size):
     assert float((result - expected).abs().mean()) < 1.2 * steepest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_results_depend_neither_on_the_patches_in_a_call_nor_on_the_batch(order):
     lr, start = picture(2, 3, 40, 70), Start(INDEX, seed=5)
@@ -197,6 +198,7 @@ def test_the_noise_of_a_small_image_is_that_of_the_image_in_its_reflection():
     torch.testing.assert_close(small.mean, whole.mean[:, :, 5:10], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_512_to_2048_pixels_is_less_work_than_half_overlapping_patches():
     parts, lr = networks(Nothing()), torch.full((1, 3, 512, 512), 0.5)
     parts.predictor.__class__ = Cheap

@@ -117,6 +117,7 @@ def golden_weights(name):
     return drop_derived_buffers(weights), config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (1, 30), (37, 21), (70, 130)])
 @pytest.mark.parametrize("chain", [Chain.ONE_STEP, Chain.STOCHASTIC])
 def test_every_size_comes_out_four_times_as_large(tiny, schedule, size, chain):
@@ -125,6 +126,7 @@ def test_every_size_comes_out_four_times_as_large(tiny, schedule, size, chain):
     assert torch.isfinite(result).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", list(Chain))
 def test_the_result_does_not_depend_on_the_batching(tiny, schedule, chain):
     lq = image(3, 3, 40, 70)
