@@ -172,7 +172,7 @@ class InvSRNoise(io.ComfyNode):
         patch_batch: int = 0,
     ) -> io.NodeOutput:
         rgb, _ = split_image(lr_image, "lr_image")
-        chosen, patches = choose_taus(steps, taus), Patches(patch_size, overlap, patch_batch)
+        chosen, patches = choose_taus(steps, taus, noise_predictor.starts), Patches(patch_size, overlap, patch_batch)
         sigmas = invsr.start_sigmas(model, chosen)
         noise, latent = invsr.noise_for(noise_predictor, rgb, lr_latent, chosen, patches, seed=seed, strength=strength)
         return io.NodeOutput(noise, sigmas, latent)
@@ -252,7 +252,9 @@ class InvSRUpscale(io.ComfyNode):
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
         patches = Patches(patch_size, overlap, patch_batch)
-        settings = InvSRSettings(choose_taus(steps, taus), cfg, seed, strength, Order(mode), patches)
+        settings = InvSRSettings(
+            choose_taus(steps, taus, noise_predictor.starts), cfg, seed, strength, Order(mode), patches
+        )
         display, conditions = display_of(cls), (positive, negative)
         large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -110,6 +111,24 @@ def descend(
     backward(state, loss, numbers)
     take_step([optimizer])
     finish_step(state, images)
+
+
+def add_share(numbers: dict[str, float], parts: Mapping[str, float], share: float) -> None:
+    """Adds the numbers of a part of the batch, times its share."""
+    for name, value in parts.items():
+        numbers[name] = numbers.get(name, 0.0) + share * value
+
+
+@contextmanager
+def closed(discriminator: nn.Module | None) -> Generator[None, None, None]:
+    """Keeps gradients out of a discriminator's own parameters while those of what it judges pass through it."""
+    if discriminator is not None:
+        discriminator.requires_grad_(False)
+    try:
+        yield
+    finally:
+        if discriminator is not None:
+            discriminator.requires_grad_(True)
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

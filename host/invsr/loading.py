@@ -11,13 +11,17 @@ from torch import Tensor
 from ...models import registry
 from ...models.memory import activation_bytes
 from ...models.noise_predictor import NoisePredictorConfig
-from ...models.state_dict import StateDict
+from ...models.state_dict import StateDict, UnsupportedModelError
+from ...sampling.inversion import TRAINED_STARTS, parse_starts
 from ...sampling.tiled.start_noise import Patches
 from .. import files
 from ..loading import Loaded, Recipe, file_patcher, identify_file, network_dtype
 from ..runtime import rows_that_fit, to_intermediate
 
 EXPECTED = "an InvSR noise predictor such as noise_predictor_sd_turbo_v5.pth"
+
+STARTS_KEY = "taus"
+"""Of the start steps in a file's metadata."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class NoisePredictorModel(Loaded):
     summary: str
     dtype: torch.dtype
     """Type of the activations: that of the weights, unless the host casts them for its device."""
+    starts: tuple[int, ...] = TRAINED_STARTS
+    """Start steps of its training, which a file of the pack's own training names."""
 
     @property
     def config(self) -> NoisePredictorConfig:
@@ -56,12 +62,28 @@ def load_noise_predictor(name: str) -> NoisePredictorModel:
 
     Raises UnsupportedModelError with a sentence when the file is damaged, of another kind or does not fit.
     """
-    path = files.find_file(files.NOISE_PREDICTOR, name)
-    weights = files.load_file(path)
+    return loaded_from_file(files.find_file(files.NOISE_PREDICTOR, name), name)
+
+
+def loaded_from_file(path: str, name: str) -> NoisePredictorModel:
+    """As `load_noise_predictor`, from a path; name is what errors call it."""
+    weights, metadata = files.load_described(path)
     identified = identify_file(weights, name, {NoisePredictorConfig: EXPECTED})
     stored = network_dtype(_own_tensors(weights))
     patcher = file_patcher(path, Recipe(_own_tensors), weights=weights)
-    return NoisePredictorModel(patcher, identified.label, mm.unet_manual_cast(stored, patcher.load_device) or stored)
+    dtype = mm.unet_manual_cast(stored, patcher.load_device) or stored
+    written = (metadata or {}).get(STARTS_KEY)
+    if written is None:  # a published file
+        return NoisePredictorModel(patcher, identified.label, dtype)
+    starts = _starts(written, name)
+    return NoisePredictorModel(patcher, f"{identified.label}, starts at {written}", dtype, starts)
+
+
+def _starts(written: str, name: str) -> tuple[int, ...]:
+    try:
+        return parse_starts(written)
+    except ValueError as error:
+        raise UnsupportedModelError(f"'{name}', whose metadata is damaged: {error}") from error
 
 
 def _own_tensors(weights: StateDict) -> StateDict:

@@ -6,6 +6,7 @@ Module and key names are those of the published weights, layer numbers those of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,14 +17,10 @@ from ..layers import Factory
 from ..state_dict import StateDict
 
 CHANNELS = 4
-SLICES: tuple[tuple[tuple[int, ...], int], ...] = (
-    ((0, 2), 64),
-    ((5, 7), 128),
-    ((10, 12, 14), 256),
-    ((17, 19, 21), 512),
-    ((24, 26, 28), 512),
-)
-"""Numbers of the convolutions of each slice, and their width. Only the pool before the last slice is left of VGG16's."""
+SLICES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+"""Numbers of the convolutions of each slice. Only the pool before the last slice is left of VGG16's."""
+WIDTHS = (64, 128, 256, 512, 512)
+"""Channels of the slices."""
 FIRST_KEY = "net.slice1.0.weight"
 UNUSED = ("lins.", "scaling_layer.")
 """Beginnings of the published keys that repeat others or belong to pictures."""
@@ -35,6 +32,7 @@ class LatentLPIPS(nn.Module):
 
     def __init__(
         self,
+        widths: Sequence[int] = WIDTHS,
         *,
         operations: Any = nn,
         device: torch.device | str | None = None,
@@ -44,7 +42,7 @@ class LatentLPIPS(nn.Module):
         make = Factory(operations, device, dtype)
         self.net = nn.Module()
         before = CHANNELS
-        for number, (layers, width) in enumerate(SLICES, start=1):
+        for number, (layers, width) in enumerate(zip(SLICES, widths), start=1):
             convolutions = nn.ModuleDict()
             for layer in layers:
                 convolutions[str(layer)] = make.conv3(before, width)

@@ -10,6 +10,7 @@ from adaptivesr.sampling.inversion import (
     choose_taus,
     indices,
     inversion_sigmas,
+    parse_starts,
     parse_taus,
     preset_taus,
 )
@@ -80,3 +81,21 @@ def test_noise_is_one_field_of_the_seed_for_every_image():
     shifted = StartNoise(mean, torch.full_like(mean, 3.0)).draw(7, strength=0.5)
     torch.testing.assert_close(shifted, (2 + 3 * drawn[:1]) * 0.5)
     assert not StartNoise(mean, mean).draw(7, strength=0.0).any()
+
+
+def test_a_predictor_of_other_start_steps_starts_at_its_own():
+    assert preset_taus(3, (200, 100)) == (200, 100, 50)  # the published list starts at a trained step
+    assert preset_taus(3, (240, 90)) == (240, 160, 80)
+    assert preset_taus(5, (200, 80)) == (200, 160, 120, 80, 40)
+    assert choose_taus(1, "80, 10", (200, 80)) == (80, 10)
+    with pytest.raises(ValueError, match="starts at 100: expected one of 200, 80"):
+        parse_taus("100", (200, 80))
+    with pytest.raises(ValueError, match="expected 1 to 90"):
+        preset_taus(91, (90,))
+
+
+def test_start_steps_are_read_as_users_and_files_write_them():
+    assert parse_starts("250, 200;5 1") == (250, 200, 5, 1)
+    for text in ("", "a", "0", "1001", "-5", "2.5"):
+        with pytest.raises(ValueError, match="expected whole numbers of 1 to 1000"):
+            parse_starts(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -116,6 +117,9 @@ class FakeBase:
     def __init__(self, golden: Golden) -> None:
         self._golden, self.sigmas = golden, sigma_table().float()
 
+    def cast(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
     def encode(self, picture: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -130,7 +134,9 @@ def check_train_step(golden: Golden) -> None:
     pipeline, about = golden.sibling("pipeline"), metadata(golden)
     predictor, discriminator = predictor_of(golden.sibling("np_a")), discriminator_of(golden.sibling("discriminator"))
     coefficients = about["loss_coef"]
-    config = InvSRConfig(mse=coefficients["ldif"], lpips=coefficients["llpips"], adversarial=coefficients["ldis"])
+    config = InvSRConfig(
+        mse_weight=coefficients["ldif"], lpips_weight=coefficients["llpips"], adversarial_weight=coefficients["ldis"]
+    )
     lr, t = golden["in.lq"], golden["in.tau"] - 1
     golden.expect("t_index", t)
     scaling = metadata(pipeline)["vae_scaling_factor"]
@@ -141,7 +147,7 @@ def check_train_step(golden: Golden) -> None:
     golden.expect("z0_pred", z, NETWORK)
     lpips = lpips_of(golden.sibling("latent_lpips"))
     losses = predictor_losses(config, config.adversarial_after, z, batch, lpips, discriminator)
-    weighed = {name: getattr(config, name) * value for name, value in losses.items()}
+    weighed = {name: getattr(config, f"{name}_weight") * value for name, value in losses.items()}
     names = {"mse": "ldif", "adversarial": "ldis", "lpips": "llpips"}
     golden.expect_all("loss.", ((names[name], value) for name, value in weighed.items()), NETWORK)
     total = torch.stack(list(weighed.values())).sum(0)

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...models.noise_predictor import NoisePredictorConfig
-from ...sampling.inversion import TRAINED_STARTS
+from ...sampling.inversion import LAST_STEP, TRAINED_STARTS
 from ..config import RunOptions, TrainConfig, check_optimiser
-
-LATEST_START = 1000
-"""The last of the schedule's steps, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,10 @@ class InvSRConfig(TrainConfig):
     ema_decay: float = 0.999
     taus: tuple[int, ...] = TRAINED_STARTS
     """Start steps, of which each image gets one; networks are given the index tau - 1."""
-    mse: float = 1.0
-    lpips: float = 2.0
+    mse_weight: float = 1.0
+    lpips_weight: float = 2.0
     """Weight of the latent LPIPS; 0: the run of the paper's Table 6, which needs no file."""
-    adversarial: float = 0.1
+    adversarial_weight: float = 0.1
     """Weight of the discriminator's verdict; 0: there is no discriminator."""
     adversarial_after: int = 10_000
     """Steps before the predictor is told the verdict; the discriminator learns from the first step on."""
@@ -39,25 +36,27 @@ class InvSRConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         check_optimiser(self.batch, self.lr, self.warmup)
-        if not 0 <= self.microbatch <= self.batch or not self.discriminator_lr > 0 or self.adversarial_after < 0:
+        if self.microbatch < 0 or not self.discriminator_lr > 0 or self.adversarial_after < 0:
             raise ValueError(
-                f"Got microbatch {self.microbatch} of {self.batch}, a discriminator's rate of {self.discriminator_lr} and its verdict "
-                f"after {self.adversarial_after} steps: expected 0 up to the batch, above 0, and 0 or more."
+                f"Got a microbatch of {self.microbatch}, a discriminator's rate of {self.discriminator_lr} and its verdict after "
+                f"{self.adversarial_after} steps: expected 0 or more, above 0, and 0 or more."
             )
-        if not self.taus or len(set(self.taus)) < len(self.taus) or not all(1 <= t <= LATEST_START for t in self.taus):
+        if not self.taus or len(set(self.taus)) < len(self.taus) or not all(1 <= t <= LAST_STEP for t in self.taus):
             raise ValueError(
-                f"Got the start steps {self.taus}: expected different whole numbers of 1 to {LATEST_START}, such as "
+                f"Got the start steps {self.taus}: expected different whole numbers of 1 to {LAST_STEP}, such as "
                 f"{', '.join(map(str, TRAINED_STARTS))}."
             )
-        if min(self.mse, self.lpips, self.adversarial) < 0 or not (self.mse or self.lpips):
+        if min(self.mse_weight, self.lpips_weight, self.adversarial_weight) < 0 or not (
+            self.mse_weight or self.lpips_weight
+        ):
             raise ValueError(
-                f"Got the weights {self.mse}, {self.lpips} and {self.adversarial} of MSE, latent LPIPS and discriminator: expected 0 "
+                f"Got the weights {self.mse_weight}, {self.lpips_weight} and {self.adversarial_weight} of MSE, latent LPIPS and discriminator: expected 0 "
                 "or more, and one of the first two above 0."
             )
 
 
 PAPER, PAPER_WITHOUT_LPIPS, OWN = "paper", "paper, no latent LPIPS (Table 6)", "own settings"
-PRESETS: Mapping[str, Mapping[str, float]] = {PAPER: {}, PAPER_WITHOUT_LPIPS: {"lpips": 0.0}}
+PRESETS: Mapping[str, Mapping[str, float]] = {PAPER: {}, PAPER_WITHOUT_LPIPS: {"lpips_weight": 0.0}}
 """What presets change in the paper's settings."""
 
 
@@ -67,9 +66,7 @@ def preset_settings(name: str, own: InvSRConfig) -> InvSRConfig:
         return own
     if name not in PRESETS:
         raise ValueError(f"Got the preset {name!r}: expected one of {', '.join((*PRESETS, OWN))}.")
-    paper = InvSRConfig(seed=own.seed)
-    changes: dict[str, float] = {**PRESETS[name], "microbatch": min(own.microbatch, paper.batch)}
-    return replace(paper, **changes)  # type: ignore[arg-type]
+    return replace(InvSRConfig(seed=own.seed, microbatch=own.microbatch), **PRESETS[name])  # type: ignore[arg-type]
 
 
 SIZES: Mapping[str, NoisePredictorConfig] = {
@@ -84,7 +81,7 @@ class InvSROptions(RunOptions):
     """What a run of Train Noise Predictor is told beyond its config."""
 
     name: str = "noise_predictor"
-    degradation: str = "tad_sr"
+    degradation: str = "invsr"
     precision: str = "bfloat16"
     size: str = "paper"
     samples_every: int = 500

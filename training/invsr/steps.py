@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -27,6 +28,10 @@ class OneStepBase(Protocol):
     """(T,) noise levels by index, sigma^2 = (1 - abar) / abar."""
     pixels_per_cell: int
     device: torch.device
+
+    def cast(self) -> AbstractContextManager[object]:
+        """The arithmetic in which the trained networks run."""
+        ...
 
     def encode(self, picture: Tensor) -> Tensor:
         """Scaled latents (B, 4, h, w) of a picture (B, 3, H, W), [0, 1] but not clamped, without gradients."""
@@ -102,13 +107,13 @@ def predictor_losses(
     lpips: LatentLPIPS | None,
     discriminator: LatentDiscriminator | None,
 ) -> dict[str, Tensor]:
-    """Losses (B,) of predictions z by name, to be weighed by the settings of that name; step counts from 0."""
+    """Losses (B,) of predictions z by name, to be weighed by the settings `<name>_weight`; step counts from 0."""
     losses = {"mse": per_sample_mse(z, batch.z_gt)}
-    if lpips is not None and config.lpips:
+    if lpips is not None and config.lpips_weight:
         losses["lpips"] = lpips(z, batch.z_gt)
     if discriminator is not None and step >= config.adversarial_after:
         logits = discriminator(z.clamp(-LATENT_LIMIT, LATENT_LIMIT), batch.t, batch.text)
-        losses["adversarial"] = torch.stack([generator_hinge(head) for head in logits]).mean(0)
+        losses["adversarial"] = torch.stack([generator_hinge(head.float()) for head in logits]).mean(0)
     return losses
 
 
@@ -120,4 +125,5 @@ def discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 def judged(discriminator: nn.Module, z: Tensor, batch: InvSRBatch) -> tuple[list[Tensor], list[Tensor]]:
     """Logits of the true latents and of predictions, which get no gradients, at the same times and text."""
     fake = z.detach().clamp(-LATENT_LIMIT, LATENT_LIMIT)
-    return discriminator(batch.z_gt, batch.t, batch.text), discriminator(fake, batch.t, batch.text)
+    real, made = (discriminator(latent, batch.t, batch.text) for latent in (batch.z_gt, fake))
+    return [head.float() for head in real], [head.float() for head in made]

@@ -11,8 +11,6 @@ the loss, `base` what a model must offer. A run in four lines, for networks of e
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,7 +21,7 @@ from ..checkpoint import TrainState
 from ..data import PairSource
 from ..ema import Ema
 from ..optim import learning_rate, make_adamw, make_optimizers, set_learning_rate
-from ..runs import TrainingRun, backward, clear, finish_step, new_state, take_step
+from ..runs import TrainingRun, add_share, backward, clear, closed, finish_step, new_state, take_step
 from .base import Denoiser, LatentModel
 from .config import ADAMW, TIME_AWARE, DistillSettings
 from .discriminator import DiscriminatorConfig, TimeAwareDiscriminator
@@ -157,7 +155,7 @@ def distill_step(
     set_learning_rate(
         run.student_optimizers, learning_rate(settings.lr, state.step, settings.warmup, settings.cosine_steps)
     )
-    with _closed(run.discriminator):
+    with closed(run.discriminator):
         for part, share in parts:
             forward = whole or student_forward(run, part, share)
             losses, beside = student_losses(settings, run.teacher, forward.batch, forward.prediction)
@@ -170,7 +168,7 @@ def distill_step(
             shown = {name: float(value.detach()) for name, value in losses.items() if name != "score"} | beside
             total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()  # TAD-SR, eq. 13
             backward(state, total, shown, share)
-            _add(numbers, shown, share)
+            add_share(numbers, shown, share)
     norm = take_step(run.student_optimizers, run.student.parameters(), settings.clip_norm)
     finish_step(state, len(hr))
     return {**numbers, "norm": norm} if settings.clip_norm else numbers
@@ -206,22 +204,4 @@ def _learn_to_judge(run: DistillRun, forward: StudentForward, numbers: dict[str,
     loss = discriminator_hinge(*logits).mean()
     shown = {"discriminator": float(loss.detach())}
     backward(run.state, loss, shown, forward.share)
-    _add(numbers, shown, forward.share)
-
-
-def _add(numbers: dict[str, float], parts: dict[str, float], share: float) -> None:
-    """Adds the numbers of a part of the batch, times its share."""
-    for name, value in parts.items():
-        numbers[name] = numbers.get(name, 0.0) + share * value
-
-
-@contextmanager
-def _closed(discriminator: nn.Module | None) -> Generator[None, None, None]:
-    """Keeps gradients out of the discriminator's own parameters while the student's pass through it."""
-    if discriminator is not None:
-        discriminator.requires_grad_(False)
-    try:
-        yield
-    finally:
-        if discriminator is not None:
-            discriminator.requires_grad_(True)
+    add_share(numbers, shown, forward.share)
