@@ -7,6 +7,8 @@ import torch
 from adaptivesr.imaging.degradation import parts as degradation
 from adaptivesr.sampling.schedules import residual_shift_schedule, respace
 from adaptivesr.tools import golden
+from adaptivesr.tools.golden.analytic import schedule_of
+from adaptivesr.tools.golden.stablesr_sampling import reference_ddim
 from adaptivesr.tools.golden.vectors import Golden, relative_error
 from safetensors.torch import save_file
 
@@ -231,3 +233,22 @@ def test_relative_error_is_absolute_for_small_tensors():
     assert relative_error(torch.tensor([0.5]), torch.tensor([0.25])) == 0.25
     assert relative_error(torch.tensor([110.0]), torch.tensor([100.0])) == pytest.approx(0.1)
     assert relative_error(torch.zeros(2), torch.zeros(3)) == float("inf")
+
+
+def test_a_file_is_found_by_its_name_before_a_pattern(tmp_path):
+    checks = {"18_e2e_*": failures, "18_e2e_own": rewrite}
+    assert golden.find_check(tmp_path / "18_e2e_ddpm7_v.safetensors", checks) is failures
+    assert golden.find_check(tmp_path / "18_e2e_own.safetensors", checks) is rewrite
+    assert golden.find_check(tmp_path / "19_e2e.safetensors", checks) is None
+
+
+def test_settings_of_a_schedule_may_be_nested_as_in_published_files():
+    flat = schedule_of({"steps": 4, "power": 0.8}, "plain", {"power": 0.3, "kappa": 1.0})
+    nested = schedule_of(
+        {"steps": 4, "schedule_kwargs": {"power": 0.8}}, "plain", {"kappa": 1.0, "schedule_kwargs": {"power": 0.3}}
+    )
+    assert nested == flat and nested != schedule_of({"steps": 4}, "plain", {"power": 0.3, "kappa": 1.0})
+
+
+def test_the_references_ddim_has_a_step_more_where_the_count_does_not_divide_the_chain():
+    assert [len(reference_ddim(steps)[0]) for steps in (4, 20, 30, 50)] == [4, 20, 31, 50]

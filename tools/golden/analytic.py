@@ -19,7 +19,9 @@ def schedule_of(
     """The schedule that a golden configuration describes; values it does not name are the product's defaults."""
     if s0_rule not in ("plain", "clipped"):
         raise ValueError(f"s0_rule is {s0_rule!r}, expected plain or clipped.")
-    options = {**(defaults or {}), **overrides}
+    options: dict[str, Any] = {}
+    for layer in (defaults or {}, overrides):  # published YAML files nest some of them in `schedule_kwargs`
+        options |= {**layer, **(layer.get("schedule_kwargs") or {})}
     named = {name: options[name] for name in ("min_noise_level", "kappa", "power", "etas_end") if name in options}
     schedule = residual_shift_schedule(options.get("steps", 15), **named, clip_start=s0_rule == "clipped")
     respacing = options.get("timestep_respacing")

@@ -52,7 +52,7 @@ def _expect_tables(golden: Golden, prefix: str, schedule: SpacedSchedule) -> Non
     golden.expect_all(prefix, ((name, torch.from_numpy(table)) for name, table in tables.items()))
 
 
-def check_ddim_tables(golden: Golden) -> None:
+def reference_only_ddim_tables(golden: Golden) -> None:
     for steps in metadata(golden)["steps"]:
         uniform, a, previous = reference_ddim(steps)
         prefix = f"s{steps}."
@@ -72,7 +72,7 @@ def reference_ddim(steps: int) -> tuple[list[int], Table, Table]:
     They come from a uniform list, and the last step goes nowhere. The pack does not sample so: there both lists are one.
     """
     full = stable_diffusion_alphas()
-    uniform = list(range(0, len(full), len(full) // steps))[:steps]
+    uniform = list(range(0, len(full), len(full) // steps))  # more than `steps` where they do not divide the chain
     a = full[uniform]
     return uniform, a, np.append(full[:1], a[:-1])
 
@@ -86,7 +86,7 @@ def check_ddpm_steps(golden: Golden) -> None:
         golden.expect(f"{prefix}out.x_prev", schedule.step(index, x, x0, golden[f"{prefix}in.noise"]))
 
 
-def check_ddim_steps(golden: Golden) -> None:
+def reference_only_ddim_steps(golden: Golden) -> None:
     for steps, kind, eta, index, prefix in _step_cases(golden):
         _, alphas, previous = reference_ddim(steps)
         a = float(alphas[index])
@@ -132,7 +132,7 @@ def noised(latent: Tensor, noise: Tensor, a: Tensor) -> Tensor:
     return a.sqrt() * latent + (1.0 - a).sqrt() * noise
 
 
-def check_reference_guidance(golden: Golden) -> None:
+def reference_only_guidance(golden: Golden) -> None:
     """The face mode's pull of x0 towards a restored picture's latent, a gradient step on mean squares of the batch."""
     meta = metadata(golden)
     schedule, index, x = _reference_schedule(meta["steps"]), meta["i"], golden["in.x"]
@@ -146,9 +146,9 @@ def check_reference_guidance(golden: Golden) -> None:
 
 CHECKS: Checks = {
     "01_schedule_respaced": check_respaced,
-    "02_schedule_ddim": check_ddim_tables,
+    "02_schedule_ddim": reference_only_ddim_tables,
     "14_ddpm_steps": check_ddpm_steps,
     "15_start_and_targets": check_start_and_targets,
-    "16_ddim_steps": check_ddim_steps,
-    "21_reference_guidance": check_reference_guidance,
+    "16_ddim_steps": reference_only_ddim_steps,
+    "21_reference_guidance": reference_only_guidance,
 }
