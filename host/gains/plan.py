@@ -296,8 +296,8 @@ def make_plan(
     if kind is GainBackEnd.PROXIES:
         return GainPlan(kind, settings, latent=latent, prior=prior)
     if kind is GainBackEnd.REGRESSOR:
-        told = regressor_metrics(models)
-        return GainPlan(kind, settings, told, latent, models=models, prior=prior, tolerance=tolerance)
+        learnt = regressor_metrics(models)
+        return GainPlan(kind, settings, learnt, latent, models=models, prior=prior, tolerance=tolerance)
     wanted, measures, left_out = metrics_of_names(kind, metrics)
     if kind is not GainBackEnd.VAE:
         picture = vae = None

@@ -92,7 +92,7 @@ class TrainMMLE(io.ComfyNode):
                 ),
                 *optional_inputs(),
             ],
-            outputs=outputs("correlation of told and measured gains on trajectories that were kept back."),
+            outputs=outputs("correlation of predicted and measured gains on trajectories that were kept back."),
             hidden=[io.Hidden.unique_id],
         )
 

@@ -139,8 +139,8 @@ class Moves:
         """`MOVED` of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
         keys = [row.key for row in rows]
         last = torch.stack([self._last.get(key, tile) for key, tile in zip(keys, x0)])
-        told = [{} for _ in rows] if self.also is None else self.also(rows, x0, levels)
-        for key, tile, moved, others in zip(keys, x0, rms(x0 - last).tolist(), told):
+        also = [{} for _ in rows] if self.also is None else self.also(rows, x0, levels)
+        for key, tile, moved, others in zip(keys, x0, rms(x0 - last).tolist(), also):
             self.latest[key] = {**others, MOVED: moved} if key in self._last else dict(others)
             self._last[key] = tile.clone()
         return [self.latest[key] for key in keys]

@@ -96,7 +96,7 @@ TRAIN_MMLE = Workflow(
             "* **visibility_floor**: what flat regions go through counts as no gain; without it a sky gets as many steps as grass.\n"
             "* **size** *small* is for small bases, *paper* for Stable Diffusion (with *crop_size* 512, *degradation* stablesr, the MODEL "
             "of StableSR Apply, and a GPU). *convolutions* off: statistics of the latents alone, for a few hundred trajectories.\n"
-            "* The number under each node: correlation of told and measured gains on crops that were kept back; error with and without "
+            "* The number under each node: correlation of predicted and measured gains on crops that were kept back; error with and without "
             "injection.",
         ),
     ),
