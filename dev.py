@@ -42,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     golden.add_argument("folder", type=Path, metavar="DIR")
     bench = verbs.add_parser("bench", help="run a benchmark of tools/bench/", add_help=False)
     bench.add_argument("name", metavar="NAME")
-    train = verbs.add_parser("train", help="run a training recipe (embedded, mmle, pfj, tadsr, tasr)", add_help=False)
+    train = verbs.add_parser(
+        "train", help="run a training recipe (embedded, mmle, noise_predictor, pfj, tadsr, tasr)", add_help=False
+    )
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)
     verbs.add_parser(

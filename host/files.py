@@ -22,6 +22,7 @@ CFW = "adaptivesr_cfw"
 NOISE_PREDICTOR = "adaptivesr_noise_predictor"
 CONTROLNET = "adaptivesr_controlnet"
 GAIN_MODELS = "adaptivesr_gain_models"
+LATENT_LPIPS = "adaptivesr_latent_lpips"
 FOLDERS = {
     ONE_STEP: "one_step",
     AUTOENCODER: "autoencoder",
@@ -30,10 +31,11 @@ FOLDERS = {
     NOISE_PREDICTOR: "noise_predictor",
     CONTROLNET: "controlnet",
     GAIN_MODELS: "gain_models",
+    LATENT_LPIPS: "latent_lpips",
 }
 """Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
 
-TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS)
+TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS, NOISE_PREDICTOR)
 """Kinds that training nodes write."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"

@@ -21,6 +21,7 @@ from .stablesr import LoadStableSR, StableSRApply
 from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNode
 from .training.distill import DistillOneStepSR
 from .training.gains import TrainMMLE, TrainPFJ
+from .training.invsr import TrainNoisePredictor
 from .training.time_aware import TrainTimeAwareAdapter
 
 NODES: list[type[io.ComfyNode]] = [
@@ -54,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     DistillOneStepSR,
     LoadMMLEPFJ,
     PFJInject,
+    TrainNoisePredictor,
 ]
 
 

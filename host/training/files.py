@@ -18,7 +18,7 @@ from torch import Tensor
 from ...training.atomic import replace_file
 from ...training.config import START_ANEW
 from ...training.image_folder import image_files
-from ..files import CONTROLNET, GAIN_MODELS, ONE_STEP, allowed_folder, trained_folder
+from ..files import CONTROLNET, GAIN_MODELS, NOISE_PREDICTOR, ONE_STEP, allowed_folder, trained_folder
 from ..images import split_image
 
 LONGEST_NAME = 120
@@ -78,6 +78,7 @@ DISTILL = RunFiles(".distill.safetensors", ONE_STEP)
 TASR = RunFiles(".state.safetensors", CONTROLNET)
 MMLE = RunFiles(".mmle-state.safetensors", GAIN_MODELS)
 PFJ = RunFiles(".pfj-state.safetensors", GAIN_MODELS)
+INVSR = RunFiles(".invsr-state.safetensors", NOISE_PREDICTOR)
 
 
 def save_picture(path: Path, picture: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import comfy.latent_formats
 import comfy.model_management as mm
 import torch
 from torch import Tensor, nn
@@ -70,3 +71,49 @@ class FrozenAutoencoder:
         """Pictures of latents in the model's scale."""
         decoded = self._network.decode(self._format.process_out(latent).to(self._dtype))
         return self._out_of(decoded.float().clone())  # the host writes in place
+
+
+class FrozenNetworks:
+    """A frozen UNet and autoencoder of the host on one device, for trainings of what stands beside them."""
+
+    pixels_per_cell = 8
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        sigmas: Tensor,
+        autoencoder: FrozenAutoencoder,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """sigmas (T,) are the host's noise levels, sigma^2 = (1 - abar) / abar."""
+        self.device, self.precision = device, precision
+        self.alphas_cumprod = 1 / (1 + sigmas.float().to(device).square())
+        self._unet = moved(unet, device, precision).requires_grad_(False)
+        self._autoencoder = autoencoder.to(device, precision)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Scaled latents, the mean of the posterior (the public code samples the target's, whose deviation is tiny)."""
+        with torch.no_grad(), self._cast():
+            return self._autoencoder.encode(picture.to(self.device)).float()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The picture (B, 3, H, W) of scaled latents."""
+        with self._cast():
+            return self._autoencoder.decode(latent).float()
+
+    def _cast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
+
+
+def frozen_parts(model: Any, vae: Any) -> tuple[nn.Module, Tensor, FrozenAutoencoder, torch.device]:
+    """What `FrozenNetworks` are made of: copies of MODEL (with its patches) and VAE of Stable Diffusion, and the host's device.
+
+    To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
+    """
+    unet = copied(model, "diffusion_model")
+    autoencoder = FrozenAutoencoder(
+        copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15()
+    )
+    sigmas = model.get_model_object("model_sampling").sigmas.clone()
+    return unet, sigmas, autoencoder, mm.get_torch_device()

@@ -30,6 +30,7 @@ INPUT_IDS = {
     "pull_weight": "alpha_pull",
     "floor": "visibility_floor",
     "sampler": "sampler_name",
+    "checkpointing": "gradient_checkpointing",
 }
 """Fields of settings whose input on a node has another name."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.model_sampling
 import torch
@@ -17,7 +16,7 @@ from ...models.time_aware_adapter_config import Design
 from ...training.tasr.init import controlnet_from_unet
 from ..control.controlnet import LatentControl, check_base
 from ..networks import LatentControlNetwork, controlnet
-from .networks import FrozenAutoencoder, copied, moved
+from .networks import FrozenNetworks, copied, frozen_parts
 
 EMB_FACTOR = 4
 """Width of the time embedding in units of the UNet's channels."""
@@ -51,34 +50,8 @@ class TrainedFusion:
         return target + self.alphas[-1] * residual
 
 
-class HostBase:
-    """A frozen UNet and autoencoder of the host on one device; `training.tasr.steps.FrozenBase`."""
-
-    pixels_per_cell = 8
-
-    def __init__(
-        self,
-        unet: nn.Module,
-        sigmas: Tensor,
-        autoencoder: FrozenAutoencoder,
-        device: torch.device,
-        precision: torch.dtype = torch.float32,
-    ) -> None:
-        """sigmas (T,) are the host's noise levels, sigma^2 = (1 - abar) / abar."""
-        self.device, self.precision = device, precision
-        self.alphas_cumprod = 1 / (1 + sigmas.float().to(device).square())
-        self._unet = moved(unet, device, precision).requires_grad_(False)
-        self._autoencoder = autoencoder.to(device, precision)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        """Scaled latents, the mean of the posterior (the public code samples the target's, whose deviation is tiny)."""
-        with torch.no_grad(), self._cast():
-            return self._autoencoder.encode(picture.to(self.device)).float()
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """The picture (B, 3, H, W) of scaled latents."""
-        with self._cast():
-            return self._autoencoder.decode(latent).float()
+class HostBase(FrozenNetworks):
+    """`training.tasr.steps.FrozenBase` of a frozen UNet and autoencoder of the host."""
 
     def predict(
         self,
@@ -96,21 +69,10 @@ class HostBase:
             noise = self._unet(z_t, t, context=text, transformer_options={"patches": fusion.patches})
         return noise.float(), fusion.alphas
 
-    def _cast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
-
 
 def base_of(model: Any, vae: Any, precision: torch.dtype) -> HostBase:
-    """Frozen copies of MODEL (with its patches) and VAE, which passed `check_model`, on the host's device.
-
-    To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
-    """
-    unet = copied(model, "diffusion_model")
-    autoencoder = FrozenAutoencoder(
-        copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15()
-    )
-    sigmas = model.get_model_object("model_sampling").sigmas.clone()
-    return HostBase(unet, sigmas, autoencoder, mm.get_torch_device(), precision)
+    """Frozen copies of MODEL (with its patches) and VAE, which passed `check_model`."""
+    return HostBase(*frozen_parts(model, vae), precision)
 
 
 def check_model(model: Any, vae: Any) -> None:

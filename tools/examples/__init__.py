@@ -12,6 +12,7 @@ from .stablesr import STABLESR, STABLESR_TURBO
 from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
 from .train_mmle import TRAIN_MMLE
+from .train_noise_predictor import TRAIN_NOISE_PREDICTOR
 
 WORKFLOWS = (
     ONE_STEP_SR,
@@ -29,4 +30,5 @@ WORKFLOWS = (
     TASR_TRAINING_FREE,
     IMAGE_QUALITY,
     TRAIN_MMLE,
+    TRAIN_NOISE_PREDICTOR,
 )

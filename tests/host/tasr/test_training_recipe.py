@@ -50,4 +50,6 @@ def test_an_unknown_recipe_names_those_there_are():
          "try:\n    dev['named_module']('train', 'nothing')\nexcept Exception as error:\n    print(error)"],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert "There is no train 'nothing'; there are: embedded, mmle, pfj, tadsr, tasr." in done.stdout, done.stderr
+    assert (
+        "There is no train 'nothing'; there are: embedded, mmle, noise_predictor, pfj, tadsr, tasr." in done.stdout
+    ), done.stderr
