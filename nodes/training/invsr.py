@@ -226,7 +226,7 @@ def run_inputs() -> list[io.Input]:
             "gradient_checkpointing",
             default=RUN.checkpointing,
             advanced=True,
-            tooltip="Keeps less in memory and computes it again; about a third slower, the same result.",
+            tooltip="Keeps less in memory and computes it again: slower, the same result.",
         ),
         io.Int.Input(
             "samples_every",

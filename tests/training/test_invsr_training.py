@@ -221,6 +221,7 @@ def test_start_steps_are_uniform_over_the_setting_and_indices_are_one_less():
     assert 140 < int((batch.t == 99).sum()) < 260
 
 
+@pytest.mark.slow
 def test_four_pictures_are_learnt():
     """The frozen network leaves an error of its own; the predictor's start takes nearly all of it away."""
     run = make_run(lr=1e-2, adversarial_weight=0.0, taus=(200,))
