@@ -182,19 +182,13 @@ def repaint(
     cfg = choices.cfg or (preset.cfg if parts.positive is not None else 1.0)
     scheduler = "simple" if noise_space(model.get_model_object("model_sampling")) is NoiseSpace.FLOW else "normal"
     gain = make_plan(GainBackEnd.PROXIES.value, preset.tau, JumpRule.LADDER.value, "", GainLimits())
-    tile = choices.tile_px or native_tile(model)
-    options = RegionOptions(tile, min(preset.region_overlap, tile // 2), gain=gain)
+    overlap = min(preset.region_overlap, choices.tile_px // 2) if choices.tile_px else preset.region_overlap
+    options = RegionOptions(choices.tile_px, overlap, gain=gain)
     schedule = Schedule(choices.seed, preset.steps, cfg, scheduler, choices.denoise or preset.denoise)
     # Every image gets the noise of the first one, so that a batch gives what its images give alone.
     start = {"samples": latent, "batch_index": [0] * len(latent)}
     sampled, report = sample_latent(model, positive, negative, start, schedule, options)
     return decode(vae, sampled["samples"])[..., :height, :width], report
-
-
-def native_tile(model: ModelPatcher) -> int:
-    """Pixels on which the model was trained: 512 for SD 1.x and 2.x, else 1024."""
-    four_channels = model.get_model_object("latent_format").latent_channels == 4
-    return 512 if four_channels and not model.model.model_config.unet_config.get("adm_in_channels") else 1024
 
 
 def encode(vae: VAE, image: Tensor) -> Tensor:

@@ -101,9 +101,20 @@ def fixed(length: int, size: int, overlap: int) -> Axis:
     return Axis(length, size, math.ceil((length - overlap) / (size - overlap)))
 
 
+def snug(length: int, size: int, overlap: int) -> Axis:
+    """As many tiles as `fixed` has, no larger than they must be."""
+    count = fixed(length, size, overlap).count
+    return Axis(length, math.ceil((length + (count - 1) * overlap) / count), count)
+
+
 def even_grid(height: int, width: int, size: int, overlap: int) -> tuple[Region, ...]:
     """As many regions as `tiles.grid` has, of the same sizes, evenly spaced: none nearly doubles its neighbour."""
     return Fit.of(fixed(height, size, overlap), fixed(width, size, overlap), area).regions
+
+
+def snug_grid(height: int, width: int, size: int, overlap: int) -> tuple[Region, ...]:
+    """As many regions as `even_grid` has, at most as large: what a network takes that knows no size of its own."""
+    return Fit.of(snug(height, size, overlap), snug(width, size, overlap), area).regions
 
 
 def fit(height: int, width: int, sizes: Sizes, overlap: int, cost: TileCost) -> Fit:

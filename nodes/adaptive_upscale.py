@@ -45,7 +45,7 @@ def expert_inputs() -> list[io.Input]:
             max=8192,
             step=8,
             advanced=True,
-            tooltip="With model: side of a region in pixels. 0: 512 for SD 1.x and 2.x, else 1024.",
+            tooltip="With model: side of a region in pixels. 0: what fits model and canvas for the least work, as in Tiled Region Sampler.",
         ),
     ]
 

@@ -85,7 +85,7 @@ class CFWDecode(io.ComfyNode):
                     min=0,
                     max=8192,
                     step=64,
-                    tooltip="Side of decoded tiles in output pixels; 0 decodes the whole picture. When memory runs out, tiles of 512, then 256 are taken by themselves.",
+                    tooltip="Largest side of decoded tiles in output pixels: as many tiles as it takes, no larger than they must be; 0 decodes the whole picture, the least work. When memory runs out, tiles of 512, then 256 are taken by themselves.",
                 ),
                 io.Int.Input(
                     "overlap",

@@ -14,7 +14,7 @@ from ..host.invsr import upscale as invsr_upscale
 from ..host.invsr.upscale import InvSRSettings, Order
 from ..imaging.color import ColorFix, match_color
 from ..sampling.inversion import LONGEST_START, choose_taus
-from ..sampling.tiled.start_noise import Patches
+from ..sampling.tiled.start_noise import TRAINED_PATCH, Patches
 from .common import (
     CATEGORY,
     LOADERS,
@@ -63,11 +63,11 @@ def patch_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "patch_size",
-            default=128,
-            min=32,
+            default=0,
+            min=0,
             max=1024,
             step=16,
-            tooltip="Patch side in pixels of the LR image. 128 is the training size; 256 sees more context and needs more memory. Smaller images are extended by reflection and cropped back.",
+            tooltip="Patch side in pixels of the LR image. 0: 128, the training size, for the predicted noise; latent regions then have the size that covers the canvas for the least work, as in Tiled Region Sampler. 256 sees more context and needs more memory. Smaller images are extended by reflection and cropped back.",
         ),
         io.Int.Input(
             "overlap",
@@ -167,12 +167,13 @@ class InvSRNoise(io.ComfyNode):
         taus: str,
         seed: int,
         strength: float = 1.0,
-        patch_size: int = 128,
+        patch_size: int = 0,
         overlap: int = 32,
         patch_batch: int = 0,
     ) -> io.NodeOutput:
         rgb, _ = split_image(lr_image, "lr_image")
-        chosen, patches = choose_taus(steps, taus, noise_predictor.starts), Patches(patch_size, overlap, patch_batch)
+        chosen = choose_taus(steps, taus, noise_predictor.starts)
+        patches = Patches(patch_size or TRAINED_PATCH, overlap, patch_batch)
         sigmas = invsr.start_sigmas(model, chosen)
         noise, latent = invsr.noise_for(noise_predictor, rgb, lr_latent, chosen, patches, seed=seed, strength=strength)
         return io.NodeOutput(noise, sigmas, latent)
@@ -246,15 +247,14 @@ class InvSRUpscale(io.ComfyNode):
         cfg: float = 1.0,
         color_fix: str = NO_COLOR_FIX,
         mode: str = Order.LATENT_REGIONS.value,
-        patch_size: int = 128,
+        patch_size: int = 0,
         overlap: int = 32,
         patch_batch: int = 0,
     ) -> io.NodeOutput:
         rgb, alpha = split_image(image)
-        patches = Patches(patch_size, overlap, patch_batch)
-        settings = InvSRSettings(
-            choose_taus(steps, taus, noise_predictor.starts), cfg, seed, strength, Order(mode), patches
-        )
+        chosen, fitted = choose_taus(steps, taus, noise_predictor.starts), patch_size == 0
+        patches = Patches(patch_size or TRAINED_PATCH, overlap, patch_batch)
+        settings = InvSRSettings(chosen, cfg, seed, strength, Order(mode), patches, fitted)
         display, conditions = display_of(cls), (positive, negative)
         large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:

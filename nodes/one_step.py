@@ -124,11 +124,11 @@ class OneStepDistilledSR(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "tile",
-                    default=256,
-                    min=8,
+                    default=0,
+                    min=0,
                     max=4096,
                     step=8,
-                    tooltip="Tile side in pixels of the network's input, lifted to what the network can take (64s for published weights). Smaller: less memory; ResShift's authors prefer 256 for detail.",
+                    tooltip="Tile side in pixels of the network's input, lifted to what the network can take (64s for published weights). 0: about 256, which ResShift's authors prefer for detail, width and height apart, whatever covers the picture for the least work. Smaller: less memory.",
                 ),
                 io.Int.Input(
                     "overlap",
@@ -136,7 +136,7 @@ class OneStepDistilledSR(io.ComfyNode):
                     min=0,
                     max=1024,
                     step=4,
-                    tooltip="Least overlap of tiles in pixels of the network's input. More hides seams better and costs more calls.",
+                    tooltip="Least overlap of tiles in pixels of the network's input; tiles are spread evenly. More hides seams better and costs more calls.",
                 ),
                 io.Int.Input(
                     "tile_batch",

@@ -20,6 +20,8 @@ from ..sampling.adaptive.types import MergeMode
 from .common import CATEGORY, display_of, node_id_of, output
 from .types import Gain
 
+SMALLEST_TILE = 64
+
 
 def option_inputs() -> list[io.Input]:
     """Inputs that both samplers have."""
@@ -32,19 +34,19 @@ def option_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "tile_size",
-            default=512,
-            min=64,
+            default=0,
+            min=0,
             max=8192,
             step=8,
-            tooltip="Side of a region in pixels. The size that the model was trained on gives the best detail: 512 for SD 1.5, 768 for SD 2.x, 1024 for SDXL.",
+            tooltip="Side of a region in pixels, at least 64. 0: near the size that the model was trained on (512 for SD 1.x and 2.x, 768 for SD 2.x that predicts v, else 1024), width and height apart, whatever covers the canvas for the least work. Upscale Plan shows it.",
         ),
         io.Int.Input(
             "overlap",
-            default=128,
+            default=64,
             min=0,
             max=4096,
             step=8,
-            tooltip="Least overlap of neighbours in pixels, up to half a tile. More hides seams better and costs more calls.",
+            tooltip="Least overlap of neighbours in pixels, up to half a tile; regions are spread evenly, so that most share more. More context for every region, and more calls.",
         ),
         io.Combo.Input(
             "merge_mode",
@@ -73,6 +75,14 @@ def option_inputs() -> list[io.Input]:
     ]
 
 
+def check_tile(tile_size: int) -> None:
+    """Raises ValueError for sides that no network takes."""
+    if 0 < tile_size < SMALLEST_TILE:
+        raise ValueError(
+            f"Got a tile_size of {tile_size} pixels: expected 0, which chooses by the model and the canvas, or at least {SMALLEST_TILE}."
+        )
+
+
 def options_of(
     sampler_name: str,
     tile_size: int,
@@ -83,6 +93,7 @@ def options_of(
     gain: GainPlan | None,
 ) -> RegionOptions:
     """The choices of `option_inputs`."""
+    check_tile(tile_size)
     return RegionOptions(tile_size, overlap, MergeMode(merge_mode), region_batch, sampler_name, budget, gain)
 
 

@@ -15,6 +15,7 @@ from ..host.regions.sampler import RegionOptions
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe, describe_gains, target_size
 from .common import node_id_of
+from .region import check_tile
 
 CATEGORY = "image/upscaling/AdaptiveSR/analysis"
 
@@ -28,7 +29,7 @@ class UpscalePlan(io.ComfyNode):
             node_id="AdaptiveSRUpscalePlan",
             display_name="Upscale Plan",
             category=CATEGORY,
-            description="Forecast for Tiled Region Sampler with every step in every region, the most that it can be with a budget map or gain: tiles, model calls, latent Mpx, and memory by the host's estimate. Passes its settings on.",
+            description="Forecast for Tiled Region Sampler with every step in every region, the most that it can be with a budget map or gain: tiles, model calls, latent Mpx, counted arithmetic, the next cheaper and the next safer tiles, and memory by the host's estimate. Passes its settings on.",
             search_aliases=["upscale cost", "tile count", "vram estimate", "upscale size"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be sampled."),
@@ -59,8 +60,8 @@ class UpscalePlan(io.ComfyNode):
                     round=0.01,
                     tooltip="As in Tiled Region Sampler; 1 halves the work.",
                 ),
-                io.Int.Input("tile_size", default=512, min=64, max=8192, step=8, tooltip="As in Tiled Region Sampler."),
-                io.Int.Input("overlap", default=128, min=0, max=4096, step=8, tooltip="As in Tiled Region Sampler."),
+                io.Int.Input("tile_size", default=0, min=0, max=8192, step=8, tooltip="As in Tiled Region Sampler; 0 chooses."),
+                io.Int.Input("overlap", default=64, min=0, max=4096, step=8, tooltip="As in Tiled Region Sampler."),
                 io.Int.Input(
                     "region_batch",
                     default=0,
@@ -76,7 +77,7 @@ class UpscalePlan(io.ComfyNode):
             outputs=[
                 io.String.Output(
                     display_name="plan",
-                    tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB. With a budget map or gain, the most.",
+                    tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB; the tiles chosen, what they cost (TFLOP), and tile_size and overlap of the next cheaper and the next safer choice. With a budget map or gain, the most.",
                 ),
                 io.Int.Output(display_name="width", tooltip="Width of the result, in whole latent cells."),
                 io.Int.Output(display_name="height", tooltip="Height of the result, in whole latent cells."),
@@ -105,12 +106,13 @@ class UpscalePlan(io.ComfyNode):
         images, height, width = (1, height, width) if image is None else image.shape[:3]
         cell = latent_format(model).spacial_downscale_ratio
         width, height = (target_size(side, scale, cell) for side in (width, height))
+        check_tile(tile_size)
+        passes = 1 if cfg == 1.0 else 2
         options = RegionOptions(tile_size, overlap, rows=region_batch)
-        forecast, memory = plan(model, width, height, images, steps, options)
+        forecast, memory, tiles = plan(model, width, height, images, steps, options, passes=passes)
         counts = asdict(forecast)
         cells = counts.pop("latent_cells")
         counts["region_calls"] = counts.pop("rows")
-        passes = 1 if cfg == 1.0 else 2
         text = json.dumps(
             {
                 "size": f"{width}x{height}",
@@ -118,6 +120,7 @@ class UpscalePlan(io.ComfyNode):
                 "latent_mpx": round(cells / 1e6, 6),
                 "latent_mpx_with_guidance": round(passes * cells / 1e6, 6),
                 **memory,
+                "tiling": tiles,
             }
         )
         show_text(text, node_id_of(cls))

@@ -49,7 +49,10 @@ class Order(str, Enum):
 
 @dataclass(frozen=True)
 class InvSRSettings:
-    """Choices of a run; rows 0 = automatic, patches in LR pixels."""
+    """Choices of a run; rows 0 = automatic, patches in LR pixels.
+
+    fitted: the canvas is sampled in regions that fit model and canvas, whatever the size of the predictor's patches.
+    """
 
     taus: tuple[int, ...]
     cfg: float = 1.0
@@ -57,6 +60,7 @@ class InvSRSettings:
     strength: float = 1.0
     order: Order = Order.LATENT_REGIONS
     patches: Patches = field(default_factory=lambda: Patches(rows=0))
+    fitted: bool = False
 
 
 class HostVAE:
@@ -95,6 +99,7 @@ class _Sampler:
     ) -> None:
         self._model, self._conditions, self._sigmas = model, conditions, sigmas
         self._settings, self._scale, self._display = settings, scale, display
+        self.regions: int | None = None  # of the canvas; None: those of the predictor
         self.calls, self.cells, self.halvings, self.float32_retries = 0, 0, 0, 0
 
 
@@ -103,7 +108,8 @@ class RegionLatents(_Sampler):
 
     def __call__(self, latent: Tensor, noise: Tensor) -> Tensor:
         patches = self._settings.patches
-        options = RegionOptions(patches.size * self._scale, patches.overlap * self._scale, rows=patches.rows)
+        tile_px = 0 if self._settings.fitted else patches.size * self._scale
+        options = RegionOptions(tile_px, patches.overlap * self._scale, rows=patches.rows)
         result, report = sample_canvas(
             self._model,
             self._conditions,
@@ -116,6 +122,7 @@ class RegionLatents(_Sampler):
             display=self._display,
         )
         self.calls += report["calls"]
+        self.regions = report["tiles"]
         self.cells += round(report["latent_mpx"] * 1e6)
         self.halvings += report["halvings"]
         self.float32_retries += report["float32_retries"]
@@ -223,7 +230,7 @@ def _report(
         "input": f"{images} x {width}x{height}",
         "output": f"{width * scale}x{height * scale}",
         "patch": settings.patches.size,
-        "regions": work.regions,
+        "regions": sampler.regions or work.regions,
         "predictor_calls": work.predictor.calls,
         "predictor_rows": work.predictor.rows,
         "model_calls": sampler.calls,

@@ -21,6 +21,7 @@ from ..gains.models import PARTS
 from ..loading import base_model, latent_format
 from ..runtime import rows_that_fit
 from .events import RegionDisplay
+from .fitting import choice_report, tiles_of
 from .sampler import MOST_ROWS, RegionOptions, RegionSampler, check_latent, noise_space, regions_of, row_bytes
 
 WRAPPER = "adaptivesr_region_memory"
@@ -124,8 +125,7 @@ def _fitting(model: ModelPatcher, latent: dict[str, Any]) -> Tensor:
 
 def with_region_memory(model: ModelPatcher, samples: Tensor, options: RegionOptions) -> ModelPatcher:
     """Returns a clone of the MODEL for which the host makes room for a call of regions, and not for the whole canvas."""
-    downscale = latent_format(model).spacial_downscale_ratio
-    region = regions_of(samples.shape[2:], downscale, options)[0]
+    region = regions_of(base_model(model), samples.shape[2:], options)[0]
     rows = wanted_rows(model, samples.shape[1], region, options)
 
     def prepare(
@@ -152,14 +152,18 @@ def wanted_rows(model: ModelPatcher, channels: int, region: Region, options: Reg
 
 
 def plan(
-    model: ModelPatcher, width: int, height: int, images: int, steps: int, options: RegionOptions
-) -> tuple[Forecast, dict[str, Any]]:
-    """Forecasts a run on pictures of width x height pixels, and what it needs of memory by the host's estimate."""
+    model: ModelPatcher, width: int, height: int, images: int, steps: int, options: RegionOptions, *, passes: int = 1
+) -> tuple[Forecast, dict[str, Any], dict[str, Any]]:
+    """Forecasts a run on pictures of width x height pixels, what it needs of memory by the host's estimate, and its tiles.
+
+    passes is 2 with guidance; it counts in the cost of the tiles alone.
+    """
     latents = latent_format(model)
     noise_space(model.get_model_object("model_sampling"))
     downscale, channels = latents.spacial_downscale_ratio, latents.latent_channels
     size = max(1, height // downscale), max(1, width // downscale)
-    regions = regions_of(size, downscale, options)
+    found = tiles_of(base_model(model), size, options.tile_px, options.overlap_px)
+    regions = found.regions
     rows = wanted_rows(model, channels, regions[0], options)
     call = rows * row_bytes(base_model(model), channels, regions[0])
     canvas = images * base_model(model).memory_required([2, channels, *size])
@@ -171,4 +175,5 @@ def plan(
         "total_gb": round((weights + call) / 2**30, 3),
         "untiled_call_gb": round(canvas / 2**30, 3),
     }
-    return forecast(regions, images=images, steps=steps, rows_per_call=rows), memory
+    work = forecast(regions, images=images, steps=steps, rows_per_call=rows)
+    return work, memory, choice_report(base_model(model), found, passes * steps * images)

@@ -15,7 +15,7 @@ from comfy.model_base import BaseModel
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
-from ...imaging.tiles import Region, grid
+from ...imaging.tiles import Region
 from ...sampling.adaptive.plan import policy_for
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
@@ -37,6 +37,7 @@ from ..runtime import is_out_of_memory, rows_that_fit
 from .conditions import CanvasConditions
 from .denoiser import KeptLatent, RegionDenoiser, check_model_patches
 from .events import RegionDisplay, RegionLayout
+from .fitting import tiles_of
 
 MOST_ROWS = 16
 PREVIEW_SHARE = 0.05
@@ -48,7 +49,7 @@ Callback = Callable[[int, Tensor, Tensor, int], None]
 
 @dataclass(frozen=True)
 class RegionOptions:
-    """Choices of a run: tile and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None, or gains."""
+    """Choices of a run: tile (0 = by the model's kind) and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None, or gains."""
 
     tile_px: int = 512
     overlap_px: int = 128
@@ -66,16 +67,9 @@ class RegionOptions:
             )
 
 
-def regions_of(latent_size: Sequence[int], downscale: int, options: RegionOptions) -> tuple[Region, ...]:
-    """Returns the regions of a canvas of (h, w) cells, for latents of `downscale` pixels a cell."""
-    size, overlap = max(1, options.tile_px // downscale), options.overlap_px // downscale
-    if overlap > size // 2:
-        raise ValueError(
-            f"Got an overlap of {options.overlap_px} pixels for tiles of {size * downscale}: expected at most half a tile, beyond "
-            "which every pixel would be computed many times; lower overlap or raise tile_size."
-        )
-    height, width = latent_size
-    return grid(height, width, size, overlap)
+def regions_of(model: BaseModel, latent_size: Sequence[int], options: RegionOptions) -> tuple[Region, ...]:
+    """Returns the regions of a canvas of (h, w) cells."""
+    return tiles_of(model, latent_size, options.tile_px, options.overlap_px).regions
 
 
 def row_bytes(model: BaseModel, channels: int, region: Region) -> float:
@@ -136,7 +130,7 @@ class RegionSampler(comfy.samplers.Sampler):
         model, options = model_wrap.inner_model, self.options
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
-        regions = regions_of(noise.shape[2:], model.latent_format.spacial_downscale_ratio, options)
+        regions = regions_of(model, noise.shape[2:], options)
         own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
         gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
         steps, size = len(sigmas) - 1, (noise.shape[2], noise.shape[3])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.resize import resize
+from ...imaging.tile_plan import Sizes
 from ...imaging.transfer import upload
 from ...models.vq_autoencoder import VQAutoencoder
 from ...sampling.schedules import ResidualShiftSchedule
@@ -63,13 +64,17 @@ class HostAutoencoder:
         return to_intermediate(function(tensor.to(self._vae.device, self._vae.vae_dtype)))
 
 
+USUAL_TILE_PX = 256
+"""Of the network's input: what ResShift's authors prefer for detail, four times the side of a training patch."""
+
+
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """Choices of a run: steps 0 = as trained, tile and overlap in pixels of the network's input, rows 0 = automatic."""
+    """Choices of a run: steps 0 = as trained, tile and overlap in pixels of the network's input, tile and rows 0 = automatic."""
 
     steps: int = 0
     stochastic: bool = True
-    tile_px: int = 256
+    tile_px: int = 0
     overlap_px: int = 32
     rows: int = 0
     seed: int = 0
@@ -149,8 +154,9 @@ def chain_for(sr: OneStepSR, settings: UpscaleSettings) -> tuple[Chain, Residual
 def _tiling(sr: OneStepSR, settings: UpscaleSettings) -> Tiling:
     """Tiles in latent cells: the side goes up to what the network can take, the rows come from the host's memory."""
     multiple = sr.network.config.size_multiple
-    cells = max(1, settings.tile_px // sr.lq_factor)
-    size = cells + -cells % multiple
+    cells = max(1, (settings.tile_px or USUAL_TILE_PX) // sr.lq_factor)
+    sizes = None if settings.tile_px else Sizes(cells, multiple)
+    size = sizes.choices[-1] if sizes else cells + -cells % multiple
     overlap = settings.overlap_px // sr.lq_factor
     if overlap > size // 2:
         raise ValueError(
@@ -158,11 +164,11 @@ def _tiling(sr: OneStepSR, settings: UpscaleSettings) -> Tiling:
             "beyond which every pixel would be computed many times; lower overlap or raise tile."
         )
     if settings.rows:
-        return Tiling(size, overlap, settings.rows, settings.rows)
+        return Tiling(size, overlap, settings.rows, settings.rows, sizes)
     latent = (1, sr.vae.latent_channels, size, size)
     denoise = rows_that_fit(sr.patcher.load_device, sr.patcher.model.memory_required(latent))
     autoencode = rows_that_fit(sr.vae.device, _encode_bytes(sr, size))
-    return Tiling(size, overlap, denoise, autoencode)
+    return Tiling(size, overlap, denoise, autoencode, sizes)
 
 
 def _encode_bytes(sr: OneStepSR, size: int) -> float:

@@ -18,7 +18,8 @@ from comfy.sd import VAE
 from torch import Tensor, nn
 
 from ...imaging.resize import bicubic_resize, resize
-from ...imaging.tiles import Merger, Region, gaussian_window, grid
+from ...imaging.tile_plan import snug_grid
+from ...imaging.tiles import Merger, Region, gaussian_window
 from ...models.cfw import CFW, LEVELS, CFWConfig, autoencoder_weights, feature_bytes, fuse_bytes, fusion_weights
 from ...models.state_dict import StateDict
 from .. import files
@@ -46,16 +47,16 @@ class LoadedCFW(Loaded):
 
 @dataclass(frozen=True)
 class Decoding:
-    """Choices of a run: fusion strength in [0, 1], tile side (0: the whole picture) and least overlap in output pixels."""
+    """Choices of a run: fusion strength in [0, 1], largest tile side (0: the whole picture) and least overlap in output pixels."""
 
     w: float = 0.5
     tile_px: int = 0
     overlap_px: int = 64
 
     def regions(self, height: int, width: int) -> tuple[Region, ...]:
-        """Tiles of a latent of (height, width) cells."""
+        """Tiles of a latent of (height, width) cells, no larger than they must be."""
         size = self.tile_px // CELL or max(height, width)
-        return grid(height, width, size, -(-self.overlap_px // CELL) if self.tile_px else 0)
+        return snug_grid(height, width, size, -(-self.overlap_px // CELL) if self.tile_px else 0)
 
     def smaller(self, longest_px: int) -> Decoding | None:
         """What is tried after an out-of-memory error on a picture whose longer side has that many pixels; None: nothing."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ...imaging.resize import bicubic_upsample, reflect_to
-from ...imaging.tiles import Core, Merger, Region, feather, gaussian_window, grid, partition
+from ...imaging.tile_plan import Sizes, area, even_grid, fit
+from ...imaging.tiles import Core, Merger, Region, feather, gaussian_window, partition
 from ..adaptive.types import Row, crop_rows, rows_of
 from ..batching import BatchSize, retry_nonfinite, run_batches, run_halved
 from ..noise import gaussian_field
@@ -40,12 +41,16 @@ class Chain(str, Enum):
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tile side and least overlap in latent cells, and the rows that enter one call of each network."""
+    """Tile side and least overlap in latent cells, and the rows that enter one call of each network.
+
+    With `sizes` tiles may have any of them, whatever costs the least work on a canvas; `size` is then the largest.
+    """
 
     size: int
     overlap: int
     denoise_rows: int = 1
     autoencode_rows: int = 1
+    sizes: Sizes | None = None
 
 
 @dataclass
@@ -108,8 +113,10 @@ class Plan:
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """Tiles of the denoiser and the encoder."""
-        return grid(*self.canvas, self.tiling.size, self.tiling.overlap)
+        """Tiles of the denoiser and the encoder, evenly spaced."""
+        if self.tiling.sizes is not None:
+            return fit(*self.canvas, self.tiling.sizes, self.tiling.overlap, area).regions
+        return even_grid(*self.canvas, self.tiling.size, self.tiling.overlap)
 
     def decode_parts(self, size: int) -> tuple[Core, ...]:
         """Parts of the decoder; a canvas of one part has no margins."""

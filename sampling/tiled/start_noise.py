@@ -21,12 +21,15 @@ from .protocols import Runtime, StartNoisePredictor
 PATCH_MULTIPLE = 16
 """LR pixels: a patch gives latents whose sides are multiples of 8, as the diffusion network's levels want them."""
 
+TRAINED_PATCH = 128
+"""LR pixels of the patches in the predictor's training."""
+
 
 @dataclass(frozen=True)
 class Patches:
     """Side and least overlap of patches in LR pixels, and how many of them enter one call."""
 
-    size: int = 128
+    size: int = TRAINED_PATCH
     overlap: int = 32
     rows: int = 1
 

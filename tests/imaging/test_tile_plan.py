@@ -27,6 +27,17 @@ def test_even_regions_are_as_many_and_as_large_as_the_published_grids(height, wi
     assert all(left + ours[0].width - right >= overlap for left, right in pairwise(columns))
 
 
+@pytest.mark.parametrize(("height", "width", "size", "overlap"), CANVASES)
+def test_snug_regions_are_as_many_and_no_smaller_would_do(height, width, size, overlap):
+    regions = tile_plan.snug_grid(height, width, size, overlap)
+    assert covered(regions, height, width) and len(regions) == len(grid(height, width, size, overlap))
+    for length in (height, width):
+        axis = tile_plan.snug(length, size, overlap)
+        assert axis.size <= size and axis.overlap >= min(overlap, axis.size)
+        if axis.count > 1:
+            assert Axis(length, axis.size - 1, axis.count).overlap < overlap
+
+
 def test_the_last_tile_does_not_double_its_neighbour():
     assert Axis(256, 96, 4).starts == [0, 53, 107, 160]  # the published grid: 0, 72, 144, 160
     gaps = {b - a for a, b in pairwise(tile_plan.fixed(509, 64, 16).starts)}

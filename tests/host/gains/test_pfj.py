@@ -77,7 +77,7 @@ def conditions(pack, embedded, chain):
         started.observe.latest.update({(0, region): values for region, values in gained.items()})
         injection = pfj.InjectionRun.start(guider, started, noise.device)
         cropper = region_conditions.CanvasConditions(guider.conds, noise.shape, noise.device, injection)
-        tiles = regions.regions_of(noise.shape[2:], 4, regions.RegionOptions(64, 0))
+        tiles = regions.regions_of(model.model, noise.shape[2:], regions.RegionOptions(64, 0))
         rows = [rows_of(tiles, 1)[i] for i in choose]
         with torch.inference_mode():
             cut = cropper.crop(rows, [1.0] * len(rows))

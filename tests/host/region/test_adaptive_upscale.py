@@ -155,11 +155,6 @@ def test_without_prompts_there_is_nothing_to_guide(upscale, connected):
     assert json.loads(report)["cfg"] == 1.0
 
 
-@pytest.mark.parametrize(("kind", "tile"), [("eps", 512), ("v", 512), ("sdxl", 1024), ("flow", 1024)])
-def test_regions_have_the_size_that_the_model_knows(comfy, patcher, kind, tile):
-    assert comfy.module("host.adaptive_upscale").native_tile(patcher(kind)) == tile
-
-
 def test_large_pictures_go_through_the_vae_in_tiles(comfy, vae, monkeypatch):
     module = comfy.module("host.adaptive_upscale")
     image = picture(1, 64, 544, 3).movedim(-1, 1)

@@ -308,7 +308,7 @@ def test_finished_regions_are_framed_in_previews_and_nowhere_else(comfy, region,
     model = patcher("eps").model
     torch.testing.assert_close(model.process_latent_out(seen[-1]), result)
     module = comfy.module("host.gains.plan")
-    framed = module.outlined(seen[-1], [(0, 1)], region.regions_of((16, 32), 8, shown.options))
+    framed = module.outlined(seen[-1], [(0, 1)], region.regions_of(model, (16, 32), shown.options))
     changed = (framed != seen[-1]).all(1)[0]
     inside = torch.zeros(16, 32, dtype=torch.bool)
     inside[:, 16:] = True
