@@ -60,7 +60,9 @@ class UpscalePlan(io.ComfyNode):
                     round=0.01,
                     tooltip="As in Tiled Region Sampler; 1 halves the work.",
                 ),
-                io.Int.Input("tile_size", default=0, min=0, max=8192, step=8, tooltip="As in Tiled Region Sampler; 0 chooses."),
+                io.Int.Input(
+                    "tile_size", default=0, min=0, max=8192, step=8, tooltip="As in Tiled Region Sampler; 0 chooses."
+                ),
                 io.Int.Input("overlap", default=64, min=0, max=4096, step=8, tooltip="As in Tiled Region Sampler."),
                 io.Int.Input(
                     "region_batch",

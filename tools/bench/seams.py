@@ -26,9 +26,9 @@ SIZE, TILE, OVERLAP = 128, 32, 8
 GOAL = 0.02
 
 
-def pictures() -> dict[str, Tensor]:
+def pictures(size: int = SIZE) -> dict[str, Tensor]:
     """Latents (1, 4, H, W): a smooth gradient and a texture of noise and waves."""
-    y, x = torch.meshgrid(torch.linspace(-1, 1, SIZE), torch.linspace(-1, 1, SIZE), indexing="ij")
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
     smooth = torch.stack([x, y, x + y, x * y])[None]
     grain = torch.randn(smooth.shape, generator=torch.Generator().manual_seed(3))
     return {"gradient": smooth, "texture": 0.5 * torch.sin(20 * smooth) + 0.5 * grain}

@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...imaging.tiles import Region, grid
+from ...imaging.tile_plan import even_grid
+from ...imaging.tiles import Region
 from ...sampling.adaptive.types import MergeMode
 from ..demo import PHOTO
 from ..env import environment as env
@@ -129,7 +130,7 @@ def checked_report(run: PromptRun) -> dict[str, Any]:
 def contest(server: Server, options: argparse.Namespace) -> dict[str, Row]:
     """Rows of the table by name; the full frame comes first, unless left out."""
     side = SCALE * options.size // CELL
-    regions: list[Region] = [*grid(side, side, options.tile // CELL, options.overlap // CELL)]
+    regions: list[Region] = [*even_grid(side, side, options.tile // CELL, options.overlap // CELL)]
     rows: dict[str, Row] = {}
     with server.client() as client:
         client.run(warm_up(options))

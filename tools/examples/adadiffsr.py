@@ -30,7 +30,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "3. Say in **What it shows** what is there; press **Run**.\n\n"
             "Tiled Region Sampler works as in *tiled_region_upscale*, but **MMLE Gain Estimator** looks at every prediction: regions that "
             "stop changing take larger jumps. **Steps per region** shows where the steps went.\n\n"
-            "Change first: **tau**, then **denoise**. For SDXL set **tile_size** to 1024.\n\n"
+            "Change first: **tau**, then **denoise**.\n\n"
             "Gains are measured: AdaDiffSR's trained parts exist for the embedded teacher only (*adadiffsr_embedded*), or for what you train "
             "them on.\n\n" + files_list(SD15) + " Any other image checkpoint does too."
         ),
@@ -77,8 +77,8 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "sampler_name": "euler",
                 "scheduler": "normal",
                 "denoise": 0.35,
-                "tile_size": 512,
-                "overlap": 128,
+                "tile_size": 0,
+                "overlap": 64,
                 "merge_mode": "consensus",
                 "region_batch": 0,
             },

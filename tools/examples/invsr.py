@@ -66,7 +66,7 @@ INVSR = Workflow(
                 "cfg": 1.0,
                 "color_fix": "wavelet",
                 "mode": "latent regions",
-                "patch_size": 128,
+                "patch_size": 0,
                 "overlap": 32,
                 "patch_batch": 0,
             },

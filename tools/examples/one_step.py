@@ -31,7 +31,7 @@ ONE_STEP_SR = Workflow(
                 "steps": 0,
                 "seed": 0,
                 "color_fix": "none",
-                "tile": 256,
+                "tile": 0,
                 "overlap": 32,
                 "tile_batch": 0,
                 "chain": "stochastic",
@@ -43,7 +43,7 @@ ONE_STEP_SR = Workflow(
         settings(
             "* **scale**, or **width** / **height** for an exact size.\n"
             "* **steps** 0 runs the weights as they were trained.\n"
-            "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory. One noise field covers the "
+            "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory, 0 chooses. One noise field covers the "
             "picture and tiles are blended before decoding.\n"
             "* The **report** output counts network calls and pixels.\n"
             "* **Before | after** shows its slider in ComfyUI's *Nodes 2.0* rendering; elsewhere look at *Save Image*."

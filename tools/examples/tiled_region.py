@@ -27,7 +27,7 @@ TILED_REGION_UPSCALE = Workflow(
             "## Upscale with your own checkpoint\n\n1. Choose an SD 1.5 or SDXL checkpoint in **Load Checkpoint**.\n"
             "2. Choose your picture, and its new width in **Resize** (height 0 keeps the aspect).\n3. Say in **What it shows** what is there; press **Run**.\n\n"
             "The enlarged picture is encoded, given a third of the noise, and sampled region by region.\n\n"
-            "Change first: **denoise**. 0.2 keeps the picture, 0.5 invents freely. For SDXL set **tile_size** to 1024.\n\n"
+            "Change first: **denoise**. 0.2 keeps the picture, 0.5 invents freely.\n\n"
             "ControlNets (tile, depth, lines) go between the prompts and the sampler with *Apply ControlNet*: their hints are cropped to each region.\n\n"
             + files_list(SD15)
             + " Any other image checkpoint does too."
@@ -52,8 +52,8 @@ TILED_REGION_UPSCALE = Workflow(
                 "sampler_name": "dpmpp_2m",
                 "scheduler": "karras",
                 "denoise": 0.35,
-                "tile_size": 512,
-                "overlap": 128,
+                "tile_size": 0,
+                "overlap": 64,
                 "merge_mode": "consensus",
                 "region_batch": 0,
             },
@@ -64,7 +64,7 @@ TILED_REGION_UPSCALE = Workflow(
         compare("resize", "color"),
         *region_report("sample", "color"),
         settings(
-            "* **tile_size** is the size the model was trained on; **overlap** hides seams.\n"
+            "* **tile_size** 0: near the size the model was trained on, whatever covers the canvas for the least work; **overlap** is the least that neighbours share.\n"
             "* **merge_mode** *consensus*: neighbours agree after every call.\n"
             "* **budget** takes a mask: white regions get all steps, black ones a single one.\n"
             "* **region_batch** 0 asks ComfyUI how many regions fit into memory at once.\n"
