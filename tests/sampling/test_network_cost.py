@@ -3,6 +3,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from adaptivesr.imaging.tile_plan import Sizes, fit
+from adaptivesr.imaging.tiles import grid
 from adaptivesr.sampling.network_cost import COUNTED, NetworkCost
 
 RESULTS = Path(__file__).parents[2] / "tools" / "bench" / "results" / "flops.json"
@@ -23,3 +25,23 @@ def test_the_cost_is_symmetric_and_grows_faster_than_the_cells():
 @pytest.mark.parametrize(("name", "side", "tflop"), [("SD 1.5", 64, 0.803), ("SDXL", 128, 6.76)])
 def test_counts_are_those_of_the_published_networks(name, side, tflop):
     assert COUNTED[name](side, side) / 1e12 == pytest.approx(tflop, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("SD 1.5", Sizes(64, 8)), ("SD 2.1", Sizes(64, 8)), ("SD 2.1", Sizes(96, 8))]
+)
+def test_512_to_2048_pixels_with_guidance_takes_at_most_0_166_latent_megapixels(name, sizes):
+    assert 2 * fit(256, 256, sizes, 8, COUNTED[name]).cells / 1e6 <= 0.166
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "multiple", "before", "overlap"),
+    [("SD 1.5", 64, 8, 16, 8), ("SD 2.1", 96, 8, 24, 8), ("SDXL", 128, 4, 32, 32)],
+)
+def test_tiles_that_fit_take_1_3_times_less_work_on_the_mean_of_canvases(name, size, multiple, before, overlap):
+    cost, ratios = COUNTED[name], []
+    for side in range(128, 513, 8):
+        regions = grid(side, side, size, before)
+        fitted = fit(side, side, Sizes(size, multiple), overlap, cost).cost
+        ratios.append(len(regions) * cost(regions[0].height, regions[0].width) / fitted)
+    assert sum(ratios) / len(ratios) >= 1.3
