@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...imaging.metrics.seams import seam_ratio
 from ...imaging.tile_plan import Sizes, even_grid, fit
 from ...imaging.tiles import Region, grid
 from ...sampling.adaptive.policy import FixedSchedule
-from ...sampling.adaptive.regions import MergeMode
+from ...sampling.adaptive.types import MergeMode
 from ...sampling.network_cost import COUNTED, NetworkCost
 from .parts.report import write_report
+from .parts.seam_ratio import seam_ratio
 from .seams import pictures, sample
 
 CELL = 8

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ...imaging.metrics.seams import seam_ratio
 from ...imaging.tile_plan import even_grid
 from ...imaging.tiles import Region
 from ...sampling.network_cost import COUNTED
@@ -29,6 +28,7 @@ from ..env.server import PACK_NAME, has_accelerator, link_pack
 from ..env.steps import StepError
 from ..small_models.checkpoints import put_small_checkpoint
 from .parts.report import write_report
+from .parts.seam_ratio import seam_ratio
 
 CELL = 8
 FULL = "full frame"
@@ -58,7 +58,7 @@ for path in settings["packs"]:
     assert asyncio.run(nodes.load_custom_node(path)), path
 pack = settings["packs"][0].replace(".", "_x_")
 run = importlib.import_module(pack + ".host.regions.run")
-merges = importlib.import_module(pack + ".sampling.adaptive.regions").MergeMode
+merges = importlib.import_module(pack + ".sampling.adaptive.types").MergeMode
 model, _, vae = comfy.sd.load_checkpoint_guess_config(settings["checkpoint"], output_clip=False)[:3]
 eps = model.model.model_type
 photo = torch.from_numpy(numpy.array(Image.open(settings["photo"]))).float()[None] / 255
