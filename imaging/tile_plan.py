@@ -9,10 +9,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from .tiles import Region
 
 SMALLEST, LARGEST = 0.75, 1.25
 """Sides that a network takes well, in units of the side that it was trained on."""
+
+LEAST_SHARE = 3 / 32
+"""Overlap, in units of the same side, below which seams show (`dev.py bench fit`)."""
 
 TileCost = Callable[[int, int], float]
 """Work of a network on one tile of (height, width)."""
@@ -38,6 +44,16 @@ class Axis:
         if self.count == 1:
             return self.size
         return self.size - math.ceil((self.length - self.size) / (self.count - 1))
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights (size,) > 0 of a tile's cells: 1 inside, a squared sine over what neighbours share.
+
+        It goes to nothing at a tile's end however little is shared, where a Gaussian of the tile's side would end in a step.
+        """
+        inwards = torch.arange(self.size, dtype=torch.float32) + 0.5
+        depth = torch.minimum(inwards, inwards.flip(0)) / max(1, self.overlap)
+        return torch.sin(math.pi / 2 * depth.clamp(max=1)).square() if self.count > 1 else torch.ones(self.size)
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,11 @@ class Fit:
         return self.count * self.rows.size * self.columns.size
 
     @property
+    def window(self) -> Tensor:
+        """Weights (height, width) > 0 of a tile in the mean of overlapping ones."""
+        return torch.outer(self.rows.weights, self.columns.weights)
+
+    @property
     def regions(self) -> tuple[Region, ...]:
         """The tiles, row by row."""
         height, width = self.rows.size, self.columns.size
@@ -90,6 +111,11 @@ class Sizes:
         if last < first:
             first = last = math.ceil(self.trained / self.multiple) * self.multiple
         return range(first, last + 1, self.multiple)
+
+    @property
+    def least_overlap(self) -> int:
+        """Cells that neighbours should share at least."""
+        return math.ceil(LEAST_SHARE * self.trained)
 
 
 def fixed(length: int, size: int, overlap: int) -> Axis:
@@ -133,8 +159,8 @@ def fit(height: int, width: int, sizes: Sizes, overlap: int, cost: TileCost) -> 
 
 
 def cheaper(found: Fit, sizes: Sizes, cost: TileCost) -> Fit | None:
-    """The fit that costs less than `found` and overlaps most; None: nothing costs less."""
-    for overlap in range(min(found.overlap, sizes.choices[-1] // 2), -1, -1):
+    """The fit that costs less than `found` and overlaps most, and enough; None: nothing costs less."""
+    for overlap in range(min(found.overlap, sizes.choices[-1] // 2), sizes.least_overlap - 1, -1):
         other = fit(found.rows.length, found.columns.length, sizes, overlap, cost)
         if other.cost < found.cost:
             return other

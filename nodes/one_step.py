@@ -128,7 +128,7 @@ class OneStepDistilledSR(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=8,
-                    tooltip="Tile side in pixels of the network's input, lifted to what the network can take (64s for published weights). 0: about 256, which ResShift's authors prefer for detail, width and height apart, whatever covers the picture for the least work. Smaller: less memory.",
+                    tooltip="Tile side in pixels of the network's input, lifted to what the network can take (64s for published weights). 0: about 256, which ResShift's authors prefer for detail, width and height apart, whatever covers the picture for the least work, the autoencoder's attention counted. Smaller: less memory.",
                 ),
                 io.Int.Input(
                     "overlap",

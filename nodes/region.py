@@ -46,7 +46,7 @@ def option_inputs() -> list[io.Input]:
             min=0,
             max=4096,
             step=8,
-            tooltip="Least overlap of neighbours in pixels, up to half a tile; regions are spread evenly, so that most share more. More context for every region, and more calls. 128 suits models of 1024 pixels.",
+            tooltip="Least overlap of neighbours in pixels, up to half a tile; regions are spread evenly, so that most share more. More context for every region, and more calls. With tile_size 0 at least 3/32 of the trained size, 96 for 1024, below which seams would show.",
         ),
         io.Combo.Input(
             "merge_mode",

@@ -79,7 +79,7 @@ class UpscalePlan(io.ComfyNode):
             outputs=[
                 io.String.Output(
                     display_name="plan",
-                    tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB; the tiles chosen, what they cost (TFLOP), and tile_size and overlap of the next cheaper and the next safer choice. With a budget map or gain, the most.",
+                    tooltip="JSON: size, tiles, calls, latent Mpx, memory in GB; the tiles chosen, what they cost (TFLOP of the published network, where it was counted), and tile_size and overlap of the next cheaper and the next safer choice. With a budget map or gain, the most.",
                 ),
                 io.Int.Output(display_name="width", tooltip="Width of the result, in whole latent cells."),
                 io.Int.Output(display_name="height", tooltip="Height of the result, in whole latent cells."),

@@ -1,7 +1,7 @@
-"""Arithmetic of one call of a diffusion network on one latent, counted: what tilings are compared by.
+"""Arithmetic of one call of a network on one latent, counted: what tilings are compared by.
 
-A UNet's work on n latent cells is fixed + per_cell n + per_pair n^2: timestep and text are the same for every size,
-convolutions see each cell once, attention sees each pair of cells. Exact where its levels divide the sides.
+The work on n latent cells is fixed + per_cell n + per_pair n^2: timestep and text are the same for every size,
+convolutions see each cell once, attention sees each pair of cells. Exact where a network's levels divide the sides.
 """
 
 from __future__ import annotations
@@ -23,10 +23,24 @@ class NetworkCost:
         cells = height * width
         return self.fixed + self.per_cell * cells + self.per_pair * cells**2
 
+    def plus(self, other: NetworkCost, times: int = 1) -> NetworkCost:
+        """This network, and `times` calls of another one on the same latent."""
+        return NetworkCost(
+            self.fixed + times * other.fixed,
+            self.per_cell + times * other.per_cell,
+            self.per_pair + times * other.per_pair,
+        )
+
 
 COUNTED: Mapping[str, NetworkCost] = {
     "SD 1.5": NetworkCost(3_007_774_720, 165_471_440, 7301.25),
     "SD 2.1": NetworkCost(3_991_797_760, 165_471_440, 7301.25),
     "SDXL": NetworkCost(52_531_036_160, 363_591_680, 2800.0),
+    "ResShift": NetworkCost(22_732_800, 24_731_584, 0.0),
+    "VQ-f4 encoder": NetworkCost(0, 75_897_874, 2048.0),
+    "VQ-f4 decoder": NetworkCost(0, 155_327_506, 2048.0),
+    "VQ-f8 encoder": NetworkCost(0, 112_885_888, 2048.0),
+    "VQ-f8 decoder": NetworkCost(0, 227_311_744, 2048.0),
 }
-"""Of the host's own UNets on one row with 77 tokens of text, by torch's counter: `dev.py bench flops`."""
+"""On one row, by torch's counter (`dev.py bench flops`): the host's UNets with 77 tokens of text, the published ResShift
+denoiser for x4, and the autoencoders of its family by their downscale, whose attention over all cells outgrows the rest."""

@@ -130,7 +130,8 @@ class RegionSampler(comfy.samplers.Sampler):
         model, options = model_wrap.inner_model, self.options
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
-        regions = regions_of(model, noise.shape[2:], options)
+        tiles = tiles_of(model, noise.shape[2:], options.tile_px, options.overlap_px)
+        regions = tiles.regions
         own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
         gain = None if options.gain is None else options.gain.start(model_wrap, sigmas, latent, own_steps)
         steps, size = len(sigmas) - 1, (noise.shape[2], noise.shape[3])
@@ -161,6 +162,7 @@ class RegionSampler(comfy.samplers.Sampler):
             observer=observer,
             full_precision=denoiser.full_precision(),
             work=work,
+            window=None if options.tile_px else tiles.window,
         )
         if float(sigmas[-1]) == 0.0:
             observer.finish(result)

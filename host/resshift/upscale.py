@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ...imaging.resize import resize
-from ...imaging.tile_plan import Sizes
+from ...imaging.tile_plan import Sizes, TileCost, area
 from ...imaging.transfer import upload
 from ...models.vq_autoencoder import VQAutoencoder
+from ...sampling.network_cost import COUNTED
 from ...sampling.schedules import ResidualShiftSchedule
 from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
 from ..regions.events import RegionDisplay, RegionLayout
@@ -100,9 +101,10 @@ def upscale_rgb(
     if sr.scale == 1:  # a restorer: it sees the image at its final size
         rgb = resize(rgb, height, width).clamp(0, 1)
     chain, schedule = chain_for(sr, settings)
-    tiling = _tiling(sr, settings)
+    steps = 1 if chain is Chain.ONE_STEP else schedule.num_steps
+    tiling = _tiling(sr, settings, steps)
     denoiser, autoencoder = HostDenoiser(sr), HostAutoencoder(sr.vae)
-    plan = Plan.of(rgb, denoiser, autoencoder, tiling, 1 if chain is Chain.ONE_STEP else schedule.num_steps)
+    plan = Plan.of(rgb, denoiser, autoencoder, tiling, steps)
     _load(sr, tiling)
     display = display or RegionDisplay(None)
     display.start(RegionLayout(plan.canvas, plan.regions, plan.batch, plan.steps, sr.schedule.num_steps))
@@ -151,7 +153,7 @@ def chain_for(sr: OneStepSR, settings: UpscaleSettings) -> tuple[Chain, Residual
     return Chain.STOCHASTIC if settings.stochastic else Chain.DETERMINISTIC, sr.schedule_of(steps)
 
 
-def _tiling(sr: OneStepSR, settings: UpscaleSettings) -> Tiling:
+def _tiling(sr: OneStepSR, settings: UpscaleSettings, steps: int) -> Tiling:
     """Tiles in latent cells: the side goes up to what the network can take, the rows come from the host's memory."""
     multiple = sr.network.config.size_multiple
     cells = max(1, (settings.tile_px or USUAL_TILE_PX) // sr.lq_factor)
@@ -164,11 +166,19 @@ def _tiling(sr: OneStepSR, settings: UpscaleSettings) -> Tiling:
             "beyond which every pixel would be computed many times; lower overlap or raise tile."
         )
     if settings.rows:
-        return Tiling(size, overlap, settings.rows, settings.rows, sizes)
+        return Tiling(size, overlap, settings.rows, settings.rows, sizes, *_costs(sr, steps))
     latent = (1, sr.vae.latent_channels, size, size)
     denoise = rows_that_fit(sr.patcher.load_device, sr.patcher.model.memory_required(latent))
     autoencode = rows_that_fit(sr.vae.device, _encode_bytes(sr, size))
-    return Tiling(size, overlap, denoise, autoencode, sizes)
+    return Tiling(size, overlap, denoise, autoencode, sizes, *_costs(sr, steps))
+
+
+def _costs(sr: OneStepSR, steps: int) -> tuple[TileCost, TileCost]:
+    """What a tile of the encoder and all steps costs, and a part of the decoder; networks that nobody counted go by area."""
+    encoder, decoder = (COUNTED.get(f"VQ-f{sr.vae.downscale_ratio} {half}") for half in ("encoder", "decoder"))
+    if not isinstance(sr.vae.first_stage_model, VQAutoencoder) or encoder is None or decoder is None:
+        return area, area
+    return encoder.plus(COUNTED["ResShift"], steps), decoder
 
 
 def _encode_bytes(sr: OneStepSR, size: int) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.resize import bicubic_upsample, reflect_to
-from ...imaging.tile_plan import Sizes, area, even_grid, fit
+from ...imaging.tile_plan import Sizes, TileCost, area, even_grid, fit
 from ...imaging.tiles import Core, Merger, Region, feather, gaussian_window, partition
 from ..adaptive.types import Row, crop_rows, rows_of
 from ..batching import BatchSize, retry_nonfinite, run_batches, run_halved
@@ -44,6 +44,7 @@ class Tiling:
     """Tile side and least overlap in latent cells, and the rows that enter one call of each network.
 
     With `sizes` tiles may have any of them, whatever costs the least work on a canvas; `size` is then the largest.
+    `tile_cost` is of encoding and denoising a tile, `part_cost` of decoding a part.
     """
 
     size: int
@@ -51,6 +52,8 @@ class Tiling:
     denoise_rows: int = 1
     autoencode_rows: int = 1
     sizes: Sizes | None = None
+    tile_cost: TileCost = area
+    part_cost: TileCost = area
 
 
 @dataclass
@@ -115,8 +118,19 @@ class Plan:
     def regions(self) -> tuple[Region, ...]:
         """Tiles of the denoiser and the encoder, evenly spaced."""
         if self.tiling.sizes is not None:
-            return fit(*self.canvas, self.tiling.sizes, self.tiling.overlap, area).regions
+            return fit(*self.canvas, self.tiling.sizes, self.tiling.overlap, self.tiling.tile_cost).regions
         return even_grid(*self.canvas, self.tiling.size, self.tiling.overlap)
+
+    @cached_property
+    def decode_size(self) -> int:
+        """Largest side of the parts that are decoded: with `sizes` what costs the least, margins counted."""
+        if self.tiling.sizes is None:
+            return self.tiling.size
+
+        def cost(size: int) -> float:
+            return sum(self.tiling.part_cost(part.outer.height, part.outer.width) for part in self.decode_parts(size))
+
+        return min(reversed(self.tiling.sizes.choices), key=cost)
 
     def decode_parts(self, size: int) -> tuple[Core, ...]:
         """Parts of the decoder; a canvas of one part has no margins."""
@@ -130,7 +144,7 @@ class Plan:
     @property
     def total_rows(self) -> int:
         """Rows of work for the progress bar: encodes, predictions and decodes."""
-        decodes = len(self.decode_parts(self.tiling.size))
+        decodes = len(self.decode_parts(self.decode_size))
         return self.batch * (len(self.regions) * (1 + self.steps) + decodes)
 
 
@@ -216,7 +230,7 @@ class _Chain:
     def decode(self, latent: Tensor) -> Tensor:
         """Pixels (B, 3, h * f, w * f) of the canvas, in parts that are halved when memory runs out."""
         decode = partial(self._decode_parts, latent)
-        image, halvings = run_halved(decode, self.plan.tiling.size, SMALLEST_DECODE, self.runtime.is_out_of_memory)
+        image, halvings = run_halved(decode, self.plan.decode_size, SMALLEST_DECODE, self.runtime.is_out_of_memory)
         self.work.halvings += halvings
         return image
 

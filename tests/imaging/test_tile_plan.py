@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import pytest
+import torch
 from adaptivesr.imaging import tile_plan
 from adaptivesr.imaging.tile_plan import Axis, Sizes, area, cheaper, even_grid, fit, safer
 from adaptivesr.imaging.tiles import grid
@@ -119,3 +120,24 @@ def test_one_tile_has_nothing_cheaper_and_nothing_safer():
 def test_an_impossible_overlap_is_named(overlap):
     with pytest.raises(ValueError, match="overlap of 0 to 40"):
         fit(256, 256, SD15, overlap, area)
+
+
+@pytest.mark.parametrize(("length", "size", "count"), [(112, 64, 2), (160, 64, 3), (256, 76, 4), (100, 60, 2)])
+def test_weights_of_neighbours_that_share_alike_sum_to_one(length, size, count):
+    axis, total = Axis(length, size, count), torch.zeros(length)
+    for start in axis.starts:
+        total[start : start + size] += axis.weights
+    shared = slice(axis.overlap, length - axis.overlap)
+    assert axis.weights.min() > 0
+    torch.testing.assert_close(total[shared], torch.ones(length)[shared])
+
+
+def test_a_tile_weighs_next_to_nothing_where_it_ends_and_one_alone_weighs_the_same_everywhere():
+    assert Axis(256, 160, 2).weights[0] < 0.01 and Axis(256, 138, 2).weights[0] < 0.01
+    assert (Axis(64, 64, 1).weights == 1).all()
+
+
+def test_cheaper_tiles_share_enough_to_hide_seams():
+    found = fit(256, 256, SD15, SD15.least_overlap, area)
+    less = cheaper(found, SD15, area)
+    assert SD15.least_overlap == 6 and (less is None or less.overlap >= 6)

@@ -6,6 +6,7 @@ import pytest
 from adaptivesr.imaging.tile_plan import Sizes, fit
 from adaptivesr.imaging.tiles import grid
 from adaptivesr.sampling.network_cost import COUNTED, NetworkCost
+from adaptivesr.sampling.tiled.one_step_sr import Plan, Tiling
 
 RESULTS = Path(__file__).parents[2] / "tools" / "bench" / "results" / "flops.json"
 
@@ -45,3 +46,25 @@ def test_tiles_that_fit_take_1_3_times_less_work_on_the_mean_of_canvases(name, s
         fitted = fit(side, side, Sizes(size, multiple), overlap, cost).cost
         ratios.append(len(regions) * cost(regions[0].height, regions[0].width) / fitted)
     assert sum(ratios) / len(ratios) >= 1.3
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_one_step_tiles_that_fit_take_a_fifth_less_work_on_the_mean_and_never_more(steps):
+    encoder, decoder, denoiser = (COUNTED[name] for name in ("VQ-f4 encoder", "VQ-f4 decoder", "ResShift"))
+    cost = encoder.plus(denoiser, steps)
+
+    def work(side, tiling):
+        plan = Plan(1, side, side, lq_factor=1, downscale=4, size_multiple=64, tiling=tiling, steps=steps)
+        parts = plan.decode_parts(plan.decode_size)
+        tiles = sum(cost(region.height, region.width) for region in plan.regions)
+        return tiles + sum(decoder(part.outer.height, part.outer.width) for part in parts)
+
+    fitted = Tiling(320, 32, sizes=Sizes(256, 64), tile_cost=cost, part_cost=decoder)
+    ratios = [work(side, Tiling(256, 32)) / work(side, fitted) for side in range(256, 1025, 32)]
+    assert min(ratios) >= 1
+    assert sum(ratios) / len(ratios) >= 1.25
+
+
+def test_networks_in_a_row_cost_their_sum():
+    one, other = NetworkCost(1, 2, 3), NetworkCost(5, 7, 11)
+    assert one.plus(other, 4)(6, 8) == one(6, 8) + 4 * other(6, 8)

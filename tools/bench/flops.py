@@ -1,4 +1,6 @@
-"""`dev.py bench flops`: arithmetic of the host's UNets, counted by torch on shapes alone; the source of `sampling.network_cost`.
+"""`dev.py bench flops`: arithmetic of the host's UNets and of ResShift's networks, counted by torch on shapes alone.
+
+It is the source of `sampling.network_cost`.
 
 The polynomial of `NetworkCost` goes through three sizes; two more, one of them not square, show that it is exact.
 """
@@ -7,20 +9,25 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...models.residual_unet import ResidualUNet, ResidualUNetConfig
+from ...models.vq_autoencoder import VQAutoencoder, VQConfig
 from ...sampling.network_cost import COUNTED, NetworkCost
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts.report import write_report
 
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = ROOT / "tests" / "golden" / "keys"
 TOKENS = 77
-FITTED, CHECKED = ((32, 32), (64, 64), (128, 128)), ((72, 72), (64, 104))
+FITTED, CHECKED = ((64, 64), (128, 128), (192, 192)), ((320, 320), (64, 128))
 SHARED: Mapping[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -61,14 +68,63 @@ def host_unet(config: Mapping[str, Any]) -> nn.Module:
     return unet(**config, dtype=torch.float32, device="meta", operations=operations)
 
 
-def count(network: nn.Module, config: Mapping[str, Any], height: int, width: int) -> int:
-    """Operations of one forward of a row of (height, width) cells, with attention as torch's own function."""
-    x, times = torch.empty(1, 4, height, width, device="meta"), torch.empty(1, device="meta")
+Count = Callable[[int, int], int]
+"""Operations of one forward of a row of (height, width) latent cells."""
+
+
+def counted(call: Callable[..., Tensor], *given: Tensor | None, **named: Tensor | None) -> int:
+    """Operations of a call, with attention as torch's own function."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call(*given, **named)
+    return counter.get_total_flops()
+
+
+def unet_count(config: Mapping[str, Any]) -> Count:
+    """Counts a UNet of the host."""
+    network = host_unet(config)
     text = torch.empty(1, TOKENS, config["context_dim"], device="meta")
     vector = torch.empty(1, config["adm_in_channels"], device="meta") if "adm_in_channels" in config else None
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x, times, context=text, y=vector)
-    return counter.get_total_flops()
+    times = torch.empty(1, device="meta")
+    return lambda h, w: counted(network, torch.empty(1, 4, h, w, device="meta"), times, context=text, y=vector)
+
+
+def one_step_counts() -> dict[str, Count]:
+    """Counts the published networks of the ResShift family, by the lists of their keys."""
+    config = ResidualUNetConfig.from_state_dict(listed("resshift_x4"))
+    denoiser, times = ResidualUNet(config, device="meta"), torch.zeros(1, device="meta")
+
+    def picture(channels: int, height: int, width: int) -> Tensor:
+        return torch.empty(1, channels, height, width, device="meta")
+
+    counts: dict[str, Count] = {
+        "ResShift": lambda h, w: counted(denoiser, picture(config.latent_channels, h, w), times, picture(3, h, w))
+    }
+    for name, keys in {"VQ-f4": "vq_f4", "VQ-f8": "vq_f8_face"}.items():
+        autoencoder = VQAutoencoder(VQConfig.from_state_dict(listed(keys)), device="meta")
+        counts |= _halves(name, autoencoder)
+    return counts
+
+
+def _halves(name: str, autoencoder: VQAutoencoder) -> dict[str, Count]:
+    factor, channels = autoencoder.downscale, autoencoder.latent_channels
+    return {
+        f"{name} encoder": lambda h, w: counted(
+            autoencoder.encode, torch.empty(1, 3, factor * h, factor * w, device="meta")
+        ),
+        f"{name} decoder": lambda h, w: counted(
+            autoencoder.decode, torch.empty(1, channels, h, w, device="meta"), quantize=False
+        ),
+    }
+
+
+def listed(name: str) -> dict[str, Tensor]:
+    """The tensors of a published file by its list of keys, without memory."""
+    found: dict[str, Tensor] = {}
+    for line in (KEYS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+        key, shape, kind = line.split()
+        sides = [int(side) for side in shape.split("x")] if shape not in {"scalar", "-", "()"} else []
+        found[key] = torch.empty(sides, dtype=getattr(torch, kind), device="meta")
+    return found
 
 
 def fitted(counts: Mapping[tuple[int, int], int]) -> NetworkCost:
@@ -77,7 +133,7 @@ def fitted(counts: Mapping[tuple[int, int], int]) -> NetworkCost:
     powers = torch.tensor([[1.0, n, float(n) ** 2] for n in cells], dtype=torch.float64)
     found = torch.linalg.solve(powers, torch.tensor(list(counts.values()), dtype=torch.float64))
     fixed, per_cell, per_pair = found.tolist()
-    return NetworkCost(round(fixed), round(per_cell), round(per_pair, 2))
+    return NetworkCost(round(fixed), round(per_cell), round(per_pair, 2) + 0.0)  # no -0.0
 
 
 def torch_attention() -> None:
@@ -90,16 +146,16 @@ def main(argv: list[str]) -> int:
     enter_host(env.host_source(env.ensure_environment()), cpu=True)
     torch_attention()
     rows, errors = {}, []
-    for name, config in CONFIGS.items():
-        network = host_unet(config)
-        cost = fitted({size: count(network, config, *size) for size in FITTED})
-        errors += [abs(cost(*size) / count(network, config, *size) - 1) for size in CHECKED]
+    counts = {name: unet_count(config) for name, config in CONFIGS.items()} | one_step_counts()
+    for name, count in counts.items():
+        cost = fitted({size: count(*size) for size in FITTED})
+        errors += [abs(cost(*size) / count(*size) - 1) for size in CHECKED]
         shares = {f"{side}": cost.per_pair * side**4 / cost(side, side) for side in (64, 96, 128, 256)}
         rows[name] = {**vars(cost), "tflop_64": cost(64, 64) / 1e12, "attention": shares}
     lines = [
-        f"One row, {TOKENS} tokens; attention: share of the arithmetic between pairs of cells, at so many cells a side.",
+        f"One row, for UNets {TOKENS} tokens; autoencoders per latent cell. Attention: share of the arithmetic between pairs of cells, at so many cells a side.",
         "",
-        "| UNet | fixed | per cell | per pair of cells | TFLOP at 64 x 64 | attention 64 | 96 | 128 | 256 |",
+        "| network | fixed | per cell | per pair of cells | TFLOP at 64 x 64 | attention 64 | 96 | 128 | 256 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

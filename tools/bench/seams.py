@@ -39,7 +39,14 @@ def schedule(steps: int, start: float = 2.0, end: float = 0.03) -> list[float]:
     return [start * (end / start) ** (i / (steps - 1)) for i in range(steps)] + [0.0]
 
 
-def sample(picture: Tensor, regions: Sequence[Region], merge: MergeMode, policy: StepPolicy, name: str) -> Tensor:
+def sample(
+    picture: Tensor,
+    regions: Sequence[Region],
+    merge: MergeMode,
+    policy: StepPolicy,
+    name: str,
+    window: Tensor | None = None,
+) -> Tensor:
     """The picture noised to the first level and sampled again."""
     sigmas = schedule(12)
     noise = canvas_noise(picture, 11)
@@ -53,6 +60,7 @@ def sample(picture: Tensor, regions: Sequence[Region], merge: MergeMode, policy:
         policy=policy,
         noise=noise,
         rows_per_call=BatchSize(16),
+        window=window,
     )
     return result.samples
 

@@ -21,6 +21,11 @@ def test_tiles_are_near_the_size_of_the_models_kind(fitting, patcher, kind, trai
     assert found.overlap >= 8
 
 
+@pytest.mark.parametrize(("kind", "least"), [("eps", 6), ("v", 9), ("sdxl", 12)])
+def test_chosen_tiles_share_enough_however_little_is_asked_for(fitting, patcher, kind, least):
+    assert fitting.tiles_of(patcher(kind).model, (500, 500), 0, 0).overlap >= least
+
+
 def test_a_canvas_near_the_trained_size_is_one_region(fitting, patcher):
     model = patcher("eps").model
     (whole,) = fitting.tiles_of(model, (80, 16), 0, 64).regions
@@ -68,6 +73,12 @@ def test_upscale_plan_offers_choices_that_give_what_they_say(plan):
 def test_upscale_plan_counts_steps_and_guidance(plan):
     once, twice = plan(cfg=1.0)[0]["tiling"], plan(steps=6)[0]["tiling"]
     assert twice["tflop"] == pytest.approx(4 * once["tflop"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "network"), [("eps", "SD 2.1"), ("sdxl", "SDXL"), ("flow", None)])
+def test_upscale_plan_tells_no_arithmetic_of_networks_that_were_not_counted(plan, kind, network):
+    tiling = plan(kind)[0]["tiling"]
+    assert tiling.get("tflop_of") == network and ("tflop" in tiling) == (network is not None)
 
 
 def test_upscale_plan_passes_its_settings_on_as_they_came(plan):

@@ -165,7 +165,7 @@ class AdaptiveBase:
         )
         if choice.prior_calls:
             seen = latent["samples"]
-            regions = regions_of(seen.shape[2:], model.model.latent_format.spacial_downscale_ratio, options)
+            regions = regions_of(model.model, seen.shape[2:], options)
             options = replace(options, budget=prior_budget(seen, regions, choice.steps, choice.prior_calls))
         schedule = Schedule(self.setting.seed, choice.steps, 1.0, SCHEDULER, 1.0)
         with torch.inference_mode():
