@@ -6,7 +6,6 @@ import json
 
 from comfy_api.latest import io
 
-from ..host.degrade import degrade_images, describe
 from ..host.images import join_image, split_image
 from ..imaging.degradation.presets import PRESETS
 from .common import ANALYSIS, seed_input, show
@@ -60,6 +59,8 @@ class RealWorldDegradation(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: io.Image.Type, preset: str, scale: int, seed: int) -> io.NodeOutput:
+        from ..host.degrade import degrade_images, describe  # noqa: PLC0415  the host starts without waiting for it
+
         rgb, alpha = split_image(image)
         made = degrade_images(rgb, alpha, preset, scale, seed)
         show(cls, describe(made.report))

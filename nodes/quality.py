@@ -7,8 +7,6 @@ import json
 from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
-from ..host.quality import Choices, describe, measure_images
-from ..host.quality_bars import bars
 from .common import ANALYSIS, show
 
 
@@ -84,6 +82,10 @@ class ImageQuality(io.ComfyNode):
         reference: io.Image.Type | None = None,
         compare: io.Image.Type | None = None,
     ) -> io.NodeOutput:
+        # The host starts without waiting for them.
+        from ..host.quality import Choices, describe, measure_images  # noqa: PLC0415
+        from ..host.quality_bars import bars  # noqa: PLC0415
+
         rgb, _ = split_image(image)
         truth = None if reference is None else split_image(reference, "reference")[0]
         other = None if compare is None else split_image(compare, "compare")[0]

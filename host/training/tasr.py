@@ -18,7 +18,7 @@ from ...models.time_aware_adapter_config import DESIGNS
 from ...training.data import DegradedPairs
 from ...training.image_folder import read_tags
 from ...training.runs import train
-from ...training.tasr.config import BOTH, CONTROL, TasrConfig, TasrOptions
+from ...training.tasr.config import BOTH, STAGES, TasrConfig, TasrOptions
 from ...training.tasr.data import PromptedPairs
 from ...training.tasr.rewards import Reward, make_reward
 from ...training.tasr.run import TasrRun, tasr_state, trained_tensors
@@ -28,8 +28,6 @@ from .files import TASR, below_output, check_name, pictures_of
 from .networks import PRECISIONS
 from .run import RunUnderHost, from_inputs
 from .tasr_base import HostBase, base_of, check_model, fresh_adapters, trainable_controlnet
-
-STAGES = {"stage II": BOTH, "stage I": CONTROL}
 
 
 @dataclass(frozen=True)

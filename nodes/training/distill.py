@@ -10,10 +10,7 @@ from comfy_api.latest import io
 from ...host.images import join_image
 from ...host.resshift.loading import OneStepSR as OneStepModel
 from ...host.runtime import show_text
-from ...host.training.distill import DistillSource, distill
-from ...host.training.distill_data import settings_of
 from ...host.training.files import DISTILL, folder_state
-from ...host.training.run import describe, from_inputs
 from ...imaging.degradation.presets import PRESETS
 from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings
 from ...training.tad_sr.losses import ScoreForm
@@ -66,6 +63,11 @@ class DistillOneStepSR(io.ComfyNode):
     def execute(
         cls, teacher: OneStepModel, method: str, steps: int, student: OneStepModel | None = None, **inputs: Any
     ) -> io.NodeOutput:
+        # The host starts without waiting for the training: a third of the pack's modules.
+        from ...host.training.distill import DistillSource, distill  # noqa: PLC0415
+        from ...host.training.distill_data import settings_of  # noqa: PLC0415
+        from ...host.training.run import describe, from_inputs  # noqa: PLC0415
+
         settings = settings_of(method, teacher, inputs)
         source = DistillSource(
             *(inputs.get(key) for key in ("image_folder", "images", "generated_pictures", "test_images"))

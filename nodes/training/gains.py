@@ -12,9 +12,7 @@ from ...host.runtime import show_text
 from ...host.training.files import MMLE as MMLE_FILES
 from ...host.training.files import PFJ as PFJ_FILES
 from ...host.training.files import RunFiles, folder_state
-from ...host.training.gains import describe, train_mmle, train_pfj
 from ...host.training.networks import PRECISIONS
-from ...host.training.run import from_inputs
 from ...imaging.degradation.presets import PRESETS
 from ...sampling.adaptive.steppers import STEPPER_NAMES
 from ...training.gains.config import OFFLINE, PAPER, SMALL, GainOptions, MmleTrainConfig, PfjTrainConfig
@@ -102,6 +100,10 @@ class TrainMMLE(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, steps: int, **inputs: Any) -> io.NodeOutput:
+        # The host starts without waiting for the training.
+        from ...host.training.gains import describe, train_mmle  # noqa: PLC0415
+        from ...host.training.run import from_inputs  # noqa: PLC0415
+
         source = inputs.get("image_folder", ""), inputs.get("images")
         config, options = from_inputs(MmleTrainConfig, inputs), from_inputs(GainOptions, inputs, steps=steps)
         trained = train_mmle(model, vae, inputs.get("positive"), source, config, options)
@@ -145,6 +147,9 @@ class TrainPFJ(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, gain_models: Any, steps: int, **inputs: Any) -> io.NodeOutput:
+        from ...host.training.gains import describe, train_pfj  # noqa: PLC0415  as in Train MMLE
+        from ...host.training.run import from_inputs  # noqa: PLC0415
+
         source = inputs.get("image_folder", ""), inputs.get("images")
         options = from_inputs(GainOptions, inputs, steps=steps)
         config = from_inputs(PfjTrainConfig, inputs, sampler=options.samplers[0])

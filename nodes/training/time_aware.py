@@ -10,10 +10,8 @@ from comfy_api.latest import io
 from ...host.images import join_image
 from ...host.runtime import show_text
 from ...host.training.files import TASR, folder_state
-from ...host.training.run import describe, from_inputs
-from ...host.training.tasr import STAGES, settings_of, train_time_aware
 from ...models.time_aware_adapter_config import DESIGNS
-from ...training.tasr.config import TasrConfig, TasrOptions
+from ...training.tasr.config import STAGES, TasrConfig, TasrOptions
 from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
 from ..common import fingerprint, node_id_of
@@ -54,6 +52,10 @@ class TrainTimeAwareAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: list, stage: str, steps: int, **inputs: Any) -> io.NodeOutput:
+        # The host starts without waiting for the training.
+        from ...host.training.run import describe, from_inputs  # noqa: PLC0415
+        from ...host.training.tasr import settings_of, train_time_aware  # noqa: PLC0415
+
         config, settings = settings_of(stage, inputs), from_inputs(TasrOptions, inputs, steps=steps)
         source = inputs.get("image_folder", ""), inputs.get("images")
         start = inputs.get("control_net"), inputs.get("adapter")

@@ -9,6 +9,7 @@ from .losses import X0Formula
 from .rewards import CLIP_IQA
 
 CONTROL, BOTH = 1, 2
+STAGES = {"stage II": BOTH, "stage I": CONTROL}
 """Stages: the ControlNet alone, then ControlNet and adapters in turns (TASR, section 3.3)."""
 
 
