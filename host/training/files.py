@@ -79,6 +79,8 @@ TASR = RunFiles(".state.safetensors", CONTROLNET)
 MMLE = RunFiles(".mmle-state.safetensors", GAIN_MODELS)
 PFJ = RunFiles(".pfj-state.safetensors", GAIN_MODELS)
 INVSR = RunFiles(".invsr-state.safetensors", NOISE_PREDICTOR)
+NO_LPIPS = "(none)"
+"""In the place of a file of models/adaptivesr/latent_lpips."""
 
 
 def save_picture(path: Path, picture: Tensor) -> None:

@@ -28,12 +28,11 @@ from ...training.runs import train
 from ...training.tad_sr.samples import Trial, sheet
 from ..invsr.loading import STARTS_KEY, NoisePredictorModel, loaded_from_file
 from .distill_data import trial_pair
-from .files import INVSR, below_output, check_name, pictures_of, save_picture
+from .files import INVSR, NO_LPIPS, below_output, check_name, pictures_of, save_picture
 from .invsr_base import LPIPS_FILE, TurboNetworks, check_turbo, latent_lpips, predictor_copy, turbo_of
 from .networks import PRECISIONS
 from .run import RunUnderHost, from_inputs
 
-NO_LPIPS = "(none)"
 SMALL_DISCRIMINATOR = {"channels": (32, 64, 64), "heads": (0, 2, 2), "layers": (1, 1, 1), "time_channels": 64}
 """For the small predictor (ours): 32 side features and 64 heads of the text as in the paper."""
 

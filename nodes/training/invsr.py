@@ -10,9 +10,7 @@ from comfy_api.latest import io
 from ...host.files import LATENT_LPIPS, list_files
 from ...host.images import join_image
 from ...host.runtime import show_text
-from ...host.training.files import INVSR, folder_state
-from ...host.training.invsr import NO_LPIPS, InvSRSource, settings_of, train_noise_predictor
-from ...host.training.run import describe, from_inputs
+from ...host.training.files import INVSR, NO_LPIPS, folder_state
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.invsr.config import OWN, PAPER, PRESETS, SIZES, InvSRConfig, InvSROptions
 from ..common import TRAINING, fingerprint, node_id_of
@@ -64,6 +62,10 @@ class TrainNoisePredictor(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: list, preset: str, steps: int, **inputs: Any) -> io.NodeOutput:
+        # The host starts without waiting for the training.
+        from ...host.training.invsr import InvSRSource, settings_of, train_noise_predictor  # noqa: PLC0415
+        from ...host.training.run import describe, from_inputs  # noqa: PLC0415
+
         config, settings = settings_of(preset, inputs), from_inputs(InvSROptions, inputs, steps=steps)
         given = (inputs.get("images"), inputs.get("test_images"), inputs.get("noise_predictor"))
         source = InvSRSource(positive, inputs.get("image_folder", ""), *given)
