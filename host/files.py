@@ -11,9 +11,8 @@ from typing import cast
 import comfy.utils
 import folder_paths
 import torch
-from safetensors import SafetensorError
 
-from ..models.state_dict import StateDict, UnsupportedModelError, canonicalize
+from ..models.state_dict import StateDict, UnsupportedModelError, canonicalize, sound
 
 ONE_STEP = "adaptivesr_one_step"
 AUTOENCODER = "adaptivesr_autoencoder"
@@ -129,16 +128,6 @@ class _TrainingState:
 
 
 TRAINING_FRAMEWORK = "pytorch_lightning."
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    SafetensorError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    OSError,
-)
 
 
 def load_file(path: str) -> StateDict:
@@ -163,13 +152,17 @@ def read_file(path: str) -> Mapping[str, object]:
 def _read(path: str) -> tuple[Mapping[str, object], Mapping[str, str] | None]:
     name = os.path.basename(path)
     try:
-        return _load(path)
-    except _UNREADABLE as error:
+        contents, metadata = _load(path)
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedModelError(
             f"'{name}' could not be read as a file of tensors ({reason[:200]}): expected a complete .safetensors, or a "
             ".pth/.ckpt that holds tensors only; download it again, or convert it to .safetensors."
         ) from error
+    try:
+        return sound(contents), metadata
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"'{name}': {error}") from error
 
 
 def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
@@ -200,5 +193,5 @@ def _unsafe_names(path: str) -> list[str]:
     """Python names that a pickle asks for and the weights-only loader does not know; none for what is no such file."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except _UNREADABLE:
+    except Exception:  # noqa: BLE001  as in _read
         return []

@@ -32,8 +32,28 @@ def split_image(image: Tensor, name: str = "image") -> tuple[Tensor, Tensor | No
     return pixels[:, :3], pixels[:, 3:] if pixels.shape[1] == 4 else None
 
 
+COPIES = 3
+"""Pictures of the result's size that exist at once: the sum of tiles, its colours, the IMAGE."""
+
+
+def check_room(images: int, height: int, width: int) -> None:
+    """Raises ValueError for a result that this machine cannot hold, before anything is computed for it."""
+    needed = COPIES * 12 * images * height * width
+    memory = float(mm.get_total_memory(torch.device("cpu")))
+    if needed > memory:
+        raise ValueError(
+            f"Got a result of {images} x {width} x {height} pixels: it would take {needed / 2**30:.0f} GB and this machine has "
+            f"{memory / 2**30:.0f} GB of memory; expected a smaller scale, width or height."
+        )
+
+
 def join_image(rgb: Tensor, alpha: Tensor | None = None) -> Tensor:
     """RGB (B, 3, H, W), with alpha resized to it, -> IMAGE on the host's device and dtype. Here is the one clamp."""
+    if not bool(torch.isfinite(rgb).all()):
+        raise ValueError(
+            "The result has NaN or infinite pixels: expected finite ones; the network's weights are damaged, or its precision is too low "
+            "(try --fp32-vae and --fp32-unet)."
+        )
     if alpha is not None:
         rgb = torch.cat([rgb, resize(alpha, *rgb.shape[-2:]).to(rgb)], dim=1)
     return rgb.clamp(0, 1).movedim(1, -1).to(device=mm.intermediate_device(), dtype=_intermediate_dtype())

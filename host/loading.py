@@ -91,7 +91,7 @@ def build_network(
     """Builds a network of the host's layers and gives the tensors to load into it, which are known to fit."""
     identified = registry.identify(weights)
     # Checked on a plain copy without memory: the host's layers may have no weights before they are loaded.
-    fitting = check_fit(registry.build(identified, device="meta"), weights)
+    fitting = check_fit(registry.sketch(identified), weights)
     network = registry.build(
         identified, operations=OPERATIONS, device=device, dtype=dtype_of(fitting), attention=host_attention
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -22,6 +21,8 @@ from .state_dict import StateDict, UnsupportedModelError
 
 METADATA_KEY = "adaptivesr_gain_models"
 FORMAT = 1
+LONGEST_NAME = 300
+"""Characters of a name in the metadata."""
 PARTS = ("mmle.", "pfj.")
 
 
@@ -126,16 +127,16 @@ class GainModelsInfo:
             version = content.pop("format")
             metrics = tuple(MetricInfo(**row) for row in content.pop("metrics"))
             info = cls(metrics=metrics, **content)
-            numbers = math.isfinite(info.t_half) and (info.tau is None or (math.isfinite(info.tau) and info.tau > 0))
-            broken = not info.base or not metrics or not all(map(_makes_sense, metrics)) or not numbers
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            numbers = _finite(info.t_half) and (info.tau is None or (_finite(info.tau) and info.tau > 0))
+            broken = not (_named(info) and metrics and all(map(_makes_sense, metrics)) and numbers)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise UnsupportedModelError(
                 f"The metadata entry '{METADATA_KEY}' cannot be read ({str(error)[:100]}): expected JSON as Train MMLE writes it; the "
                 "file is damaged or of a newer version of this pack."
             ) from error
         if version != FORMAT or broken:
             raise UnsupportedModelError(
-                f"The metadata entry '{METADATA_KEY}' is of format {version} with {len(metrics)} metrics: expected format {FORMAT}, a "
+                f"The metadata entry '{METADATA_KEY}' is of format {str(version)[:20]} with {len(metrics)} metrics: expected format {FORMAT}, a "
                 "base, metrics with finite rising ranges and a positive tau; the file is damaged or of a newer version of this pack."
             )
         return info
@@ -157,9 +158,23 @@ class GainModelsInfo:
             )
 
 
+def _finite(number: object) -> bool:
+    """Whether it is a number, by its type too: JSON may hold anything, and whole numbers beyond every float."""
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) < 1e30
+
+
+def _named(info: GainModelsInfo) -> bool:
+    """Whether all names are texts that a line can show, and those of metrics differ."""
+    names = [metric.name for metric in info.metrics]
+    texts = (info.base, info.base_label, *names)
+    return all(isinstance(text, str) and 0 < len(text) <= LONGEST_NAME for text in texts) and len({*names}) == len(
+        names
+    )
+
+
 def _makes_sense(metric: MetricInfo) -> bool:
     numbers = (metric.low, metric.high, metric.weight, metric.scale)
-    return all(map(math.isfinite, numbers)) and metric.low < metric.high and metric.weight >= 0 and metric.scale > 0
+    return all(map(_finite, numbers)) and metric.low < metric.high and metric.weight >= 0 and metric.scale > 0
 
 
 def base_identity(shapes: Mapping[str, Sequence[int]]) -> str:

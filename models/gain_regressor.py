@@ -74,9 +74,15 @@ class MmleConfig:
 
 
 def _mean_square(x: Tensor) -> Tensor:
-    """(N,) of rows; a norm passes over them once and keeps nothing between."""
+    """(N,) of rows; a norm passes over them once and keeps nothing between. 0 of rows without values."""
     rows = x.flatten(1)
-    return torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
+    return torch.linalg.vector_norm(rows, dim=1).square() / max(1, rows.shape[1])
+
+
+def _to_neighbours(latent: Tensor) -> Tensor:
+    """Differences of neighbouring cells in a row; one cell wide, latents have neighbours in columns only."""
+    axis = -1 if latent.shape[-1] > 1 else -2
+    return latent.narrow(axis, 1, latent.shape[axis] - 1) - latent.narrow(axis, 0, latent.shape[axis] - 1)
 
 
 def latent_statistics(x0: Tensor, x0_prev: Tensor, reference: Tensor) -> Tensor:
@@ -89,7 +95,7 @@ def latent_statistics(x0: Tensor, x0_prev: Tensor, reference: Tensor) -> Tensor:
     differences = [latents[0] - latents[2], latents[1] - latents[2], latents[0] - latents[1]]
     values = [
         *differences,
-        *(latent[..., 1:] - latent[..., :-1] for latent in latents),
+        *(_to_neighbours(latent) for latent in latents),
         *(latent[:, 1:] - latent[:, :-1] for latent in (*latents, *differences)),
     ]
     squares = torch.stack([_mean_square(value) for value in values], dim=1)  # (N, 12)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
-from .state_dict import CONTAINERS, StateDict, UnsupportedModelError, canonicalize, require, sequence_length
+from .state_dict import StateDict, UnsupportedModelError, canonicalize, require, sequence_length, unwrap
 
 LATENT_CHANNELS = 4
 NESTED: dict[str, tuple[str, ...]] = {
@@ -41,10 +41,7 @@ def split_control_file(contents: Mapping[str, object]) -> ControlFile:
 
     Raises UnsupportedModelError if there are no tensors.
     """
-    for name in CONTAINERS:
-        inner = contents.get(name)
-        if isinstance(inner, Mapping):
-            return split_control_file(cast("Mapping[str, object]", inner))
+    contents = unwrap(contents)
     nested = {part: _nested(contents, names) for part, names in NESTED.items()}
     if any(nested.values()):
         return ControlFile(**nested)

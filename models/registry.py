@@ -47,6 +47,9 @@ class LabelledConfig(Protocol):
         ...
 
 
+SHAPE_ERRORS = (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError)
+"""What comes of reading sizes off tensors that are not of their kind, and of building networks of such sizes."""
+
 Reader = Callable[[StateDict], tuple[str, object]]
 """Gives label and configuration of a canonical state dict, or refuses it."""
 
@@ -177,10 +180,31 @@ def identify(sd: StateDict) -> Identified[object]:
     """Tells what a canonical state dict holds; UnsupportedModelError says what was found and what would match."""
     for row in TABLE:
         if row.matches(sd):
-            label, config = row.read(sd)
+            try:
+                label, config = row.read(sd)
+            except UnsupportedModelError:
+                raise
+            except SHAPE_ERRORS as error:  # readers may take it that a tensor has the axes of its kind
+                raise UnsupportedModelError(
+                    f"The file has the keys of {row.what}, but tensors of other shapes or values ({str(error)[:100]}): it is damaged or "
+                    "comes from a modified network; get it again from its publisher."
+                ) from error
             return Identified(row.kind, label, config)
     known = "; ".join(f"{row.what} ({' and '.join(row.keys)})" for row in TABLE)
     raise UnsupportedModelError(f"No known network: the file has {describe_keys(sd)}. Expected the keys of {known}.")
+
+
+def sketch(identified: Identified[object]) -> nn.Module:
+    """Makes the network of an identified file without memory, to see what it stores; UnsupportedModelError for absurd sizes."""
+    try:
+        return build(identified, device="meta")
+    except UnsupportedModelError:
+        raise
+    except SHAPE_ERRORS as error:
+        raise UnsupportedModelError(
+            f"No network can be built from this {identified.label} ({str(error)[:100]}): the file is damaged or comes from a modified "
+            "network; get it again from its publisher."
+        ) from error
 
 
 def build(

@@ -15,6 +15,10 @@ CONTAINERS = ("params_ema", "ema", "state_dict", "params", "model")
 PREFIXES = ("module.", "_orig_mod.")
 # Both follow from the window and the map size; averaged files carry them with rounding noise.
 DERIVED_BUFFERS = (".attn_mask", ".relative_position_index")
+LONGEST_KEY = 1000
+"""Characters of a tensor's name; published ones have at most about a hundred."""
+DEEPEST = 8
+"""Containers inside of each other; published files have at most two."""
 
 
 class UnsupportedModelError(ValueError):
@@ -23,7 +27,7 @@ class UnsupportedModelError(ValueError):
 
 def canonicalize(sd: Mapping[str, object]) -> StateDict:
     """Returns the tensors of a checkpoint, unwrapped from its containers and without wrapper prefixes."""
-    inner = _unwrap(sd)
+    inner = unwrap(sd)
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UnsupportedModelError(
@@ -36,6 +40,63 @@ def canonicalize(sd: Mapping[str, object]) -> StateDict:
             f"twice ({_first_keys(tensors)}). Save it again with one copy."
         )
     return result
+
+
+def sound(contents: object) -> Mapping[str, object]:
+    """Returns what a file holds, out of its containers, with tensors that are dense, real, finite and in memory.
+
+    UnsupportedModelError says which one is not, there or in a mapping below: all that reads sizes and values off a file may trust
+    it.
+    """
+    result: dict[str, object] = {}
+    for key, value in unwrap(contents).items():
+        if isinstance(value, Tensor):
+            result[str(key)] = _sound(str(key), value)
+        elif isinstance(value, Mapping):
+            below = cast("Mapping[object, object]", value)
+            result[str(key)] = {
+                str(name): _sound(f"{key}.{name}", inner) if isinstance(inner, Tensor) else inner
+                for name, inner in below.items()
+            }
+        else:
+            result[str(key)] = value
+    return result
+
+
+def _sound(key: str, tensor: Tensor) -> Tensor:
+    """Returns a tensor that all layers can take, in a type for computing; UnsupportedModelError for any other."""
+    problem = _problem(tensor)
+    if problem:
+        raise UnsupportedModelError(
+            f"The tensor {_short(key)} {problem}: expected plain numbers, all of them in the file; the file is damaged or comes from a "
+            "modified network, get it again from its publisher."
+        )
+    value = tensor.detach()
+    if str(value.dtype).startswith(
+        "torch.float8"
+    ):  # a file cast for size: float16 holds all its values, and every layer takes it
+        value = value.to(torch.float16)
+    # One pass without a mask of the tensor's size; only a sum that is not finite is looked at again.
+    doubtful = value.is_floating_point() and not bool(torch.isfinite(value.sum(dtype=torch.float32)))
+    if doubtful and not bool(torch.isfinite(value).all()):
+        raise UnsupportedModelError(
+            f"The tensor {_short(key)} holds NaN or infinite values: expected finite weights; the file is damaged or its training has "
+            "failed, get it again from its publisher."
+        )
+    return value
+
+
+def _problem(tensor: Tensor) -> str:
+    """Says what a network cannot take in a tensor, or nothing."""
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return "is stored sparsely"
+    if tensor.device.type != "cpu":
+        return f"has no values (device {tensor.device.type})"
+    if tensor.is_quantized or tensor.is_complex():
+        return f"is of the type {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"claims the size {tuple(tensor.shape)}, more than the file holds"
+    return ""
 
 
 def drop_derived_buffers(sd: StateDict) -> StateDict:
@@ -91,23 +152,40 @@ def parameter_bytes(network: nn.Module) -> int:
     return sum(tensor.numel() * torch.empty((), dtype=tensor.dtype).element_size() for tensor in tensors)
 
 
-def _unwrap(sd: Mapping[str, object]) -> Mapping[str, object]:
-    for name in CONTAINERS:
-        inner = sd.get(name)
-        if isinstance(inner, Mapping):
-            return _unwrap(cast("Mapping[str, object]", inner))
-    return sd
+def unwrap(sd: object) -> Mapping[str, object]:
+    """Returns the mapping inside of a checkpoint's containers; UnsupportedModelError for one that holds itself, or no mapping."""
+    inner: object = sd
+    for _ in range(DEEPEST):
+        if not isinstance(inner, Mapping):
+            break
+        found = cast("Mapping[str, object]", inner)
+        held = next((found[name] for name in CONTAINERS if isinstance(found.get(name), Mapping)), None)
+        if held is None:
+            return found
+        inner = held
+    raise UnsupportedModelError(
+        f"Expected a state dict of tensors by name, got a {type(inner).__name__}"
+        f"{f' with containers more than {DEEPEST} deep' if isinstance(inner, Mapping) else ''}: choose a file that holds network weights."
+    )
 
 
 def _strip(key: str) -> str:
-    for prefix in PREFIXES:
-        if key.startswith(prefix):
-            return _strip(key.removeprefix(prefix))
+    if len(key) > LONGEST_KEY:
+        raise UnsupportedModelError(
+            f"A tensor's name has {len(key)} characters ({_short(key)}): expected at most {LONGEST_KEY}; the file is damaged."
+        )
+    while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), ""):
+        key = key.removeprefix(prefix)
     return key
 
 
+def _short(key: object) -> str:
+    text = str(key)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def _first_keys(sd: Mapping[str, object]) -> str:
-    keys = [str(key) for key in list(sd)[:5]]
+    keys = [_short(key) for key in list(sd)[:5]]
     return f"{len(sd)} entries, the first: {', '.join(keys)}" if keys else "an empty file"
 
 

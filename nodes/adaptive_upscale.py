@@ -11,7 +11,7 @@ from ..host.adaptive_upscale import PRESETS, Parts, UpscaleChoices, adaptive_ups
 from ..host.images import join_image, split_image
 from ..host.resshift.loading import OneStepSR as OneStepModel
 from ..host.resshift.upscale import target_size
-from .common import CATEGORY, seed_input, show, size_inputs
+from .common import CATEGORY, CheckedNode, seed_input, show, size_inputs
 from .types import OneStepSR
 
 
@@ -50,7 +50,7 @@ def expert_inputs() -> list[io.Input]:
     ]
 
 
-class AdaptiveUpscale(io.ComfyNode):
+class AdaptiveUpscale(CheckedNode):
     """One box for everything."""
 
     @classmethod

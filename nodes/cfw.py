@@ -7,11 +7,11 @@ from comfy_api.latest import io
 from ..host import files
 from ..host.images import join_image, split_image
 from ..host.stablesr import cfw as host_cfw
-from .common import CATEGORY, LOADERS, file_input, loader_fingerprint, show
+from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, show
 from .types import CFW
 
 
-class LoadCFW(io.ComfyNode):
+class LoadCFW(CheckedNode):
     """Gives the fusion layers of a CFW file, and the VAE that the published file carries along."""
 
     @classmethod
@@ -51,7 +51,7 @@ class LoadCFW(io.ComfyNode):
         return io.NodeOutput(loaded, vae, loaded.summary)
 
 
-class CFWDecode(io.ComfyNode):
+class CFWDecode(CheckedNode):
     """Decodes a latent with the LR image's encoder features fused in."""
 
     @classmethod

@@ -6,10 +6,10 @@ from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
 from ..imaging.color import ColorFix, match_color
-from .common import CATEGORY
+from .common import CATEGORY, CheckedNode
 
 
-class WaveletColorFix(io.ComfyNode):
+class WaveletColorFix(CheckedNode):
     """Gives an image the colours of a reference, on whole frames."""
 
     @classmethod

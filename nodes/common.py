@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..host.files import find_file, loader_entries
 from ..host.regions.events import RegionDisplay, workflow_id_of
 from ..host.runtime import show_text
+from ..host.values import checks_values
 from ..imaging.color import ColorFix
 
 CATEGORY = "image/upscaling/AdaptiveSR"
@@ -19,6 +20,15 @@ LOADERS, ANALYSIS, TRAINING = (f"{CATEGORY}/{name}" for name in ("loaders", "ana
 
 NO_COLOR_FIX = "none"
 LINKED = "linked"
+
+
+class CheckedNode(io.ComfyNode):
+    """A node that checks all it is given against its schema before it does anything."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "execute" in vars(cls):
+            cls.execute = classmethod(checks_values(vars(cls)["execute"].__func__))  # type: ignore[method-assign]
 
 
 def node_id_of(node: type[io.ComfyNode]) -> str | None:

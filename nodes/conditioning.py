@@ -7,11 +7,11 @@ from comfy_api.latest import io
 from ..host import conditioning
 from ..host.images import split_image
 from ..host.resshift.loading import OneStepSR as OneStepModel
-from .common import CATEGORY
+from .common import CATEGORY, CheckedNode
 from .types import OneStepSR
 
 
-class ResShiftConditioning(io.ComfyNode):
+class ResShiftConditioning(CheckedNode):
     """Puts the LR image into CONDITIONING, for the MODEL that Load One-Step SR gives."""
 
     @classmethod
@@ -47,7 +47,7 @@ class ResShiftConditioning(io.ComfyNode):
         return io.NodeOutput(*(conditioning.with_values(c, values) for c in (positive, negative)), latent)
 
 
-class EmptyPrompt(io.ComfyNode):
+class EmptyPrompt(CheckedNode):
     """Conditioning without text, shaped for a model."""
 
     @classmethod

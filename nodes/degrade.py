@@ -8,10 +8,10 @@ from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
 from ..imaging.degradation.presets import PRESETS
-from .common import ANALYSIS, seed_input, show
+from .common import ANALYSIS, CheckedNode, seed_input, show
 
 
-class RealWorldDegradation(io.ComfyNode):
+class RealWorldDegradation(CheckedNode):
     """Makes a small bad picture of a good one, as the papers do for training."""
 
     @classmethod

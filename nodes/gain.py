@@ -12,7 +12,7 @@ from ..host.gains.plan import GainBackEnd, GainLimits, make_plan, plan_text
 from ..host.runtime import show_text
 from ..sampling.adaptive.dynamic import JumpRule
 from ..sampling.adaptive.step_size import GainRule
-from .common import node_id_of
+from .common import CheckedNode, node_id_of
 from .types import Gain, GainModels
 
 LIMITS = GainLimits()
@@ -101,7 +101,7 @@ def expert_inputs() -> list[io.Input]:
     ]
 
 
-class MMLEGainEstimator(io.ComfyNode):
+class MMLEGainEstimator(CheckedNode):
     """Chooses what gains are measured on and what follows from them."""
 
     @classmethod

@@ -6,11 +6,11 @@ from comfy_api.latest import io
 
 from ..host import files
 from ..host.gains import models as gain_models
-from .common import LOADERS, file_input, loader_fingerprint, show
+from .common import LOADERS, CheckedNode, file_input, loader_fingerprint, show
 from .types import GainModels
 
 
-class LoadMMLEPFJ(io.ComfyNode):
+class LoadMMLEPFJ(CheckedNode):
     """Gives the trained parts of AdaDiffSR."""
 
     @classmethod

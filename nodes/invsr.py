@@ -19,6 +19,7 @@ from .common import (
     CATEGORY,
     LOADERS,
     NO_COLOR_FIX,
+    CheckedNode,
     color_fix_input,
     display_of,
     file_input,
@@ -88,7 +89,7 @@ def patch_inputs() -> list[io.Input]:
     ]
 
 
-class LoadNoisePredictor(io.ComfyNode):
+class LoadNoisePredictor(CheckedNode):
     """Gives InvSR's noise predictor."""
 
     @classmethod
@@ -124,7 +125,7 @@ class LoadNoisePredictor(io.ComfyNode):
         return io.NodeOutput(model, model.summary)
 
 
-class InvSRNoise(io.ComfyNode):
+class InvSRNoise(CheckedNode):
     """Start noise and noise levels for the host's samplers."""
 
     @classmethod
@@ -179,7 +180,7 @@ class InvSRNoise(io.ComfyNode):
         return io.NodeOutput(noise, sigmas, latent)
 
 
-class InvSRUpscale(io.ComfyNode):
+class InvSRUpscale(CheckedNode):
     """InvSR from picture to picture."""
 
     @classmethod

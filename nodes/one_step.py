@@ -16,6 +16,7 @@ from .common import (
     CATEGORY,
     LOADERS,
     NO_COLOR_FIX,
+    CheckedNode,
     color_fix_input,
     display_of,
     file_fingerprint,
@@ -28,7 +29,7 @@ from .common import (
 from .types import OneStepSR
 
 
-class LoadOneStepSR(io.ComfyNode):
+class LoadOneStepSR(CheckedNode):
     """Gives a residual-shift checkpoint as ONE_STEP_SR, and the same network as MODEL and VAE."""
 
     @classmethod
@@ -84,7 +85,7 @@ class LoadOneStepSR(io.ComfyNode):
         return io.NodeOutput(sr, sr.patcher, sr.vae, sr.summary)
 
 
-class OneStepDistilledSR(io.ComfyNode):
+class OneStepDistilledSR(CheckedNode):
     """Upscales images of any size with a residual-shift model, tiled on one noise field."""
 
     @classmethod

@@ -7,11 +7,11 @@ from comfy_api.latest import io
 from ..host.gains.feature_injection import inject_pfj
 from ..host.gains.models import LoadedGainModels
 from ..host.gains.plan import GainPlan
-from .common import CATEGORY, show
+from .common import CATEGORY, CheckedNode, show
 from .types import Gain, GainModels
 
 
-class PFJInject(io.ComfyNode):
+class PFJInject(CheckedNode):
     """Lets the gains of regions decide how much of the LR image the next call of each gets."""
 
     @classmethod

@@ -7,10 +7,10 @@ import json
 from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
-from .common import ANALYSIS, show
+from .common import ANALYSIS, CheckedNode, show
 
 
-class ImageQuality(io.ComfyNode):
+class ImageQuality(CheckedNode):
     """Measures pictures with pyiqa's metrics."""
 
     @classmethod

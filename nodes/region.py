@@ -17,7 +17,7 @@ from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe
 from ..sampling.adaptive.steppers import STEPPER_NAMES
 from ..sampling.adaptive.types import MergeMode
-from .common import CATEGORY, display_of, node_id_of, output
+from .common import CATEGORY, CheckedNode, display_of, node_id_of, output
 from .types import Gain
 
 SMALLEST_TILE = 64
@@ -97,7 +97,7 @@ def options_of(
     return RegionOptions(tile_size, overlap, MergeMode(merge_mode), region_batch, sampler_name, budget, gain)
 
 
-class TiledRegionSampler(io.ComfyNode):
+class TiledRegionSampler(CheckedNode):
     """Samples a large latent region by region on one canvas, with any MODEL of images."""
 
     @classmethod
@@ -202,7 +202,7 @@ class TiledRegionSampler(io.ComfyNode):
         return output(display, sampled, picture, json.dumps(report))
 
 
-class RegionSamplerNode(io.ComfyNode):
+class RegionSamplerNode(CheckedNode):
     """The same sampling as a SAMPLER."""
 
     @classmethod

@@ -14,13 +14,13 @@ from ..host.regions.run import plan
 from ..host.regions.sampler import RegionOptions
 from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe, describe_gains, target_size
-from .common import node_id_of
+from .common import CheckedNode, node_id_of
 from .region import check_tile
 
 CATEGORY = "image/upscaling/AdaptiveSR/analysis"
 
 
-class UpscalePlan(io.ComfyNode):
+class UpscalePlan(CheckedNode):
     """Says before a run what it will cost."""
 
     @classmethod
@@ -129,7 +129,7 @@ class UpscalePlan(io.ComfyNode):
         return io.NodeOutput(text, width, height, steps, cfg, tile_size, overlap)
 
 
-class RegionReport(io.ComfyNode):
+class RegionReport(CheckedNode):
     """Shows where the steps went."""
 
     @classmethod

@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.sigmas import spaced_sigmas
-from .common import CATEGORY
+from .common import CATEGORY, CheckedNode
 
 
-class SpacedSigmas(io.ComfyNode):
+class SpacedSigmas(CheckedNode):
     """The noise levels at which the papers' respaced chains stop."""
 
     @classmethod

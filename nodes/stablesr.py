@@ -6,11 +6,11 @@ from comfy_api.latest import io
 
 from ..host import files
 from ..host.stablesr.loading import LoadedStableSR, apply_stablesr, load_stablesr
-from .common import CATEGORY, LOADERS, file_input, loader_fingerprint, show
+from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, show
 from .types import StableSR
 
 
-class LoadStableSR(io.ComfyNode):
+class LoadStableSR(CheckedNode):
     """Gives the encoder and the SFT layers of a StableSR checkpoint."""
 
     @classmethod
@@ -46,7 +46,7 @@ class LoadStableSR(io.ComfyNode):
         return io.NodeOutput(loaded, loaded.summary)
 
 
-class StableSRApply(io.ComfyNode):
+class StableSRApply(CheckedNode):
     """Patches a MODEL so that the LR image guides it at every step."""
 
     @classmethod

@@ -20,11 +20,11 @@ from ..host.control.adapter_map import adapter_map
 from ..host.control.parts import TimeAwarePart
 from ..host.files import CONTROLNET, list_files
 from ..sampling.control_schedule import CUSTOM, OFF_LATE, PRESETS, ControlSchedule
-from .common import ANALYSIS, CATEGORY, LOADERS, file_fingerprint, file_input, show
+from .common import ANALYSIS, CATEGORY, LOADERS, CheckedNode, file_fingerprint, file_input, show
 from .types import TimeAwareAdapter
 
 
-class LoadTimeAwareControlNet(io.ComfyNode):
+class LoadTimeAwareControlNet(CheckedNode):
     """Reads the ControlNets that the host cannot."""
 
     @classmethod
@@ -80,7 +80,7 @@ class LoadTimeAwareControlNet(io.ComfyNode):
         return io.NodeOutput(loaded.control, loaded.adapters, loaded.info)
 
 
-class TimeAwareAdapterNode(io.ComfyNode):
+class TimeAwareAdapterNode(CheckedNode):
     """Lets a ControlNet's influence follow the timestep."""
 
     @classmethod
@@ -180,7 +180,7 @@ class TimeAwareAdapterNode(io.ComfyNode):
         return io.NodeOutput(make_time_aware(control_net, influence))
 
 
-class AdapterMap(io.ComfyNode):
+class AdapterMap(CheckedNode):
     """Shows what a time-aware control did."""
 
     @classmethod

@@ -19,6 +19,7 @@ from ...models.vq_autoencoder import VQAutoencoder
 from ...sampling.network_cost import COUNTED
 from ...sampling.schedules import ResidualShiftSchedule
 from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
+from ..images import check_room
 from ..regions.events import RegionDisplay, RegionLayout
 from ..runtime import HostRuntime, rows_that_fit, to_intermediate
 from .loading import OneStepSR
@@ -98,6 +99,7 @@ def upscale_rgb(
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), not clamped, and a report."""
     start = perf_counter()
     rgb, (width, height) = to_intermediate(rgb), size
+    check_room(len(rgb), height, width)
     if sr.scale == 1:  # a restorer: it sees the image at its final size
         rgb = resize(rgb, height, width).clamp(0, 1)
     chain, schedule = chain_for(sr, settings)

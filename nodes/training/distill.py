@@ -14,14 +14,14 @@ from ...host.training.files import DISTILL, folder_state
 from ...imaging.degradation.presets import PRESETS
 from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings
 from ...training.tad_sr.losses import ScoreForm
-from ..common import fingerprint, node_id_of
+from ..common import CheckedNode, fingerprint, node_id_of
 from ..types import OneStepSR
 from .inputs import rate_input, resume_input, save_input
 
 DEFAULTS, RUN = DistillSettings(), DistillOptions(steps=2000)
 
 
-class DistillOneStepSR(io.ComfyNode):
+class DistillOneStepSR(CheckedNode):
     """TAD-SR's training inside of the graph."""
 
     @classmethod

@@ -16,7 +16,7 @@ from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.presets import PRESETS
 from ...sampling.adaptive.steppers import STEPPER_NAMES
 from ...training.gains.config import OFFLINE, PAPER, SMALL, GainOptions, MmleTrainConfig, PfjTrainConfig
-from ..common import fingerprint, node_id_of
+from ..common import CheckedNode, fingerprint, node_id_of
 from ..types import GainModels
 from .inputs import name_input, rate_input, resume_input, save_input
 
@@ -25,7 +25,7 @@ MMLE, PFJ, OWN = MmleTrainConfig(), PfjTrainConfig(), GainOptions(steps=1000)
 REPORT = "JSON: files, steps, losses of the first and last tenth of the run"
 
 
-class TrainMMLE(io.ComfyNode):
+class TrainMMLE(CheckedNode):
     """The training of AdaDiffSR's gain regressor inside of the graph."""
 
     @classmethod
@@ -111,7 +111,7 @@ class TrainMMLE(io.ComfyNode):
         return io.NodeOutput(trained.models, join_image(trained.losses), json.dumps(trained.report))
 
 
-class TrainPFJ(io.ComfyNode):
+class TrainPFJ(CheckedNode):
     """The training of AdaDiffSR's injection network inside of the graph."""
 
     @classmethod

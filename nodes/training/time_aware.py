@@ -14,14 +14,14 @@ from ...models.time_aware_adapter_config import DESIGNS
 from ...training.tasr.config import STAGES, TasrConfig, TasrOptions
 from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
-from ..common import fingerprint, node_id_of
+from ..common import CheckedNode, fingerprint, node_id_of
 from ..types import TimeAwareAdapter
 from .inputs import name_input, rate_input, resume_input, save_input
 
 DEFAULTS, SETTINGS = TasrConfig(), TasrOptions(steps=1000)
 
 
-class TrainTimeAwareAdapter(io.ComfyNode):
+class TrainTimeAwareAdapter(CheckedNode):
     """TASR's training inside of the graph."""
 
     @classmethod
