@@ -28,6 +28,10 @@ def call(url: str, body: bytes | None = None, kind: str = "application/json") ->
             return answer.read()
     except urllib.error.HTTPError as error:  # a refused workflow: the answer says which input of which node
         raise SystemExit(error.read().decode("utf-8")) from error
+    except urllib.error.URLError as error:
+        raise SystemExit(
+            f"No ComfyUI answers at {url}: {error.reason}. Start one, or say where it is with --host."
+        ) from error
 
 
 def upload(host: str, picture: Path) -> str:
@@ -56,6 +60,32 @@ def wait(host: str, prompt_id: str) -> dict[str, Any]:
     return history[prompt_id]
 
 
+def read_workflow(path: Path) -> dict[str, Any]:
+    """A workflow in the API format, which maps node ids to their class and inputs; the page saves another one by default."""
+    try:
+        prompt = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path} cannot be read as a workflow: {error}") from error
+    if not isinstance(prompt, dict) or not all(
+        isinstance(node, dict) and "class_type" in node for node in prompt.values()
+    ):
+        raise SystemExit(
+            f"{path} is not in the API format: take a file of workflows/api, or save one with Workflow > Export (API) in ComfyUI's page."
+        )
+    return prompt
+
+
+def read_changes(words: list[str], prompt: dict[str, Any]) -> dict[str, str]:
+    """What --set says, by the name of an input that the workflow has."""
+    if wrong := [word for word in words if "=" not in word]:
+        raise SystemExit(f"Expected --set NAME=VALUE, got {wrong[0]!r}.")
+    changes = dict(word.split("=", 1) for word in words)
+    known = {name for node in prompt.values() for name in node.get("inputs", {})}
+    if unknown := sorted(changes.keys() - known):
+        raise SystemExit(f"The workflow has no input {unknown[0]!r}: expected one of {', '.join(sorted(known))}.")
+    return changes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
@@ -65,8 +95,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path())
     options = parser.parse_args()
 
-    prompt = json.loads(options.workflow.read_text(encoding="utf-8"))
-    changes = dict(change.split("=", 1) for change in options.set)
+    options.host = options.host.rstrip("/")
+    prompt = read_workflow(options.workflow)
+    changes = read_changes(options.set, prompt)
+    if not options.picture.is_file() or not options.out.is_dir():
+        raise SystemExit(f"Expected a picture and a folder for results, got {options.picture} and {options.out}.")
     name = upload(options.host, options.picture)
     for node in prompt.values():
         if node["class_type"] == "LoadImage":

@@ -19,12 +19,15 @@ from ..sampling.adaptive.dynamic import JumpRule
 from ..sampling.adaptive.types import NoiseSpace
 from .conditioning import empty_prompt
 from .gains.plan import GainBackEnd, GainLimits, make_plan
+from .progress import stage
 from .regions.run import Schedule, sample_latent
 from .regions.sampler import RegionOptions, noise_space
 from .resshift import upscale
 from .resshift.loading import EMBEDDED, OneStepSR, load_one_step
 from .resshift.patchers import ResidualShiftModel
 
+ENLARGING, ENCODED, SAMPLED = 0.2, 0.25, 0.95
+"""Ends of the stages on the progress bar, where a MODEL repaints."""
 ORIENTATIONS = 8
 """Flips and quarter turns of a picture."""
 
@@ -93,7 +96,8 @@ def adaptive_upscale(
     start = perf_counter()
     preset = PRESETS[choices.preset]
     one_step = parts.one_step or load_one_step(next(iter(EMBEDDED)))
-    result, work = enlarge(one_step, rgb, size, preset, choices.seed)
+    share = 1.0 if parts.model is None else ENLARGING
+    result, work = enlarge(one_step, rgb, size, preset, choices.seed, share)
     report: dict[str, Any] = {"way": "one step", **work}
     if parts.model is not None:
         result, sampled = repaint(result.clamp(0, 1), parts, preset, choices)
@@ -135,15 +139,20 @@ def _check(parts: Parts) -> None:
 
 
 def enlarge(
-    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], preset: UpscalePreset, seed: int
+    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], preset: UpscalePreset, seed: int, share: float = 1.0
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The picture by ONE_STEP_SR, not clamped; the embedded one-step weights average as many orientations as the preset has."""
+    """The picture by ONE_STEP_SR, not clamped; the embedded one-step weights average as many orientations as the preset has.
+
+    share is that of the node's progress bar.
+    """
+    stage(0.0, share)
     steps = 1 if sr.one_step_only else min(preset.chain_steps, sr.schedule.num_steps)
     settings = upscale.UpscaleSettings(steps, preset.stochastic, overlap_px=preset.overlap, seed=seed)
     if not (sr.is_embedded and sr.one_step_only) or preset.orientations == 1:
         return upscale.upscale_rgb(sr, rgb, size, settings)
     total, reports = torch.zeros(()), []
     for index in range(preset.orientations):
+        stage(*(share * place / preset.orientations for place in (index, index + 1)))
         turned_size = (size[1], size[0]) if index >= ORIENTATIONS // 2 else size
         result, report = upscale.upscale_rgb(sr, turned(rgb, index), turned_size, settings)
         total = total + turned_back(result, index)
@@ -176,6 +185,7 @@ def repaint(
     """The enlarged picture (B, 3, H, W) in [0, 1] sampled anew by the MODEL, region by region with gains, and their report."""
     height, width = large.shape[2:]
     model, vae = cast("ModelPatcher", parts.model), cast("VAE", parts.vae)
+    stage(ENLARGING, ENCODED)
     latent = encode(vae, pad_to_multiple(large, cast("int", vae.spacial_compression_encode())))
     empty = empty_prompt(model)
     positive, negative = (empty if prompt is None else prompt for prompt in (parts.positive, parts.negative))
@@ -187,7 +197,9 @@ def repaint(
     schedule = Schedule(choices.seed, preset.steps, cfg, scheduler, choices.denoise or preset.denoise)
     # Every image gets the noise of the first one, so that a batch gives what its images give alone.
     start = {"samples": latent, "batch_index": [0] * len(latent)}
+    stage(ENCODED, SAMPLED)
     sampled, report = sample_latent(model, positive, negative, start, schedule, options)
+    stage(SAMPLED, 1.0)
     return decode(vae, sampled["samples"])[..., :height, :width], report
 
 

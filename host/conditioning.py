@@ -14,7 +14,7 @@ from torch import Tensor
 from ..imaging.resize import bicubic_upsample, pad_to_multiple
 from .loading import base_model
 from .resshift.loading import OneStepSR
-from .resshift.patchers import LR_CONDITION
+from .resshift.patchers import LR_CONDITION, ResidualShiftModel
 
 TOKENS = 77
 DEFAULT_WIDTH = 768
@@ -23,8 +23,16 @@ POOLED_SDXL = 1280
 
 
 def empty_prompt(model: ModelPatcher) -> list[Any]:
-    """Zeros (1, 77, width) and a pooled output of zeros, in the widths that the model's configuration names."""
+    """Zeros (1, 77, width) and a pooled output of zeros, in the widths that the model's configuration names.
+
+    ValueError for a model whose prompts are not of this form (SD3, Flux and later ones). ResShift's networks read no prompt at all.
+    """
     config = base_model(model).model_config.unet_config
+    if "context_dim" not in config and not isinstance(model.model, ResidualShiftModel):
+        raise ValueError(
+            f"Got a MODEL of the kind {type(model.model).__name__}, whose empty prompt is not known here: expected SD 1.x, 2.x or SDXL; "
+            "connect a prompt from its own text encoder."
+        )
     width = config.get("context_dim") or DEFAULT_WIDTH
     with_sizes = isinstance(model.model, (comfy.model_base.SDXL, comfy.model_base.SDXLRefiner))
     pooled = POOLED_SDXL if with_sizes else config.get("adm_in_channels") or width

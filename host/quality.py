@@ -127,9 +127,13 @@ def _pairs(rgb: Tensor, reference: Tensor | None, border: int) -> Iterator[tuple
 
 def _labels(text: str, images: int, others: int) -> tuple[str, ...]:
     given = [part.strip() for part in text.split(",") if part.strip()]
+    groups = [count for count in (images, others) if count]
+    if len(given) == len(groups) < images + others:  # animated pictures: a label names all that it came with
+        return tuple(f"{label} {i + 1}" for label, count in zip(given, groups) for i in range(count))
     if given and len(given) != images + others:
         raise ValueError(
-            f"Got {len(given)} labels for {images + others} images: expected one for each, with commas, or none."
+            f"Got {len(given)} labels for {images + others} images: expected one for each, with commas, one for image and one for compare, "
+            "or none."
         )
     if given:
         return tuple(given)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .progress import rising
+
 SHOWN = 80
 """Characters of a refused value in the sentence."""
 MOST_OPTIONS = 12
@@ -19,7 +21,7 @@ MOST_OPTIONS = 12
 
 
 def checks_values(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes an `execute(cls, ...)` check what it is given first, as if every value came from a widget."""
+    """Makes an `execute(cls, ...)` check what it is given first, as if every value came from a widget, and show one bar."""
     if hasattr(execute, "__wrapped__"):  # the host makes classes of a node's for every run
         return execute
     signature = inspect.signature(execute)
@@ -36,7 +38,8 @@ def checks_values(execute: Callable[..., Any]) -> Callable[..., Any]:
                     values[name] = checked_value(inputs[name], values[name])
                 except ValueError as error:
                     raise ValueError(f"{schema.display_name} got {name} = {error}") from None
-        return execute(*bound.args, **bound.kwargs)
+        with rising():
+            return execute(*bound.args, **bound.kwargs)
 
     return checked
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -27,3 +29,21 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 def sweep(path: Path) -> None:
     """Removes what a killed run left of a file that it was writing."""
     partial_of(path).unlink(missing_ok=True)
+
+
+def sweep_old(folder: Path, older_than: float) -> None:
+    """Removes what killed runs have left half written in a folder, if that is so many seconds old; claims, which are empty, stay."""
+    for place in folder.glob(f"*{PARTIAL}"):
+        with suppress(OSError):
+            found = place.stat()
+            if found.st_size and time.time() - found.st_mtime > older_than:
+                place.unlink()
+
+
+def claim(path: Path) -> bool:
+    """Takes a file's name for this process, by making the place where it will be written; False if another has it."""
+    try:
+        with partial_of(path).open("x"):
+            return True
+    except FileExistsError:
+        return False

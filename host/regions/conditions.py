@@ -186,7 +186,9 @@ def _check_model_cond(name: str, key: str, value: object, size: Sequence[int]) -
             raise _refused(
                 what,
                 name,
-                f"expected the latent's {size[0]} x {size[1]} cells; remove the node that adds it or resize its input",
+                "reference latents and other lists of pictures cannot be cut into regions; remove the node that adds it"
+                if isinstance(content, (list, tuple))
+                else f"expected the latent's {size[0]} x {size[1]} cells; remove the node that adds it or resize its input",
             )
 
 

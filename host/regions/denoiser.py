@@ -108,7 +108,16 @@ def _float32(model: BaseModel) -> Iterator[None]:
 
 
 def check_model_patches(model_options: dict[str, Any]) -> None:
-    """Refuses patches of the MODEL that hold a picture of the whole canvas."""
+    """Refuses patches of the MODEL that hold a picture of the whole canvas, and caches of whole steps.
+
+    To a step cache the regions of one step, which come one after the other, look like steps.
+    """
+    for key, holder in model_options.get("transformer_options", {}).items():
+        if "cache" in str(key).lower() and holder is not None:
+            raise ValueError(
+                f"The MODEL carries a step cache ({getattr(holder, 'name', None) or key}), which takes the regions of one step for steps "
+                "that follow each other: expected a MODEL without one; remove EasyCache, LazyCache or the like."
+            )
     for patches in model_options.get("transformer_options", {}).get("patches", {}).values():
         for patch in patches:
             if hasattr(patch, "model_patch") and hasattr(patch, "image"):

@@ -18,6 +18,8 @@ from ...imaging.heatmap import colorize, overlay, paint
 from ...imaging.tiles import Region
 
 LONGEST_SIDE = 1024
+MOST_REGIONS, LARGEST_CANVAS, MOST_STEPS = 4096, 16384, 10**6
+"""More regions cannot be told apart in a picture of that size."""
 SCALE_HEIGHT, MARGIN = 44, 12
 LINE_DISTANCE = 22
 """Pixels from the middle of a region's number to that of its line of classes."""
@@ -28,15 +30,55 @@ def read_report(text: str) -> dict[str, Any]:
     """Parses the report as Tiled Region Sampler wrote it. Raises ValueError with a sentence for anything else."""
     try:
         report = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"The report is not JSON ({error.msg}): expected the report output of Tiled Region Sampler."
+            f"The report is not JSON ({str(error)[:80]}): expected the report output of Tiled Region Sampler."
         ) from error
     if not isinstance(report, dict) or not {"canvas", "regions", "steps_per_region"} <= set(report):
         raise ValueError(
             "The report has no regions: expected the report output of Tiled Region Sampler; connect that one."
         )
+    if not _is_whole(report):
+        raise ValueError(
+            f"The report's numbers do not belong together: expected a canvas, at most {MOST_REGIONS} regions on it and the steps of each "
+            "region for each image, as Tiled Region Sampler writes them; connect its report output."
+        )
     return report
+
+
+def _is_whole(report: dict[str, Any]) -> bool:
+    """Whether sizes, regions and steps are whole numbers of a run, and as many as each other."""
+    canvas, regions, images = report["canvas"], report["regions"], report["steps_per_region"]
+    if not (
+        _whole_numbers(canvas, 2) and min(canvas) > 0 and max(canvas) <= LARGEST_CANVAS and isinstance(regions, list)
+    ):
+        return False
+    on_it = all(
+        _whole_numbers(part, 4)
+        and min(part) >= 0
+        and min(part[2:]) > 0
+        and part[0] + part[2] <= canvas[0]
+        and part[1] + part[3] <= canvas[1]
+        for part in regions
+    )
+    counted = isinstance(images, list) and all(
+        _whole_numbers(steps, len(regions)) and min(steps) >= 0 for steps in images
+    )
+    classes = report.get("classes") or []
+    steps = _whole_numbers([report.get("steps")], 1) and 0 <= report["steps"] <= MOST_STEPS
+    named = (
+        isinstance(classes, list)
+        and len(classes) in (0, len(images))
+        and all(
+            isinstance(line, list) and len(line) == len(regions) and all(isinstance(word, str) for word in line)
+            for line in classes
+        )
+    )
+    return bool(0 < len(regions) <= MOST_REGIONS and on_it and counted and images and steps and named)
+
+
+def _whole_numbers(values: object, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(type(value) is int for value in values)
 
 
 def region_map(report: dict[str, Any], image: Tensor | None = None, opacity: float = 0.45) -> Tensor:

@@ -80,6 +80,11 @@ def row_bytes(model: BaseModel, channels: int, region: Region) -> float:
 def check_latent(latent: Tensor) -> None:
     """Raises ValueError with a sentence for anything but maps (B, C, h, w)."""
     nested = getattr(latent, "is_nested", False)
+    if not nested and latent.ndim == 5 and latent.shape[2] == 1:
+        raise ValueError(
+            f"Got a LATENT of one frame, {tuple(latent.shape)} (Qwen-Image, Wan and their like): expected maps (batch, channels, height, "
+            "width), without an axis of time; such models cannot be cut into regions here, use the host's KSampler for them."
+        )
     if nested or latent.ndim != 4:
         shape = "several latents in one" if nested else f"shape {tuple(latent.shape)}"
         raise ValueError(
@@ -130,6 +135,8 @@ class RegionSampler(comfy.samplers.Sampler):
         model, options = model_wrap.inner_model, self.options
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
+        if len(sigmas) < 2:  # no step is left: as the host's samplers, which give what they would begin with
+            return self._begin(model_wrap, sigmas, noise, latent) if len(sigmas) else latent
         tiles = tiles_of(model, noise.shape[2:], options.tile_px, options.overlap_px)
         regions = tiles.regions
         own_steps = [] if options.merge is MergeMode.AGGREGATE else rows_of(regions, len(noise))
@@ -172,6 +179,11 @@ class RegionSampler(comfy.samplers.Sampler):
         self.display.finish(self.report)
         return model.model_sampling.inverse_noise_scaling(sigmas[-1], result.samples)
 
+    def _begin(self, guider: CFGGuider, sigmas: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+        sampling = guider.inner_model.model_sampling
+        x = sampling.noise_scaling(sigmas[0], noise.clone(), latent, self.max_denoise(guider, sigmas))
+        return sampling.inverse_noise_scaling(sigmas[-1], x)
+
     def _kept_around(
         self, mask: Tensor | None, latent: Tensor, noise: Tensor, sigmas: Tensor, extra_args: dict[str, Any]
     ) -> KeptLatent | None:
@@ -179,7 +191,7 @@ class RegionSampler(comfy.samplers.Sampler):
         if mask is None:
             return None
         if self.options.sampler == "ddim":
-            generator = torch.Generator().manual_seed((extra_args.get("seed") or 0) + 1)
+            generator = torch.Generator().manual_seed(((extra_args.get("seed") or 0) + 1) % 2**64)
             noise = torch.randn(noise.shape, generator=generator).to(noise)
         return KeptLatent(mask, latent, noise, sigmas)
 

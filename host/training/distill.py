@@ -33,7 +33,7 @@ from .distill_base import (
     student_weights,
 )
 from .distill_data import pictures_of, trial_pair
-from .files import DISTILL, below_output, check_name, save_picture
+from .files import DISTILL, below_output, save_picture
 from .run import RunUnderHost
 
 
@@ -100,7 +100,7 @@ def _check(teacher: OneStepSR, start: OneStepSR | None, settings: DistillSetting
     check_teacher(teacher, stage_zero=not settings.uses_student_step)
     if start is not None:
         check_start(start, teacher)
-    check_name(options.name)
+    DISTILL.check_start(options.name)
     if options.degradation not in PRESETS:
         raise ValueError(f"Got the degradation {options.degradation!r}: expected one of {', '.join(PRESETS)}.")
     multiple = teacher.network.config.size_multiple * teacher.vae.downscale_ratio

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import folder_paths
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...training.atomic import replace_file
+from ...training.atomic import claim, replace_file, sweep_old
 from ...training.config import START_ANEW
 from ...training.image_folder import image_files
 from ..files import CONTROLNET, GAIN_MODELS, NOISE_PREDICTOR, ONE_STEP, allowed_folder, trained_folder
@@ -23,6 +27,34 @@ from ..images import split_image
 
 LONGEST_NAME = 120
 """Bytes: file systems take 255, and numbers, steps and endings are added."""
+
+
+PROBE = 1 << 16
+"""Bytes that are written to see whether a folder takes any."""
+DAY = 86400.0
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Puts what a full disk or a folder without the right to write raises into a sentence that names no place of the machine."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "no room, or no right to write"
+        raise ValueError(
+            f"{what} could not be written ({reason}): expected a folder 'adaptivesr' below ComfyUI's output folder that can be written, "
+            "and room on its disk."
+        ) from error
+
+
+def check_disk(needed: int) -> None:
+    """ValueError where the disk of the output folder has less room than a run's states and weights will take."""
+    free = shutil.disk_usage(states_folder()).free
+    if free < needed:
+        raise ValueError(
+            f"The disk of ComfyUI's output folder has {free / 2**30:.2f} GB left, and this run saves about {needed / 2**30:.2f} GB: "
+            "expected more room; remove files there."
+        )
 
 
 def states_folder() -> Path:
@@ -61,6 +93,25 @@ class RunFiles:
         taken = {int(match[1]) for match in (own.match(path.name) for path in files) if match}
         return f"{name}_{next(number for number in count(1) if number not in taken):05}"
 
+    def check_start(self, name: str) -> None:
+        """Refuses, before the first step, a name that no file can have, and folders that cannot be written."""
+        check_name(name)
+        for folder in (states_folder(), trained_folder(self.kind)):
+            with writing("Files of this run"):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(bytes(PROBE))
+        sweep_old(states_folder(), DAY)
+
+    def claim(self, name: str) -> str:
+        """A free name that is this process's alone from now on."""
+        while True:
+            chosen = self.free_name(name)
+            with writing("The state of this run"):
+                states_folder().mkdir(parents=True, exist_ok=True)
+                if claim(self.state_path(chosen)):
+                    return chosen
+
     def weights_path(self, name: str) -> Path:
         """Where trained weights go, in a folder that exists."""
         folder = trained_folder(self.kind)
@@ -70,7 +121,8 @@ class RunFiles:
     def save_weights(self, name: str, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> Path:
         """Writes trained weights where their loader offers them."""
         path, tensors = self.weights_path(name), {key: value.contiguous() for key, value in weights.items()}
-        replace_file(path, lambda place: save_file(tensors, place, metadata=dict(header)))
+        with writing("The trained weights"):
+            replace_file(path, lambda place: save_file(tensors, place, metadata=dict(header)))
         return path
 
 
@@ -86,7 +138,8 @@ NO_LPIPS = "(none)"
 def save_picture(path: Path, picture: Tensor) -> None:
     """Writes a PNG of (1, 3, H, W) in [0, 1]."""
     image = Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy())
-    replace_file(path, lambda place: image.save(place, "PNG"))
+    with writing("A picture of this run"):
+        replace_file(path, lambda place: image.save(place, "PNG"))
 
 
 def below_output(path: Path) -> str:

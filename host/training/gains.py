@@ -30,11 +30,14 @@ from ...training.gains.trajectories import Caching, Trajectories, build
 from ...training.runs import on_cpu, train
 from ..gains.models import LoadedGainModels, base_of, loaded_from_file
 from ..gains.plan import GainBackEnd, metrics_of_names
-from .files import MMLE, PFJ, RunFiles, below_output, check_name, pictures_of, states_folder
+from ..progress import stage
+from .files import MMLE, PFJ, RunFiles, below_output, pictures_of, states_folder
 from .gains_base import ChainSettings, HostGainBase, Reads
 from .networks import PRECISIONS
 from .run import RunUnderHost
 
+CACHED = 0.5
+"""Share of the progress bar that making trajectories fills."""
 COMPARED = 8
 """Batches on which injection is compared with none at the end of a run."""
 
@@ -74,17 +77,19 @@ def train_mmle(
 
     source is (folder, IMAGE or pictures (3, H, W)), with None where nothing is connected.
     """
-    check_name(settings.name)
+    MMLE.check_start(settings.name)
     # A graph runs in inference mode, whose tensors cannot take part in gradients.
     with torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
             base, pairs = _base_and_pairs(model, vae, positive, source, settings)
             metrics, measures, left_out = metrics_of_names(GainBackEnd.VAE, settings.metrics)
+            stage(0.0, CACHED)
             trajectories = _cached(base, pairs, metrics, measures, config, settings)
             ranged = with_ranges(metrics, trajectories, floor=config.floor)
         network = Mmle(regressor_config(settings.size, base.latent_channels, len(ranged)))
         about = _about(settings, f"{len(trajectories)} trajectories, {', '.join(measures)}, {base.digest()}")
         run = new_mmle_run(config, network, trajectories, ranged, base.timesteps, base.device, about)
+        stage(CACHED, 1.0)
         with RunUnderHost(run, MMLE, settings) as hosted:
             train(run, hosted.until, hosted.after_step)
         tau = typical_rate(run.labels, run.metrics, run.training)
@@ -104,7 +109,7 @@ def train_pfj(
     settings: GainOptions,
 ) -> TrainedGain:
     """Trains the injection network on a base and its regressor; the file holds both. A cancel saves the state."""
-    check_name(settings.name)
+    PFJ.check_start(settings.name)
     models.check_base(model)
     if models.config.mmle is None:
         raise ValueError(

@@ -12,10 +12,11 @@ import comfy.model_management as mm
 import comfy.utils
 from torch import Tensor
 
+from ...training.atomic import sweep
 from ...training.config import START_ANEW, RunOptions
 from ...training.loss_log import LossLog
-from ...training.runs import AnyRun, resume_run, save_run
-from .files import RunFiles, save_picture
+from ...training.runs import AnyRun, TrainingRun, resume_run, save_run
+from .files import RunFiles, check_disk, save_picture, writing
 
 INPUT_IDS = {
     "batch": "batch_size",
@@ -63,7 +64,8 @@ class RunUnderHost(Generic[AnyRun]):
         if options.resume != START_ANEW:
             resume_run(run, files.saved_state(options.resume))
             self.begun = f"the run {options.resume}"
-        self.name = files.free_name(options.name)
+        check_disk(_bytes_of(run))
+        self.name = files.claim(options.name)
         self.path: Path = files.state_path(self.name)
         self.first = run.state.step
         self.until = self.first + options.steps
@@ -81,7 +83,7 @@ class RunUnderHost(Generic[AnyRun]):
         if self._sample is not None and options.samples_every and step % options.samples_every == 0:
             save_picture(self.path.with_suffix(f".{step:07}.png"), self._sample())
         if options.save_every and step % options.save_every == 0:
-            save_run(run, self.path)
+            self._save()
         mm.throw_exception_if_processing_interrupted()
 
     def __exit__(
@@ -89,6 +91,12 @@ class RunUnderHost(Generic[AnyRun]):
     ) -> None:
         mm.in_training = False
         if self.run.state.step > self.first:
+            self._save()
+        else:
+            sweep(self.path)  # nothing was learnt: the name is free again
+
+    def _save(self) -> None:
+        with writing("The state of this run"):
             save_run(self.run, self.path)
 
     @property
@@ -105,6 +113,12 @@ class RunUnderHost(Generic[AnyRun]):
         losses, begun = ends_of(self.run.log), {"started_from": self.begun} if self.begun else {}
         steps = self.run.state.step
         return {"file": file, "resume": self.name, **begun, "steps": steps, "losses": losses, **more}
+
+
+def _bytes_of(run: TrainingRun) -> int:
+    """About what a run writes: its networks with the averages and two moments each, twice while a state is replaced, and the weights."""
+    tensors = [*run.state.model.state_dict().values(), *run.state.ema.values.values()]
+    return 8 * sum(value.numel() * value.element_size() for value in tensors)
 
 
 def describe(report: Mapping[str, Any]) -> str:

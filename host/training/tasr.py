@@ -24,7 +24,7 @@ from ...training.tasr.rewards import Reward, make_reward
 from ...training.tasr.run import TasrRun, tasr_state, trained_tensors
 from ..control.controlnet import EPS, LatentControl, control_from_weights
 from ..control.parts import TimeAwarePart, adapter_part_from_weights
-from .files import TASR, below_output, check_name, pictures_of
+from .files import TASR, below_output, pictures_of
 from .networks import PRECISIONS
 from .run import RunUnderHost, from_inputs
 from .tasr_base import HostBase, base_of, check_model, fresh_adapters, trainable_controlnet
@@ -112,7 +112,7 @@ def _reward(config: TasrConfig, settings: TasrOptions) -> Reward | None:
 
 
 def _check_settings(settings: TasrOptions) -> None:
-    check_name(settings.name)
+    TASR.check_start(settings.name)
     if settings.design not in DESIGNS:
         raise ValueError(f"Got the adapter size {settings.design!r}: expected one of {', '.join(DESIGNS)}.")
     if settings.crop % 64:

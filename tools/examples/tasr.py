@@ -114,7 +114,7 @@ TASR = Workflow(
         Node(
             "empty",
             "EmptyLatentImage",
-            inputs={"width": Link("size"), "height": Link("size", 1), "batch_size": 1},
+            inputs={"width": Link("size"), "height": Link("size", 1), "batch_size": Link("size", 2)},
         ),
         apply_control(Link("checkpoint", 2)),
         Node(

@@ -23,6 +23,7 @@ from ...imaging.metrics.gain_measures import Measure
 from ...sampling.adaptive.steppers import Last, Step, stepper_for
 from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.noise import generator_for
+from ..atomic import replace_file
 from ..data import PairSource
 from .base import GainBase, Seen
 
@@ -139,11 +140,26 @@ def build(
     """Makes the shards that are missing and opens all; after_shard(shards done) may show and raise."""
     paths = [caching.path(folder, index) for index in range(caching.shards)]
     for index, path in enumerate(paths):
-        if not path.is_file():
+        if not is_whole(path, len(measures)):
             _make_shard(path, caching, index, base, source, measures)
         if after_shard is not None:
             after_shard(index + 1)
     return opened(paths, tuple(measures))
+
+
+def is_whole(path: Path, metrics: int) -> bool:
+    """Whether a shard is there and can be read, with scores of so many metrics; others are made again."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in ("x0", "reference", "contrast")}
+            scores = file.get_tensor("scores")
+    except Exception:  # noqa: BLE001  whatever its reader raises, the shard is of no use
+        return False
+    rows, calls = shapes["x0"][:2]
+    alike = shapes["reference"][:1] == shapes["contrast"] == [rows]
+    return alike and tuple(scores.shape) == (rows, calls, metrics)
 
 
 def _make_shard(
@@ -171,10 +187,8 @@ def _make_shard(
         "scores": measured(base, predictions, reference, measures),
         "contrast": lr.mean(1).flatten(1).std(1),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
-    partial.replace(path)
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    replace_file(path, lambda place: save_file(whole, place))
 
 
 def opened(paths: Sequence[Path], metrics: tuple[str, ...]) -> Trajectories:
