@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)
+    verbs.add_parser("fuzz", help="damaged files, odd values in graphs, kills while saving", add_help=False)
+    verbs.add_parser("soak", help="minutes of queue calls with interrupts on one host", add_help=False)
     verbs.add_parser(
         "workflows", help="write the example workflows anew, or (--thumbnails) their pictures", add_help=False
     )
@@ -101,6 +103,10 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         result = importlib.import_module(f"adaptivesr.tools.{options.verb}").main(rest)
     elif options.verb == "fullsize":
         result = importlib.import_module("adaptivesr.tools.fullsize.main").main(rest)
+    elif options.verb in ("fuzz", "soak"):
+        source = importlib.import_module("adaptivesr.tools.env.environment").host_source(environment)
+        module = "fuzz.main" if options.verb == "fuzz" else "soak"
+        result = importlib.import_module(f"adaptivesr.tools.{module}").main(source, rest)
     elif options.verb == "demo":
         demo = importlib.import_module("adaptivesr.tools.demo")
         result = demo.main(environment, out=options.out, port=options.port, as_json=options.json)

@@ -55,12 +55,12 @@ def checked_value(entry: Any, value: Any) -> Any:
         return _WIDGETS[kind](entry, value)
     problem = _socket_problem(kind, value)
     if problem:
-        raise ValueError(f"{problem}; connect an output of the type {kind}.")
+        raise ValueError(f"{problem}; connect an output of that type.")
     return value
 
 
 def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, (str, int, float, bool)) else f"a {type(value).__name__}"
+    text = repr(value) if isinstance(value, (str, int, float, bool)) else f"({type(value).__name__})"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
@@ -158,7 +158,7 @@ def _socket_problem(kind: str, value: Any) -> str:
     missing = [name for name in _SOCKETS.get(kind, ()) if not hasattr(value, name)]
     known = {parent.__name__ for parent in type(value).__mro__}
     wanted = _OWN.get(kind)
-    return f"{_shown(value)}: expected a {kind}" if missing or (wanted and wanted not in known) else ""
+    return f"{_shown(value)}: expected {kind}" if missing or (wanted and wanted not in known) else ""
 
 
 def _tensor_problem(value: Any) -> str:

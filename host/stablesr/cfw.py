@@ -21,7 +21,7 @@ from ...imaging.resize import bicubic_resize, resize
 from ...imaging.tile_plan import snug_grid
 from ...imaging.tiles import Merger, Region, gaussian_window
 from ...models.cfw import CFW, LEVELS, CFWConfig, autoencoder_weights, feature_bytes, fuse_bytes, fusion_weights
-from ...models.state_dict import StateDict
+from ...models.state_dict import StateDict, UnsupportedModelError
 from .. import files
 from ..loading import Loaded, Recipe, file_patcher, identify_file
 from ..runtime import HostRuntime
@@ -79,7 +79,19 @@ def load_cfw(name: str) -> tuple[LoadedCFW, VAE]:
     autoencoder = autoencoder_weights(weights)
     beside = "with its VAE" if autoencoder else "without a VAE: use the one of the SD 2.1 checkpoint"
     loaded = LoadedCFW(file_patcher(path, RECIPE, weights=weights), f"{identified.label}; {beside}.")
-    return loaded, VAE(sd=autoencoder)
+    return loaded, _vae(autoencoder, name)
+
+
+def _vae(weights: StateDict, name: str) -> VAE:
+    """The host's VAE of a file's weights; its constructor raises whatever it meets in damaged ones."""
+    try:
+        return VAE(sd=weights)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise UnsupportedModelError(
+            f"'{name}' holds a VAE that cannot be built ({' '.join(reason)[:150]}): expected that of Stable Diffusion 2.1; the file is "
+            "damaged, get it again from its publisher."
+        ) from error
 
 
 def _vae_devices() -> tuple[torch.device, torch.device]:

@@ -28,7 +28,7 @@ from ...training.runs import train
 from ...training.tad_sr.samples import Trial, sheet
 from ..invsr.loading import STARTS_KEY, NoisePredictorModel, loaded_from_file
 from .distill_data import trial_pair
-from .files import INVSR, NO_LPIPS, below_output, check_name, pictures_of, save_picture
+from .files import INVSR, NO_LPIPS, below_output, pictures_of, save_picture
 from .invsr_base import LPIPS_FILE, TurboNetworks, check_turbo, latent_lpips, predictor_copy, turbo_of
 from .networks import PRECISIONS
 from .run import RunUnderHost, from_inputs
@@ -95,7 +95,7 @@ def train_noise_predictor(
 
 
 def _check_settings(config: InvSRConfig, settings: InvSROptions, lpips: str) -> None:
-    check_name(settings.name)
+    INVSR.check_start(settings.name)
     if settings.degradation not in DEGRADATIONS or settings.size not in SIZES or settings.precision not in PRECISIONS:
         raise ValueError(
             f"Got degradation {settings.degradation!r}, size {settings.size!r} and precision {settings.precision!r}: expected one of "

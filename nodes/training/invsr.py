@@ -13,14 +13,14 @@ from ...host.runtime import show_text
 from ...host.training.files import INVSR, NO_LPIPS, folder_state
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.invsr.config import OWN, PAPER, PRESETS, SIZES, InvSRConfig, InvSROptions
-from ..common import TRAINING, fingerprint, node_id_of
+from ..common import TRAINING, CheckedNode, fingerprint, node_id_of
 from ..types import NoisePredictor
 from .inputs import name_input, rate_input, resume_input, save_input
 
 DEFAULTS, RUN = InvSRConfig(), InvSROptions(steps=1000)
 
 
-class TrainNoisePredictor(io.ComfyNode):
+class TrainNoisePredictor(CheckedNode):
     """InvSR's training inside of the graph."""
 
     @classmethod

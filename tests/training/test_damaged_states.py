@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -154,9 +155,11 @@ def test_a_name_is_taken_once(tmp_path):
 
 
 def test_old_half_written_files_go_and_claims_and_new_ones_stay(tmp_path):
-    for name, content, age in (("old", "half", 100.0), ("new", "half", 0.0), ("claim", "", 100.0)):
-        place = atomic.partial_of(tmp_path / name)
-        place.write_text(content)
-        os.utime(place, (place.stat().st_mtime - age,) * 2)
+    for name, held, age in (("old", True, 100.0), ("new", True, 0.0), ("claim", False, 100.0)):
+        folder = atomic.partial_of(tmp_path / name)
+        folder.mkdir()
+        if held:
+            (folder / ".tmp123").write_text("half")
+            os.utime(folder / ".tmp123", (time.time() - age,) * 2)
     atomic.sweep_old(tmp_path, 50.0)
     assert sorted(os.listdir(tmp_path)) == ["claim.partial", "new.partial"]

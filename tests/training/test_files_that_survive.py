@@ -23,7 +23,8 @@ def test_a_file_is_whole_or_as_before(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         atomic.replace_file(path, fails)
     assert path.read_text() == "before" and os.listdir(tmp_path) == ["state"]
-    atomic.partial_of(path).write_text("left by a kill")
+    atomic.partial_of(path).mkdir()
+    (atomic.partial_of(path) / "file").write_text("left by a kill")
     atomic.sweep(path)
     assert os.listdir(tmp_path) == ["state"]
 

@@ -135,7 +135,7 @@ def test_wrong_inputs_are_refused_with_a_sentence(train, sr, comfy):
     refused("expected one below ComfyUI", image_folder="/nowhere")
     refused("Got neither a folder nor images", image_folder="")
     refused("Got crops of 72 pixels: expected a multiple of 32", crop_size=72)
-    refused("Got the degradation 'bad'", degradation="bad")
+    refused("got degradation = 'bad'", degradation="bad")
     refused("Got the metrics nonsense", metrics="nonsense")
     models = train("TrainMMLE", name="refusals", steps=1)[0]
     other = comfy.module("host.gains.models").LoadedGainModels(

@@ -22,7 +22,7 @@ def inputs_of(node):
 
 
 def test_every_node_checks_what_it_is_given(ours):
-    assert len(ours) == 30
+    assert len(ours) >= 30
     for name, node in ours.items():
         assert hasattr(node.execute, "__wrapped__"), f"{name} does not derive from CheckedNode"
 

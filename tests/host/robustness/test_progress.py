@@ -7,11 +7,10 @@ import torch
 @pytest.fixture
 def shown(comfy, monkeypatch):
     """Shares that reach the page."""
+    from comfy import utils
 
     shares = []
-    monkeypatch.setattr(
-        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_rest, **_named: shares.append(value / total)
-    )
+    monkeypatch.setattr(utils, "PROGRESS_BAR_HOOK", lambda value, total, *_rest, **_named: shares.append(value / total))
     return shares
 
 
@@ -35,9 +34,7 @@ def test_one_bar_alone_shows_its_own_numbers(comfy, monkeypatch):
     from comfy import utils
 
     seen = []
-    monkeypatch.setattr(
-        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_rest, **_named: seen.append((value, total))
-    )
+    monkeypatch.setattr(utils, "PROGRESS_BAR_HOOK", lambda value, total, *_rest, **_named: seen.append((value, total)))
     with comfy.module("host.progress").rising():
         bar = utils.ProgressBar(3)
         for _ in range(3):
