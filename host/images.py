@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import comfy.model_management as mm
 import torch
 from torch import Tensor
@@ -39,7 +41,7 @@ COPIES = 3
 def check_room(images: int, height: int, width: int) -> None:
     """Raises ValueError for a result that this machine cannot hold, before anything is computed for it."""
     needed = COPIES * 12 * images * height * width
-    memory = float(mm.get_total_memory(torch.device("cpu")))
+    memory = cast("int", mm.get_total_memory(torch.device("cpu")))
     if needed > memory:
         raise ValueError(
             f"Got a result of {images} x {width} x {height} pixels: it would take {needed / 2**30:.0f} GB and this machine has "

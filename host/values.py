@@ -22,8 +22,6 @@ MOST_OPTIONS = 12
 
 def checks_values(execute: Callable[..., Any]) -> Callable[..., Any]:
     """Makes an `execute(cls, ...)` check what it is given first, as if every value came from a widget, and show one bar."""
-    if hasattr(execute, "__wrapped__"):  # the host makes classes of a node's for every run
-        return execute
     signature = inspect.signature(execute)
     rest = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), None)
 

@@ -166,7 +166,7 @@ def _finite(number: object) -> bool:
 def _named(info: GainModelsInfo) -> bool:
     """Whether all names are texts that a line can show, and those of metrics differ."""
     names = [metric.name for metric in info.metrics]
-    texts = (info.base, info.base_label, *names)
+    texts: tuple[object, ...] = (info.base, info.base_label, *names)  # JSON may hold anything
     return all(isinstance(text, str) and 0 < len(text) <= LONGEST_NAME for text in texts) and len({*names}) == len(
         names
     )

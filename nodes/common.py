@@ -27,8 +27,11 @@ class CheckedNode(io.ComfyNode):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "execute" in vars(cls):
-            cls.execute = classmethod(checks_values(vars(cls)["execute"].__func__))  # type: ignore[method-assign]
+        execute = vars(cls).get("execute")
+        if execute is not None and not hasattr(
+            execute.__func__, "__wrapped__"
+        ):  # the host clones and locks classes for a run
+            cls.execute = classmethod(checks_values(execute.__func__))  # type: ignore[method-assign]
 
 
 def node_id_of(node: type[io.ComfyNode]) -> str | None:

@@ -106,6 +106,7 @@ def run(count: int, seed: int, case: int | None = None) -> Outcomes:
         import folder_paths  # noqa: PLC0415  the host's
 
         before, folder_paths.models_dir = folder_paths.models_dir, folder
+        known_folders = {name: (list(held[0]), held[1]) for name, held in folder_paths.folder_names_and_paths.items()}
         try:
             register_folders()
             models = Path(folder) / "adaptivesr"
@@ -115,6 +116,9 @@ def run(count: int, seed: int, case: int | None = None) -> Outcomes:
                 folder_paths.filename_list_cache.clear()
         finally:
             folder_paths.models_dir = before
+            folder_paths.folder_names_and_paths.clear()
+            folder_paths.folder_names_and_paths.update(known_folders)
+            folder_paths.filename_list_cache.clear()
     return outcomes
 
 

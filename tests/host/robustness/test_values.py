@@ -118,3 +118,11 @@ def test_a_picture_beyond_the_machines_memory_is_refused_before_any_work(ours, s
         upscale.execute(
             one_step_sr=sr, image=torch.rand(1, 400, 4, 3), **{**settings, "width": size[0], "height": size[1]}
         )
+
+
+def test_the_hosts_clones_and_locks_of_a_class_check_too(ours):
+    from comfy_api.internal import make_locked_method_func
+
+    for name, node in ours.items():
+        clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+        assert make_locked_method_func(node, node.FUNCTION, clone), name
