@@ -99,26 +99,14 @@ def _coded(name: str) -> str:
 
 def run(count: int, seed: int, case: int | None = None) -> Outcomes:
     """Damages and uses `count` files, or the one of a case; all repeat by seed and case."""
-    from ...host.files import register_folders  # noqa: PLC0415  needs the host
+    from ...host.files import models_below  # noqa: PLC0415  needs the host
 
     outcomes = Outcomes("files", seed)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        import folder_paths  # noqa: PLC0415  the host's
-
-        before, folder_paths.models_dir = folder_paths.models_dir, folder
-        known_folders = {name: (list(held[0]), held[1]) for name, held in folder_paths.folder_names_and_paths.items()}
-        try:
-            register_folders()
-            models = Path(folder) / "adaptivesr"
-            known = bases(models)
-            for number in range(count) if case is None else [case]:
-                _run_case(number, seed, known, models, outcomes)
-                folder_paths.filename_list_cache.clear()
-        finally:
-            folder_paths.models_dir = before
-            folder_paths.folder_names_and_paths.clear()
-            folder_paths.folder_names_and_paths.update(known_folders)
-            folder_paths.filename_list_cache.clear()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, models_below(folder):
+        models = Path(folder) / "adaptivesr"
+        known = bases(models)
+        for number in range(count) if case is None else [case]:
+            _run_case(number, seed, known, models, outcomes)
     return outcomes
 
 
