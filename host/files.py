@@ -35,7 +35,7 @@ FOLDERS = {
 }
 """Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
 
-TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS, NOISE_PREDICTOR)
+TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS, NOISE_PREDICTOR, STABLESR)
 """Kinds that training nodes write."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"

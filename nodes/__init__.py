@@ -22,6 +22,7 @@ from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNod
 from .training.distill import DistillOneStepSR
 from .training.gains import TrainMMLE, TrainPFJ
 from .training.invsr import TrainNoisePredictor
+from .training.stablesr import TrainStableSR
 from .training.time_aware import TrainTimeAwareAdapter
 
 NODES: list[type[io.ComfyNode]] = [
@@ -56,6 +57,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadMMLEPFJ,
     PFJInject,
     TrainNoisePredictor,
+    TrainStableSR,
 ]
 
 

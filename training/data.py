@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..imaging.degradation.parts import filter_per_sample, gaussian_kernel
+from ..imaging.degradation.parts import filter_per_sample, gaussian_kernel, usm_sharpen
 from ..imaging.degradation.presets import RealWorldPreset, degrade
 from .image_folder import crops, read_image
 
@@ -41,6 +41,8 @@ class DegradedPairs:
     """1: the degraded pictures are enlarged to the size of the targets."""
     reduced: bool = False
     """Whole squares of the pictures, reduced to `side` (TAD-SR's data preparation), in place of crops at full resolution."""
+    sharpened: bool = False
+    """Targets are sharpened after the small pictures were made of them: presets sharpen for themselves where papers do."""
     smooth_share: float | None = None
     """Share of targets that are blurred to slow changes first, which needs sides above half of SMOOTH_TAPS; None draws nothing."""
 
@@ -55,7 +57,7 @@ class DegradedPairs:
             target = self._targets(chosen, generator)
             low = degrade(target, self.preset, generator, self.scale)
             if bool(low.isfinite().all()):
-                return chosen, target, low
+                return chosen, usm_sharpen(target) if self.sharpened else target, low
         entries = [(i, self.pictures[i]) for i in chosen]
         names = ", ".join(str(entry) if isinstance(entry, Path) else f"picture {i + 1}" for i, entry in entries)
         raise ValueError(

@@ -47,7 +47,11 @@ def load_stablesr(name: str) -> LoadedStableSR:
 
     Raises UnsupportedModelError with a sentence when the file is damaged or of another kind.
     """
-    path = files.find_file(files.STABLESR, name)
+    return loaded_from_file(files.find_file(files.STABLESR, name), name)
+
+
+def loaded_from_file(path: str, name: str) -> LoadedStableSR:
+    """As `load_stablesr`, of a file by its path."""
     weights = files.load_file(path)
     identified = _identified(weights, name)
     prediction = base_prediction(weights)

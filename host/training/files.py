@@ -23,6 +23,7 @@ from ...training.atomic import claim, replace_file, sweep_old
 from ...training.config import START_ANEW
 from ...training.image_folder import image_files
 from ..files import CONTROLNET, GAIN_MODELS, NOISE_PREDICTOR, ONE_STEP, allowed_folder, trained_folder
+from ..files import STABLESR as STABLESR_FILES
 from ..images import split_image
 
 LONGEST_NAME = 120
@@ -133,6 +134,7 @@ PFJ = RunFiles(".pfj-state.safetensors", GAIN_MODELS)
 INVSR = RunFiles(".invsr-state.safetensors", NOISE_PREDICTOR)
 NO_LPIPS = "(none)"
 """In the place of a file of models/adaptivesr/latent_lpips."""
+STABLESR = RunFiles(".stablesr-state.safetensors", STABLESR_FILES)
 
 
 def save_picture(path: Path, picture: Tensor) -> None:

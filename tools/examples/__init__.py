@@ -13,6 +13,7 @@ from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
 from .train_mmle import TRAIN_MMLE
 from .train_noise_predictor import TRAIN_NOISE_PREDICTOR
+from .train_stablesr import TRAIN_STABLESR
 
 WORKFLOWS = (
     ONE_STEP_SR,
@@ -31,4 +32,5 @@ WORKFLOWS = (
     IMAGE_QUALITY,
     TRAIN_MMLE,
     TRAIN_NOISE_PREDICTOR,
+    TRAIN_STABLESR,
 )

@@ -1,1 +1,1 @@
-"""StableSR's trained parts."""
+"""StableSR's trained parts: encoder and SFT layers, and CFW."""

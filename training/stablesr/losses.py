@@ -23,7 +23,18 @@ def guided_diffusion_loss(
     normal, like hr. The target is the noise (Ho et al. 2020, eq. 14), or v = sqrt(abar) noise - sqrt(1 - abar) hr (Salimans
     and Ho 2022, section 4) for a base that predicts v.
     """
-    a = torch.from_numpy(stable_diffusion_alphas()).float().to(hr.device)[timesteps].view(-1, 1, 1, 1)
-    signal, deviation = a.sqrt(), (1.0 - a).sqrt()
+    signal, deviation = factors(timesteps)
     target = signal * noise - deviation * hr if predicts_v else noise
-    return per_sample_mse(predict(signal * hr + deviation * noise, timesteps, lr), target)
+    return per_sample_mse(predict(noised(hr, timesteps, noise), timesteps, lr), target)
+
+
+def factors(timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(abar) and sqrt(1 - abar) at timesteps, (B, 1, 1, 1) each."""
+    a = torch.from_numpy(stable_diffusion_alphas()).float().to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+    return a.sqrt(), (1.0 - a).sqrt()
+
+
+def noised(latent: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+    """x_t = sqrt(abar) latent + sqrt(1 - abar) noise (Ho et al. 2020, eq. 4)."""
+    signal, deviation = factors(timesteps)
+    return signal * latent + deviation * noise

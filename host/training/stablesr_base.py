@@ -1,0 +1,119 @@
+"""The host's networks as `training.stablesr.run.GuidedBase`: frozen copies, with the product's own patch for the parts that learn."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import comfy.model_sampling
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ...models.struct_parts import StructParts
+from ...training.stablesr.run import GuidedBase
+from ..stablesr.patch import BlockPatch, Features, residual_blocks
+from .networks import FrozenNetworks, frozen_parts
+
+again = partial(checkpoint, use_reentrant=False)
+"""Calls a function and forgets what happened inside, which is computed again when gradients are wanted."""
+
+
+class FrugalPatch(BlockPatch):
+    """The product's patch, which keeps no more of a residual block than what enters it."""
+
+    def __call__(self, block: Any, *given: Any) -> Tensor:
+        return again(super().__call__, block, *given)
+
+
+class GuidedNetworks(FrozenNetworks, GuidedBase):
+    """A frozen Stable Diffusion under one prompt, guided by parts that may learn."""
+
+    predicts_v = False
+    frugal = False
+    text: Tensor
+
+    def predict(self, parts: StructParts | None, x_t: Tensor, t: Tensor, z_lr: Tensor) -> Tensor:
+        """The UNet's output (B, 4, h, w)."""
+        text = self.text.to(self.device).expand(len(x_t), -1, -1)
+        with self._cast():
+            if parts is None:
+                return self._unet(x_t, t, context=text).float()
+            call = again if self.frugal and torch.is_grad_enabled() else _plainly
+            features = Features(call(parts.encoder, z_lr, t))
+            kind = FrugalPatch if call is again else BlockPatch
+            with kind(self._unet, parts, features, 1.0).in_call({}) as options:
+                if call is again:
+                    options = _with_frugal_transformers(options)
+                return self._unet(x_t, t, context=text, transformer_options=options).float()
+
+    @torch.no_grad()
+    def branches(self, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """Outputs (B, C, h, w) of the bare residual branches by the block's name."""
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str, _module: nn.Module, _inputs: object, h: Tensor) -> None:
+            found[name] = h.float()
+
+        with ExitStack() as stack:
+            for placed in residual_blocks(self._unet):
+                hook = placed.block.out_layers.register_forward_hook(partial(keep, placed.name))
+                stack.callback(hook.remove)
+            self.predict(None, x_t, t, x_t)
+        return found
+
+    def sizes(self) -> tuple[dict[str, int], int]:
+        """Channels of the residual blocks by name, and the number of levels."""
+        placed = list(residual_blocks(self._unet))
+        return {one.name: one.block.out_channels for one in placed}, 1 + max(one.level for one in placed)
+
+
+def _plainly(function: Any, *given: Any) -> Any:
+    return function(*given)
+
+
+def _with_frugal_transformers(options: dict[str, Any]) -> dict[str, Any]:
+    """Options under which transformers keep no more than what enters them; older hosts pass this over."""
+
+    def transformer(
+        layer: nn.Module, x: Tensor, emb: Tensor, context: Tensor, given: dict[str, Any], *_: Any
+    ) -> Tensor:
+        return again(layer, x, context, given)
+
+    patches = dict(options.get("patches", {}))
+    name = "forward_timestep_embed_patch"
+    return {**options, "patches": {**patches, name: [*patches.get(name, ()), (SpatialTransformer, transformer)]}}
+
+
+def guided_base(model: Any, vae: Any, text: Tensor, precision: torch.dtype, *, frugal: bool) -> GuidedNetworks:
+    """Frozen copies of MODEL (with its patches) and VAE, which passed `check_guided`; text (1, L, C) for all pictures."""
+    base = GuidedNetworks(*frozen_parts(model, vae), precision)
+    base.predicts_v = predicts_v(model)
+    base.text, base.frugal = text, frugal
+    return base
+
+
+def predicts_v(model: Any) -> bool:
+    """Whether MODEL predicts v."""
+    return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
+
+
+def check_guided(model: Any, vae: Any) -> None:
+    """ValueError with a sentence for a MODEL or VAE that StableSR cannot guide."""
+    network, sampling = model.model.diffusion_model, model.get_model_object("model_sampling")
+    if not isinstance(network, UNetModel) or network.num_classes is not None or network.in_channels != 4:
+        raise ValueError(
+            f"The MODEL is a {type(network).__name__} of another kind: expected a text-to-image UNet of 4 channels without a label, as "
+            "Stable Diffusion 2.1 is (512 or 768); load that checkpoint (no SDXL, no inpainting)."
+        )
+    if not isinstance(sampling, comfy.model_sampling.EPS):  # v prediction derives from it
+        raise ValueError(
+            "The MODEL predicts neither noise nor v: expected Stable Diffusion 2.1 (512: noise, 768: v), for which the loss is made."
+        )
+    if vae.latent_channels != 4 or vae.latent_dim != 2:
+        raise ValueError(
+            f"The VAE has {vae.latent_channels} latent channels: expected 4; connect the VAE of the Stable Diffusion checkpoint."
+        )

@@ -1,0 +1,187 @@
+"""Train StableSR."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...host.images import join_image
+from ...host.runtime import show_text
+from ...host.training.files import STABLESR, folder_state
+from ...host.training.networks import PRECISIONS
+from ...host.training.run import describe
+from ...host.training.stablesr import AS_SET, settings_of, train_stablesr
+from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
+from ...training.stablesr.config import PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
+from ..common import TRAINING, fingerprint, node_id_of
+from ..types import StableSR
+from .inputs import name_input, rate_input, resume_input, save_input
+
+DEFAULTS, SETTINGS = StableSRConfig(), StableSROptions(steps=1000)
+
+
+class TrainStableSR(io.ComfyNode):
+    """StableSR's training inside of the graph."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRTrainStableSR",
+            display_name="Train StableSR",
+            category=TRAINING,
+            description="Trains StableSR's time-aware encoder and SFT layers beside a frozen Stable Diffusion, on your pictures. Saves a file that Load StableSR offers, and a state from which the run can go on.",
+            search_aliases=["stablesr", "train stablesr", "struct cond", "spade", "sft", "adadiffsr base", "finetune"],
+            is_output_node=True,
+            is_experimental=True,
+            inputs=[*main_inputs(), *data_inputs(), *advanced_inputs(), *optional_inputs()],
+            outputs=[
+                StableSR.Output(display_name="stablesr", tooltip="Encoder and SFT layers, ready for StableSR Apply."),
+                io.Image.Output(display_name="losses", tooltip="The loss over the steps."),
+                io.String.Output(
+                    display_name="report", tooltip="JSON: files, steps, losses of the first and last tenth of the run."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, image_folder: str = "", **inputs: Any) -> str:
+        return fingerprint(folder_state, image_folder)
+
+    @classmethod
+    def execute(cls, model: Any, vae: Any, settings: str, steps: int, **inputs: Any) -> io.NodeOutput:
+        config = settings_of(StableSRConfig, settings, inputs)
+        options = settings_of(StableSROptions, settings, inputs, steps=steps)
+        source = inputs.get("image_folder", ""), inputs.get("images")
+        start = inputs.get("stablesr")
+        trained = train_stablesr(model, vae, inputs.get("positive"), source, start, config, options)
+        show_text(describe(trained.report), node_id_of(cls))
+        return io.NodeOutput(trained.parts, join_image(trained.losses), json.dumps(trained.report))
+
+
+def main_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model", tooltip="Stable Diffusion 2.1-base (512, noise) or 2.1 (768, v), or another of its kind; frozen."
+        ),
+        io.Vae.Input("vae", tooltip="The checkpoint's VAE; frozen."),
+        io.Combo.Input(
+            "settings",
+            options=[AS_SET, *PRESETS],
+            default=AS_SET,
+            tooltip="paper: batch 6 in 32 accumulated batches, crop 512, sharpened targets, published size. paper, 768: batch 3, crop 768. adadiffsr base: as paper, without weight decay. They overrule the inputs below.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=SETTINGS.steps,
+            min=1,
+            max=10_000_000,
+            tooltip="Optimiser steps of this run, on top of those of a resumed one.",
+        ),
+        io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Pairs at a time. The paper: 6."),
+        io.Int.Input(
+            "accumulate",
+            default=DEFAULTS.accumulate,
+            min=1,
+            max=1024,
+            tooltip="Batches whose gradients make one step: the paper's 192 pairs a step are 32 batches of 6.",
+        ),
+        rate_input("learning_rate", DEFAULTS.lr, "AdamW, constant. The paper: 0.00005."),
+        io.Combo.Input(
+            "size",
+            options=list(SIZES),
+            default=SETTINGS.size,
+            tooltip="Of a fresh encoder. paper: 105 M parameters with the SFT layers of SD 2.1. small: for small bases (ours).",
+        ),
+    ]
+
+
+def data_inputs() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "image_folder",
+            default="",
+            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Leave empty when images are connected.",
+        ),
+        io.Combo.Input(
+            "degradation",
+            options=list(DEGRADATIONS),
+            default=SETTINGS.degradation,
+            tooltip="How the LR pictures are made: stablesr for 512, stablesr_768 for 768, adadiffsr for its base.",
+        ),
+        io.Boolean.Input(
+            "sharpened",
+            default=DEFAULTS.sharpened,
+            tooltip="Targets are sharpened (unsharp mask, public code): on for 512, off for 768.",
+        ),
+        io.Int.Input(
+            "crop_size", default=SETTINGS.crop, min=64, max=2048, step=64, tooltip="Side of the crops in pixels."
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=False,
+            tooltip="Of crops, degradations, noise, timesteps and the fresh encoder.",
+        ),
+        name_input(SETTINGS.name),
+        resume_input(STABLESR),
+    ]
+
+
+def advanced_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "start",
+            options=list(STARTS),
+            default=DEFAULTS.start,
+            advanced=True,
+            tooltip="Of a fresh encoder. near the base: SFT layers give back on average what they get, so that the first pictures are the base's (ours). fresh norms: as the public code, which shifts the frozen base at first.",
+        ),
+        io.Float.Input(
+            "weight_decay",
+            default=DEFAULTS.weight_decay,
+            min=0.0,
+            max=0.5,
+            step=0.001,
+            advanced=True,
+            tooltip="Of AdamW. The public code: 0.01.",
+        ),
+        io.Combo.Input(
+            "precision",
+            options=list(PRECISIONS),
+            default=SETTINGS.precision,
+            advanced=True,
+            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32.",
+        ),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=SETTINGS.checkpointing,
+            advanced=True,
+            tooltip="Blocks are computed twice, for much less memory; no number changes.",
+        ),
+        io.Int.Input(
+            "samples_every",
+            default=0,
+            min=0,
+            max=1_000_000,
+            advanced=True,
+            tooltip="Steps between pictures in output/adaptivesr/training: LR, restored in 20 steps, true. 0: none.",
+        ),
+        save_input(SETTINGS.save_every, " (about 1.3 GB for SD 2.1)"),
+    ]
+
+
+def optional_inputs() -> list[io.Input]:
+    return [
+        StableSR.Input("stablesr", optional=True, tooltip="A file of Load StableSR to go on from, published or yours."),
+        io.Conditioning.Input(
+            "positive",
+            optional=True,
+            tooltip="Prompt of all pictures: CLIP Text Encode with an empty text for the paper's null prompt. Without it zeros. Only the first entry is used.",
+        ),
+        io.Image.Input("images", optional=True, tooltip="Pictures to train on, in place of image_folder."),
+    ]
