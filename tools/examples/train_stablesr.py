@@ -13,7 +13,7 @@ TRAIN_STABLESR = Workflow(
             "## Train StableSR\n\n1. Choose your base in **Load Checkpoint**: SD 2.1-base (512) or 2.1 (768).\n2. Put sharp pictures into one "
             "folder, write its path into **image_folder**, and take **Load Image** out (it only lets the graph run as it is).\n"
             "3. Press **Run**; Cancel saves, **resume** goes on.\n\nAs it stands this is a trial of 20 steps with a small encoder. For the real "
-            "thing set **settings** to *paper*, and **steps** to tens of thousands.\n\nThe file appears in *Load StableSR* after **R**. To go "
+            "thing set **settings** to *paper*, and **steps** to tens of thousands.\n\nChange first: **image_folder** and **steps**.\n\nThe file appears in *Load StableSR* after **R**. To go "
             "on from a published file, connect *Load StableSR* to **stablesr**; its weights are for non-commercial use, and so is what comes of them.\n\n"
             + files_list(SD21_BASE),
         ),
