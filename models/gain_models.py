@@ -166,10 +166,12 @@ def _finite(number: object) -> bool:
 def _named(info: GainModelsInfo) -> bool:
     """Whether all names are texts that a line can show, and those of metrics differ."""
     names = [metric.name for metric in info.metrics]
-    texts: tuple[object, ...] = (info.base, info.base_label, *names)  # JSON may hold anything
-    return all(isinstance(text, str) and 0 < len(text) <= LONGEST_NAME for text in texts) and len({*names}) == len(
-        names
-    )
+    return all(map(_is_name, (info.base, info.base_label, *names))) and len(set(names)) == len(names)
+
+
+def _is_name(text: object) -> bool:
+    """Whether it is a text, which JSON does not promise, of a length that a line can show."""
+    return isinstance(text, str) and 0 < len(text) <= LONGEST_NAME
 
 
 def _makes_sense(metric: MetricInfo) -> bool:

@@ -16,7 +16,7 @@ from ...models.struct_parts import StructParts
 from ...sampling.noise import generator_for
 from ...training.data import DegradedPairs
 from ...training.runs import on_cpu, train
-from ...training.stablesr.config import NEAR_BASE, PRESETS, SIZES, StableSRConfig, StableSROptions
+from ...training.stablesr.config import AS_SET, NEAR_BASE, PRESETS, SIZES, StableSRConfig, StableSROptions
 from ...training.stablesr.init import initialise, parts_config, start_near_base
 from ...training.stablesr.losses import noised
 from ...training.stablesr.run import StableSRRun, stablesr_state
@@ -29,7 +29,6 @@ from .networks import PRECISIONS
 from .run import AnySettings, RunUnderHost, from_inputs
 from .stablesr_base import GuidedNetworks, check_guided, guided_base
 
-AS_SET = "(as set here)"
 START_ROWS = 8
 """Pictures on which the size of the bare base's branches is measured."""
 SAMPLE_STEPS = 20

@@ -11,18 +11,16 @@ from ...host.images import join_image
 from ...host.runtime import show_text
 from ...host.training.files import STABLESR, folder_state
 from ...host.training.networks import PRECISIONS
-from ...host.training.run import describe
-from ...host.training.stablesr import AS_SET, settings_of, train_stablesr
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
-from ...training.stablesr.config import PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
-from ..common import TRAINING, fingerprint, node_id_of
+from ...training.stablesr.config import AS_SET, PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
+from ..common import TRAINING, CheckedNode, fingerprint, node_id_of
 from ..types import StableSR
 from .inputs import name_input, rate_input, resume_input, save_input
 
 DEFAULTS, SETTINGS = StableSRConfig(), StableSROptions(steps=1000)
 
 
-class TrainStableSR(io.ComfyNode):
+class TrainStableSR(CheckedNode):
     """StableSR's training inside of the graph."""
 
     @classmethod
@@ -52,6 +50,10 @@ class TrainStableSR(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, settings: str, steps: int, **inputs: Any) -> io.NodeOutput:
+        # The host starts without waiting for the training.
+        from ...host.training.run import describe  # noqa: PLC0415
+        from ...host.training.stablesr import settings_of, train_stablesr  # noqa: PLC0415
+
         config = settings_of(StableSRConfig, settings, inputs)
         options = settings_of(StableSROptions, settings, inputs, steps=steps)
         source = inputs.get("image_folder", ""), inputs.get("images")

@@ -8,9 +8,9 @@ import json
 from ...host.stablesr.loading import loaded_from_file
 from ...host.standalone import set_output_folder
 from ...host.training.files import save_picture
-from ...host.training.stablesr import AS_SET, settings_of, train_stablesr
+from ...host.training.stablesr import settings_of, train_stablesr
 from ...training.config import START_ANEW
-from ...training.stablesr.config import StableSRConfig, StableSROptions
+from ...training.stablesr.config import AS_SET, StableSRConfig, StableSROptions
 from .tasr_recipe import generated_pictures, load_base
 
 
