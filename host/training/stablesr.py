@@ -24,7 +24,7 @@ from ...training.stablesr.samples import side_by_side
 from ..conditioning import empty_prompt
 from ..loading import host_attention
 from ..stablesr.loading import LoadedStableSR, check_base, loaded_from_file
-from .files import STABLESR, below_output, check_name, pictures_of
+from .files import STABLESR, below_output, pictures_of
 from .networks import PRECISIONS
 from .run import AnySettings, RunUnderHost, from_inputs
 from .stablesr_base import GuidedNetworks, check_guided, guided_base
@@ -90,7 +90,7 @@ def train_stablesr(
 
 
 def _check_settings(settings: StableSROptions) -> None:
-    check_name(settings.name)
+    STABLESR.check_start(settings.name)
     if settings.degradation not in DEGRADATIONS or settings.size not in SIZES or settings.precision not in PRECISIONS:
         raise ValueError(
             f"Got degradation {settings.degradation!r}, size {settings.size!r} and precision {settings.precision!r}: expected one of "

@@ -88,6 +88,7 @@ def main_inputs() -> list[io.Input]:
             default=DEFAULTS.accumulate,
             min=1,
             max=1024,
+            advanced=True,
             tooltip="Batches whose gradients make one step: the paper's 192 pairs a step are 32 batches of 6.",
         ),
         rate_input("learning_rate", DEFAULTS.lr, "AdamW, constant. The paper: 0.00005."),
@@ -95,6 +96,7 @@ def main_inputs() -> list[io.Input]:
             "size",
             options=list(SIZES),
             default=SETTINGS.size,
+            advanced=True,
             tooltip="Of a fresh encoder. paper: 105 M parameters with the SFT layers of SD 2.1. small: for small bases (ours).",
         ),
     ]
@@ -116,6 +118,7 @@ def data_inputs() -> list[io.Input]:
         io.Boolean.Input(
             "sharpened",
             default=DEFAULTS.sharpened,
+            advanced=True,
             tooltip="Targets are sharpened (unsharp mask, public code): on for 512, off for 768.",
         ),
         io.Int.Input(
