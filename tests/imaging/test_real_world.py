@@ -89,6 +89,7 @@ def expect_share(values, expected):
     assert abs(sum(values) / len(values) - expected) < 4 * deviation
 
 
+@pytest.mark.slow
 def test_kernels_follow_the_table_of_real_esrgan():
     run, blur = job(), PRESETS["real-esrgan"].steps[1]
     for _ in range(2000):

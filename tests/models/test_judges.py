@@ -81,6 +81,7 @@ def test_the_discriminator_is_told_time_and_text(changed):
     assert all(not torch.allclose(a, b) for a, b in zip(network(z, t, text), other))
 
 
+@pytest.mark.slow
 def test_the_metric_is_a_symmetric_distance_with_finite_gradients():
     network = lpips()
     a, b = latents(2, 4, 8, 8), latents(2, 4, 8, 8, seed=1)

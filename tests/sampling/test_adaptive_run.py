@@ -242,6 +242,7 @@ def fading(model, below):
     return predict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", [FINAL, CONSENSUS])
 def test_regions_whose_quality_falls_end_with_their_best_prediction(merge):
     model = TexturedDenoiser()

@@ -104,6 +104,7 @@ def differing(a, b):
     return {name for name in a if not torch.equal(a[name], b[name])}
 
 
+@pytest.mark.slow
 def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path, metric):
     whole = make_run(metric)
     train(whole, 4)
@@ -170,6 +171,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(metric):
         assert torch.allclose(p, q, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_no_bit(metric):
     plain, frugal = make_run(metric), make_run(metric)
     invsr.save_memory(frugal.state.model)

@@ -327,6 +327,7 @@ def test_a_step_of_teacher_time_costs_nothing_where_no_loss_needs_it():
     assert len(calls) == 3  # its shortened chain
 
 
+@pytest.mark.slow
 def test_random_times_are_those_of_the_public_code():
     schedule = residual_shift_schedule()
     assert [tad_sr_steps.start_index(schedule, quarter) for quarter in (1, 2, 3, 4)] == [3, 7, 11, 14]
