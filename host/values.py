@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from .progress import rising
@@ -26,7 +27,7 @@ def checks_values(execute: Callable[..., Any]) -> Callable[..., Any]:
     rest = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), None)
 
     @functools.wraps(execute)
-    def checked(cls: Any, *args: Any, **given: Any) -> Any:
+    def checked(cls: type[io.ComfyNode], *args: object, **given: object) -> object:
         bound = signature.bind(cls, *args, **given)
         schema = cls.define_schema()
         inputs = {entry.id: entry for entry in schema.inputs}
@@ -62,7 +63,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _whole(entry: Any, value: Any) -> int:
+def _whole(entry: io.Int.Input, value: Any) -> int:
     expected = f"{_shown(value)}: expected a whole number from {entry.min} to {entry.max}."
     try:
         number = int(value)
@@ -74,7 +75,7 @@ def _whole(entry: Any, value: Any) -> int:
     return number
 
 
-def _number(entry: Any, value: Any) -> float:
+def _number(entry: io.Float.Input, value: Any) -> float:
     expected = f"{_shown(value)}: expected a number from {entry.min} to {entry.max}."
     try:
         number = float(value)
@@ -85,23 +86,23 @@ def _number(entry: Any, value: Any) -> float:
     return number
 
 
-def _within(entry: Any, number: float) -> bool:
+def _within(entry: io.Int.Input | io.Float.Input, number: float) -> bool:
     return (entry.min is None or number >= entry.min) and (entry.max is None or number <= entry.max)
 
 
-def _switch(_entry: Any, value: Any) -> bool:
+def _switch(_entry: io.Input, value: object) -> bool:
     if isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
     raise ValueError(f"{_shown(value)}: expected true or false.")
 
 
-def _text(_entry: Any, value: Any) -> str:
+def _text(_entry: io.Input, value: object) -> str:
     if isinstance(value, str):
         return value
     raise ValueError(f"{_shown(value)}: expected text.")
 
 
-def _option(entry: Any, value: Any) -> Any:
+def _option(entry: io.Combo.Input, value: object) -> object:
     options: Sequence[Any] = entry.options or ()
     if isinstance(value, (str, int)) and value in options:
         return value
@@ -141,7 +142,7 @@ _OWN: Mapping[str, str] = {
 """Classes of our own sockets, by name: importing them here would be importing everything."""
 
 
-def _socket_problem(kind: str, value: Any) -> str:
+def _socket_problem(kind: str, value: object) -> str:
     """Says why a value cannot be on a socket of that type, or nothing; shapes are looked at by who reads them."""
     if kind in ("IMAGE", "MASK"):
         return _tensor_problem(value)
@@ -150,7 +151,9 @@ def _socket_problem(kind: str, value: Any) -> str:
             return f"{_shown(value)} without samples: expected a latent"
         return _tensor_problem(value["samples"])
     if kind == "SIGMAS":
-        return _tensor_problem(value) or ("" if value.ndim == 1 else f"a tensor of {value.ndim} axes: expected one")
+        if isinstance(value, Tensor) and value.ndim != 1:
+            return f"a tensor of {value.ndim} axes: expected one"
+        return _tensor_problem(value)
     if kind == "CONDITIONING":
         return _conditioning_problem(value)
     missing = [name for name in _SOCKETS.get(kind, ()) if not hasattr(value, name)]
@@ -159,7 +162,7 @@ def _socket_problem(kind: str, value: Any) -> str:
     return f"{_shown(value)}: expected {kind}" if missing or (wanted and wanted not in known) else ""
 
 
-def _tensor_problem(value: Any) -> str:
+def _tensor_problem(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"{_shown(value)}: expected a tensor"
     if value.is_meta or value.layout is not torch.strided or value.is_complex():
@@ -169,7 +172,7 @@ def _tensor_problem(value: Any) -> str:
     return ""
 
 
-def _conditioning_problem(value: Any) -> str:
+def _conditioning_problem(value: object) -> str:
     """Entries are [tensor, dict]; no entry at all is for the node to judge."""
     if not isinstance(value, (list, tuple)):
         return f"{_shown(value)}: expected a list of prompts"

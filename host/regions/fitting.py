@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_base
 import comfy.supported_models
+from comfy.model_base import BaseModel
 
 from ...imaging.tile_plan import Fit, Sizes, TileCost, area, cheaper, fit, fixed, safer
 from ...sampling.network_cost import COUNTED
@@ -41,7 +42,7 @@ class ModelKind:
         return Sizes(max(1, self.trained_px // downscale), self.multiple)
 
 
-def kind_of(model: Any) -> ModelKind:
+def kind_of(model: BaseModel) -> ModelKind:
     """The kind of a BaseModel: SD 1.x and SD 2.x of 512 pixels, SD 2.x that predicts v of 768, all others of 1024."""
     if isinstance(model, ResidualShiftModel):
         network = model.diffusion_model.network.config
@@ -59,7 +60,7 @@ def kind_of(model: Any) -> ModelKind:
     return ModelKind(1024, multiple, "SDXL", isinstance(config, comfy.supported_models.SDXL))
 
 
-def tiles_of(model: Any, latent_size: Sequence[int], tile_px: int, overlap_px: int) -> Fit:
+def tiles_of(model: BaseModel, latent_size: Sequence[int], tile_px: int, overlap_px: int) -> Fit:
     """Tiles of a canvas of (h, w) cells for a BaseModel, evenly spaced: of this side, or with 0 the cheapest of its kind.
 
     The latter share at least `Sizes.least_overlap`, however low overlap_px is.
@@ -79,7 +80,7 @@ def tiles_of(model: Any, latent_size: Sequence[int], tile_px: int, overlap_px: i
     return Fit.of(fixed(height, size, overlap), fixed(width, size, overlap), kind.cost)
 
 
-def choice_report(model: Any, found: Fit, rows: int) -> dict[str, Any]:
+def choice_report(model: BaseModel, found: Fit, rows: int) -> dict[str, Any]:
     """The tiles in pixels, what `rows` rows of every tile cost, and the next cheaper and the next safer choice (or None)."""
     kind, downscale = kind_of(model), model.latent_format.spacial_downscale_ratio
     sizes = kind.sizes(downscale)

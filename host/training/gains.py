@@ -11,6 +11,8 @@ from typing import Any
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.degradation.presets import PRESETS
@@ -66,8 +68,8 @@ def describe(report: Mapping[str, Any]) -> str:
 
 
 def train_mmle(
-    model: Any,
-    vae: Any,
+    model: ModelPatcher,
+    vae: VAE,
     positive: list[Any] | None,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
     config: MmleTrainConfig,
@@ -100,8 +102,8 @@ def train_mmle(
 
 
 def train_pfj(
-    model: Any,
-    vae: Any,
+    model: ModelPatcher,
+    vae: VAE,
     positive: list[Any] | None,
     models: LoadedGainModels,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
@@ -136,8 +138,8 @@ def train_pfj(
 
 
 def _base_and_pairs(
-    model: Any,
-    vae: Any,
+    model: ModelPatcher,
+    vae: VAE,
     positive: list[Any] | None,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
     settings: GainOptions,

@@ -16,6 +16,8 @@ import comfy.sampler_helpers
 import comfy.samplers
 import torch
 import torch.nn.functional as F
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor, nn
 
 from ...imaging.resize import bicubic_upsample
@@ -53,7 +55,7 @@ class ChainSettings:
             raise ValueError(f"Got denoise {self.denoise}: expected a share above 0 and up to 1.")
 
 
-def reads_of(model: Any) -> Reads:
+def reads_of(model: ModelPatcher) -> Reads:
     """How MODEL reads the picture. Raises ValueError with a sentence for models that are not supported."""
     if noise_space(model.get_model_object("model_sampling")) is not NoiseSpace.VARIANCE_EXPLODING:
         raise ValueError(
@@ -73,7 +75,7 @@ def reads_of(model: Any) -> Reads:
     return Reads.START
 
 
-def check_vae(model: Any, vae: Any) -> None:
+def check_vae(model: ModelPatcher, vae: VAE) -> None:
     """ValueError where the VAE's latents are not the MODEL's."""
     expected = model.model.latent_format.latent_channels
     if vae.latent_channels != expected or vae.latent_dim != 2:
@@ -87,7 +89,7 @@ class HostGainBase:
     """See `GainBase`. Copies are made outside of inference mode, so that gradients can pass through them."""
 
     def __init__(
-        self, model: Any, vae: Any, positive: list[Any] | None, chain: ChainSettings, precision: torch.dtype
+        self, model: ModelPatcher, vae: VAE, positive: list[Any] | None, chain: ChainSettings, precision: torch.dtype
     ) -> None:
         """positive None: an empty prompt. Raises ValueError for what is not supported."""
         self.reads = reads_of(model)
@@ -163,7 +165,7 @@ def even_sigmas(sampling: Any, chain: ChainSettings) -> Tensor:
     return torch.cat([sampling.sigma(times).float(), times.new_zeros(1)])
 
 
-def _frozen(model: Any, device: torch.device, precision: torch.dtype) -> Any:
+def _frozen(model: ModelPatcher, device: torch.device, precision: torch.dtype) -> Any:
     """A model whose network computes in precision. Buffers, which hold schedules, stay as they are."""
     model.requires_grad_(False).to(device)
     _cast(model.diffusion_model, precision)
@@ -177,7 +179,7 @@ def _cast(network: nn.Module, precision: torch.dtype) -> None:
 
 
 def _options(
-    model: Any, reads: Reads, device: torch.device, precision: torch.dtype
+    model: ModelPatcher, reads: Reads, device: torch.device, precision: torch.dtype
 ) -> tuple[dict[str, Any], nn.Module | None]:
     """Transformer options of every call: the MODEL's patches, and for StableSR a copy of its parts."""
     given = model.model_options.get("transformer_options", {})
@@ -203,7 +205,7 @@ def _converted(positive: Sequence[Any]) -> dict[str, Any]:
     return comfy.sampler_helpers.convert_cond([[text.clone(), kept]])[0]
 
 
-def _conditions(model: Any, entry: dict[str, Any], x: Tensor, device: torch.device) -> dict[str, Tensor]:
+def _conditions(model: ModelPatcher, entry: dict[str, Any], x: Tensor, device: torch.device) -> dict[str, Tensor]:
     """What the network is given beside latents, for as many rows as x has."""
     conds = comfy.samplers.encode_model_conds(model.extra_conds, [entry], x, device, "positive")[0]["model_conds"]
     rows = {name: cond.process_cond(batch_size=len(x), area=None).cond for name, cond in conds.items()}

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
@@ -41,7 +43,7 @@ SMALL_DISCRIMINATOR = {"channels": (32, 64, 64), "heads": (0, 2, 2), "layers": (
 class InvSRSource:
     """Where pictures come from, a folder or an IMAGE; an IMAGE to try out; the prompt; a predictor to go on from."""
 
-    positive: Any
+    positive: list[list[Any]]
     folder: str = ""
     images: Tensor | None = None
     test_images: Tensor | None = None
@@ -65,7 +67,7 @@ def settings_of(preset: str, inputs: Mapping[str, Any]) -> InvSRConfig:
 
 
 def train_noise_predictor(
-    model: Any, vae: Any, source: InvSRSource, lpips: str, config: InvSRConfig, settings: InvSROptions
+    model: ModelPatcher, vae: VAE, source: InvSRSource, lpips: str, config: InvSRConfig, settings: InvSROptions
 ) -> TrainedPredictor:
     """Trains, saves and returns what was learned. A cancel saves the state, which can be resumed, and goes on to the host.
 
@@ -111,7 +113,7 @@ def _check_settings(config: InvSRConfig, settings: InvSROptions, lpips: str) -> 
         )
 
 
-def _text(positive: Any) -> Tensor:
+def _text(positive: list[list[Any]]) -> Tensor:
     """The prompt (1, L, C) of all pictures."""
     if not positive:
         raise ValueError("positive is empty: expected a prompt; connect CLIP Text Encode, or Empty Prompt.")

@@ -8,6 +8,8 @@ from typing import Any
 import comfy.model_management as mm
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor, nn
 
 from ...models import registry
@@ -46,7 +48,7 @@ class TurboNetworks(FrozenNetworks):
         recompute(layer for block in blocks for layer in block)
 
 
-def turbo_of(model: Any, vae: Any, precision: torch.dtype, *, checkpointing: bool) -> TurboNetworks:
+def turbo_of(model: ModelPatcher, vae: VAE, precision: torch.dtype, *, checkpointing: bool) -> TurboNetworks:
     """Frozen copies of MODEL (with its patches) and VAE, which passed `check_turbo`."""
     base = TurboNetworks(*frozen_parts(model, vae), precision)
     if checkpointing:
@@ -54,7 +56,7 @@ def turbo_of(model: Any, vae: Any, precision: torch.dtype, *, checkpointing: boo
     return base
 
 
-def check_turbo(model: Any, vae: Any) -> None:
+def check_turbo(model: ModelPatcher, vae: VAE) -> None:
     """ValueError with a sentence for a MODEL or VAE that InvSR cannot start."""
     check_base(model)
     network = model.model.diffusion_model

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import comfy.latent_formats
 import comfy.model_management as mm
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor, nn
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of frozen networks, by name."""
 
 
-def copied(patcher: Any, part: str = "") -> nn.Module:
+def copied(patcher: ModelPatcher, part: str = "") -> nn.Module:
     """A copy of a patcher's network, or of a part of it, with real weights and with its weight patches applied.
 
     To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
@@ -22,7 +25,7 @@ def copied(patcher: Any, part: str = "") -> nn.Module:
     return copy.deepcopy(_loaded(patcher).get_submodule(part)).eval()
 
 
-def copied_model(patcher: Any) -> Any:
+def copied_model(patcher: ModelPatcher) -> Any:
     """As `copied`, a MODEL's whole model: the network and the model sampling in copies, which no patcher runs."""
     model = copy.copy(_loaded(patcher))
     # The host's configuration cannot be copied deeply, and need not be: nothing writes to it.
@@ -31,7 +34,7 @@ def copied_model(patcher: Any) -> Any:
     return model.eval()
 
 
-def _loaded(patcher: Any) -> Any:
+def _loaded(patcher: ModelPatcher) -> Any:
     """The patcher's model with its weights in place."""
     source = patcher
     if patcher.is_dynamic() and getattr(patcher, "cached_patcher_init", None) is not None:
@@ -52,7 +55,13 @@ def moved(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
 class FrozenAutoencoder:
     """A frozen first stage with its pixel range and its latents' scale."""
 
-    def __init__(self, network: nn.Module, into: Any, out_of: Any, latent_format: Any) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        into: Callable[[Tensor], Tensor],
+        out_of: Callable[[Tensor], Tensor],
+        latent_format: Any,
+    ) -> None:
         """into and out_of turn pictures in [0, 1] into the network's range and back."""
         self._network, self._into, self._out_of = network.requires_grad_(False), into, out_of
         self._format = latent_format
@@ -106,7 +115,7 @@ class FrozenNetworks:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
 
-def frozen_parts(model: Any, vae: Any) -> tuple[nn.Module, Tensor, FrozenAutoencoder, torch.device]:
+def frozen_parts(model: ModelPatcher, vae: VAE) -> tuple[nn.Module, Tensor, FrozenAutoencoder, torch.device]:
     """What `FrozenNetworks` are made of: copies of MODEL (with its patches) and VAE of Stable Diffusion, and the host's device.
 
     To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.

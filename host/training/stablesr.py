@@ -9,6 +9,8 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
@@ -53,8 +55,8 @@ def settings_of(kind: type[AnySettings], preset: str, inputs: Mapping[str, Any],
 
 
 def train_stablesr(
-    model: Any,
-    vae: Any,
+    model: ModelPatcher,
+    vae: VAE,
     positive: list[Any] | None,
     source: tuple[str, Tensor | Sequence[Tensor] | None],
     start: LoadedStableSR | None,

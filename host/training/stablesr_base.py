@@ -10,6 +10,8 @@ import comfy.model_sampling
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -88,7 +90,7 @@ def _with_frugal_transformers(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "patches": {**patches, name: [*patches.get(name, ()), (SpatialTransformer, transformer)]}}
 
 
-def guided_base(model: Any, vae: Any, text: Tensor, precision: torch.dtype, *, frugal: bool) -> GuidedNetworks:
+def guided_base(model: ModelPatcher, vae: VAE, text: Tensor, precision: torch.dtype, *, frugal: bool) -> GuidedNetworks:
     """Frozen copies of MODEL (with its patches) and VAE, which passed `check_guided`; text (1, L, C) for all pictures."""
     base = GuidedNetworks(*frozen_parts(model, vae), precision)
     base.predicts_v = predicts_v(model)
@@ -96,12 +98,12 @@ def guided_base(model: Any, vae: Any, text: Tensor, precision: torch.dtype, *, f
     return base
 
 
-def predicts_v(model: Any) -> bool:
+def predicts_v(model: ModelPatcher) -> bool:
     """Whether MODEL predicts v."""
     return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
 
 
-def check_guided(model: Any, vae: Any) -> None:
+def check_guided(model: ModelPatcher, vae: VAE) -> None:
     """ValueError with a sentence for a MODEL or VAE that StableSR cannot guide."""
     network, sampling = model.model.diffusion_model, model.get_model_object("model_sampling")
     if not isinstance(network, UNetModel) or network.num_classes is not None or network.in_channels != 4:

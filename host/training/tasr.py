@@ -9,6 +9,8 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...imaging.degradation.presets import PRESETS
@@ -46,7 +48,9 @@ def settings_of(stage: str, inputs: Mapping[str, Any]) -> TasrConfig:
     return from_inputs(TasrConfig, inputs, stage=STAGES[stage], **more)
 
 
-def texts_of(pictures: Sequence[Path | Tensor], positive: Any, clip: Any) -> tuple[list[Tensor], Tensor | None]:
+def texts_of(
+    pictures: Sequence[Path | Tensor], positive: list[list[Any]], clip: Any
+) -> tuple[list[Tensor], Tensor | None]:
     """Encoded prompts (1, L, C), one for all or one for each picture, and the empty one, for which CLIP is needed.
 
     With CLIP the tags of `<picture>.txt` are used where that file exists; other pictures have the positive prompt.
@@ -66,8 +70,8 @@ def texts_of(pictures: Sequence[Path | Tensor], positive: Any, clip: Any) -> tup
 
 
 def train_time_aware(
-    model: Any,
-    vae: Any,
+    model: ModelPatcher,
+    vae: VAE,
     source: tuple[str, Tensor | None],
     prompts: tuple[Any, Any],
     start: tuple[Any, TimeAwarePart | None],
@@ -120,7 +124,7 @@ def _check_settings(settings: TasrOptions) -> None:
 
 
 def _new_run(
-    model: Any,
+    model: ModelPatcher,
     base: HostBase,
     data: PromptedPairs,
     reward: Reward | None,
@@ -141,7 +145,7 @@ def _new_run(
     return TasrRun(state, config, base, data, reward, about=about), begun
 
 
-def _adapters(model: Any, part: TimeAwarePart | None, design: str, seed: int) -> TimeAwareAdapters:
+def _adapters(model: ModelPatcher, part: TimeAwarePart | None, design: str, seed: int) -> TimeAwareAdapters:
     """Fresh adapters of a design, or a copy of given ones, in float32."""
     if part is None:
         return fresh_adapters(model.model.diffusion_model, next(known for known in DESIGNS if known == design), seed)

@@ -9,6 +9,8 @@ import comfy.model_management as mm
 import comfy.model_sampling
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor, nn
 
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
@@ -70,12 +72,12 @@ class HostBase(FrozenNetworks):
         return noise.float(), fusion.alphas
 
 
-def base_of(model: Any, vae: Any, precision: torch.dtype) -> HostBase:
+def base_of(model: ModelPatcher, vae: VAE, precision: torch.dtype) -> HostBase:
     """Frozen copies of MODEL (with its patches) and VAE, which passed `check_model`."""
     return HostBase(*frozen_parts(model, vae), precision)
 
 
-def check_model(model: Any, vae: Any) -> None:
+def check_model(model: ModelPatcher, vae: VAE) -> None:
     """ValueError with a sentence for a MODEL or VAE that TASR's training is not made for."""
     network, sampling = model.model.diffusion_model, model.get_model_object("model_sampling")
     if not isinstance(network, UNetModel):
@@ -99,7 +101,7 @@ def check_model(model: Any, vae: Any) -> None:
         )
 
 
-def trainable_controlnet(control: Any, model: Any) -> tuple[LatentControlNetwork, str]:
+def trainable_controlnet(control: Any, model: ModelPatcher) -> tuple[LatentControlNetwork, str]:
     """A ControlNet that learns, in float32 on the CPU, and where it starts: from a CONTROL_NET, or from the UNet (no control)."""
     if control is None:
         config, weights = _from_unet(copied(model, "diffusion_model"), model.model.model_config.unet_config)
@@ -112,7 +114,7 @@ def trainable_controlnet(control: Any, model: Any) -> tuple[LatentControlNetwork
     return network.requires_grad_(True), words
 
 
-def _from_control(control: Any, model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _from_control(control: Any, model: ModelPatcher) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(control, LatentControl):
         raise ValueError(
             f"control_net is a {type(control).__name__}: expected the CONTROL_NET of Load Time-Aware ControlNet itself (a DiffBIR or "
