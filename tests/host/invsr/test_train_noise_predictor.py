@@ -147,14 +147,14 @@ def test_it_trains_on_from_a_predictor_with_latent_lpips_in_bfloat16(comfy, firs
     ("inputs", "sentence"),
     [
         ({"preset": "paper"}, r"vgg16_sdturbo_lpips\.pth.*or train without it"),
-        ({"preset": "mine"}, "Got the preset 'mine'"),
+        ({"preset": "mine"}, "got preset = 'mine': expected one of the list"),
         ({"taus": "200, x"}, "Got the start steps"),
         ({"taus": "1001"}, "whole numbers of 1 to 1000"),
         ({"images": None}, "neither a folder nor images"),
         ({"name": "../evil"}, "letters, digits"),
         ({"positive": []}, "positive is empty"),
         ({"crop_size": 72}, "a multiple of 64"),
-        ({"lpips_weight": 1.0, "latent_lpips": "nowhere.pth"}, "'nowhere.pth' is not in models/adaptivesr/latent_lpips"),
+        ({"lpips_weight": 1.0, "latent_lpips": "nowhere.pth"}, "got latent_lpips = 'nowhere.pth': expected one of the list"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_a_sentence(train, inputs, sentence):
