@@ -60,6 +60,8 @@ def test_values_and_soak_on_a_running_host(server, client, capsys):
     node = next(node for node in prompt.values() if node["class_type"] == "AdaptiveSROneStepDistilledSR")
     node["inputs"]["scale"] = float("nan")
     run = client.run(prompt, timeout=60)
-    client.post("/history", {"clear": True})  # with NaN in it the host's list of jobs is no JSON: the page reports an error
+    client.post(
+        "/history", {"clear": True}
+    )  # with NaN in it the host's list of jobs is no JSON: the page reports an error
     assert judged(run) == "a sentence" and "scale = nan" in run.error
     assert soak.memory_mb(server.process.pid) >= 0
