@@ -17,7 +17,8 @@ SHRINK = """(smaller) => {
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? []) {
             const most = smaller[`${node.type}.${widget.name}`] ?? smaller[widget.name];
-            if (most === undefined || typeof widget.value !== "number" || widget.value <= most) continue;
+            if (most === undefined || typeof widget.value !== typeof most) continue;
+            if (typeof most === "number" && widget.value <= most) continue;
             widget.value = most;
             widget.callback?.(most);
             changed.push(`${node.type}.${widget.name}`);
@@ -34,10 +35,13 @@ SMALLER = {
     "generated_pictures": 4,
     "trajectories": 4,
     "calls": 4,
+    "AdaptiveSRTrainNoisePredictor.size": "small",
+    "AdaptiveSRTrainNoisePredictor.precision": "float32",
+    "AdaptiveSRTrainNoisePredictor.adversarial_weight": 0,
     "ImageScale.width": 96,
     "ImageScaleBy.scale_by": 4,
 }
-"""What a CPU does in seconds: the page's widgets are set to at most these before a workflow is queued; its graph stays."""
+"""What a CPU does in seconds: the page's widgets are set to at most these numbers, and to these choices, before a workflow is queued; its graph stays."""
 BOXES = """() => app.graph.nodes.map((node) => ({
     name: node.title, box: [...node.boundingRect], size: [...node.size], least: [...node.computeSize()],
 }))"""
