@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     bench = verbs.add_parser("bench", help="run a benchmark of tools/bench/", add_help=False)
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser(
-        "train", help="run a training recipe (embedded, mmle, noise_predictor, pfj, tadsr, tasr)", add_help=False
+        "train",
+        help="run a training recipe (embedded, mmle, noise_predictor, pfj, stablesr, tadsr, tasr)",
+        add_help=False,
     )
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)

@@ -28,9 +28,8 @@ class CheckedNode(io.ComfyNode):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         execute = vars(cls).get("execute")
-        if execute is not None and not hasattr(
-            execute.__func__, "__wrapped__"
-        ):  # the host clones and locks classes for a run
+        # The host makes locked subclasses for a run, whose execute is wrapped already.
+        if execute is not None and not hasattr(execute.__func__, "__wrapped__"):
             cls.execute = classmethod(checks_values(execute.__func__))  # type: ignore[method-assign]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -52,7 +53,8 @@ def denoiser_copy(sr: OneStepSR) -> Denoiser:
     kind = type(sr.network)
     if kind not in (PixelDenoiser, ResidualUNet):
         raise ValueError(f"A {kind.__name__} cannot be distilled: expected a ResShift-family denoiser.")
-    network = cast("Denoiser", kind(sr.network.config))
+    make = cast("Callable[[object], Denoiser]", kind)  # the config is of the network's own kind
+    network = make(sr.network.config)
     network.load_state_dict(weights, strict=True)
     return network
 

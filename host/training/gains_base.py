@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import comfy.conds
 import comfy.model_management as mm
@@ -16,6 +16,7 @@ import comfy.sampler_helpers
 import comfy.samplers
 import torch
 import torch.nn.functional as F
+from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class HostGainBase:
         self.sigmas = even_sigmas(self._model.model_sampling, chain).float().cpu()
         self.timesteps = tuple(timesteps(self._model.model_sampling, self.sigmas))
         self._full = chain.denoise == 1.0
-        self.pixels_per_cell = vae.downscale_ratio
+        self.pixels_per_cell = cast("int", vae.downscale_ratio)
         self._fold = self._model.diffusion_model.network.config.lq_factor if self.reads is Reads.FOLDED else 0
         self.scale = self.pixels_per_cell // self._fold if self._fold else UNET_SCALE
 
@@ -165,7 +166,7 @@ def even_sigmas(sampling: Any, chain: ChainSettings) -> Tensor:
     return torch.cat([sampling.sigma(times).float(), times.new_zeros(1)])
 
 
-def _frozen(model: ModelPatcher, device: torch.device, precision: torch.dtype) -> Any:
+def _frozen(model: BaseModel, device: torch.device, precision: torch.dtype) -> Any:
     """A model whose network computes in precision. Buffers, which hold schedules, stay as they are."""
     model.requires_grad_(False).to(device)
     _cast(model.diffusion_model, precision)
@@ -205,7 +206,7 @@ def _converted(positive: Sequence[Any]) -> dict[str, Any]:
     return comfy.sampler_helpers.convert_cond([[text.clone(), kept]])[0]
 
 
-def _conditions(model: ModelPatcher, entry: dict[str, Any], x: Tensor, device: torch.device) -> dict[str, Tensor]:
+def _conditions(model: BaseModel, entry: dict[str, Any], x: Tensor, device: torch.device) -> dict[str, Tensor]:
     """What the network is given beside latents, for as many rows as x has."""
     conds = comfy.samplers.encode_model_conds(model.extra_conds, [entry], x, device, "positive")[0]["model_conds"]
     rows = {name: cond.process_cond(batch_size=len(x), area=None).cond for name, cond in conds.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import comfy.model_management as mm
@@ -33,12 +32,9 @@ class TurboNetworks(FrozenNetworks):
     def sigmas(self) -> Tensor:
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
-    def cast(self) -> AbstractContextManager[object]:
-        return self._cast()
-
     def predict(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """Noise (B, 4, h, w)."""
-        with self._cast():
+        with self.cast():
             return self._unet(z, t, context=text).float()
 
     def save_memory(self) -> None:

@@ -63,7 +63,8 @@ class FrozenAutoencoder:
         latent_format: Any,
     ) -> None:
         """into and out_of turn pictures in [0, 1] into the network's range and back."""
-        self._network, self._into, self._out_of = network.requires_grad_(False), into, out_of
+        self._network: Any = network.requires_grad_(False)  # its encode and decode are the host's
+        self._into, self._out_of = into, out_of
         self._format = latent_format
         self._dtype = torch.float32
 
@@ -103,15 +104,16 @@ class FrozenNetworks:
 
     def encode(self, picture: Tensor) -> Tensor:
         """Scaled latents, the mean of the posterior (the public code samples the target's, whose deviation is tiny)."""
-        with torch.no_grad(), self._cast():
+        with torch.no_grad(), self.cast():
             return self._autoencoder.encode(picture.to(self.device)).float()
 
     def decode(self, latent: Tensor) -> Tensor:
         """The picture (B, 3, H, W) of scaled latents."""
-        with self._cast():
+        with self.cast():
             return self._autoencoder.decode(latent).float()
 
-    def _cast(self) -> torch.autocast:
+    def cast(self) -> torch.autocast:
+        """The arithmetic in which networks run."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
 
@@ -124,5 +126,5 @@ def frozen_parts(model: ModelPatcher, vae: VAE) -> tuple[nn.Module, Tensor, Froz
     autoencoder = FrozenAutoencoder(
         copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15()
     )
-    sigmas = model.get_model_object("model_sampling").sigmas.clone()
-    return unet, sigmas, autoencoder, mm.get_torch_device()
+    sampling: Any = model.get_model_object("model_sampling")
+    return unet, sampling.sigmas.clone(), autoencoder, mm.get_torch_device()

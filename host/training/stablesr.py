@@ -18,7 +18,7 @@ from ...models.struct_parts import StructParts
 from ...sampling.noise import generator_for
 from ...training.data import DegradedPairs
 from ...training.runs import on_cpu, train
-from ...training.stablesr.config import AS_SET, NEAR_BASE, PRESETS, SIZES, StableSRConfig, StableSROptions
+from ...training.stablesr.config import NEAR_BASE, OWN, PRESETS, SIZES, StableSRConfig, StableSROptions
 from ...training.stablesr.init import initialise, parts_config, start_near_base
 from ...training.stablesr.losses import noised
 from ...training.stablesr.run import StableSRRun, stablesr_state
@@ -47,8 +47,8 @@ class TrainedStableSR:
 
 def settings_of(kind: type[AnySettings], preset: str, inputs: Mapping[str, Any], **given: Any) -> AnySettings:
     """Settings from a node's inputs, under those of a preset by its name."""
-    if preset != AS_SET and preset not in PRESETS:
-        raise ValueError(f"Got the settings {preset!r}: expected {AS_SET} or one of {', '.join(PRESETS)}.")
+    if preset != OWN and preset not in PRESETS:
+        raise ValueError(f"Got the settings {preset!r}: expected {OWN} or one of {', '.join(PRESETS)}.")
     own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     chosen = {key: value for key, value in PRESETS.get(preset, {}).items() if key in own}
     return from_inputs(kind, inputs, **{**given, **chosen})

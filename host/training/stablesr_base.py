@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import comfy.model_sampling
 import torch
@@ -20,8 +21,12 @@ from ...training.stablesr.run import GuidedBase
 from ..stablesr.patch import BlockPatch, Features, residual_blocks
 from .networks import FrozenNetworks, frozen_parts
 
-again = partial(checkpoint, use_reentrant=False)
-"""Calls a function and forgets what happened inside, which is computed again when gradients are wanted."""
+Out = TypeVar("Out")
+
+
+def again(function: Callable[..., Out], *given: object) -> Out:
+    """Calls a function and forgets what happened inside, which is computed again when gradients are wanted."""
+    return cast("Out", checkpoint(function, *given, use_reentrant=False))
 
 
 class FrugalPatch(BlockPatch):
@@ -37,11 +42,12 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
     predicts_v = False
     frugal = False
     text: Tensor
+    _unet: UNetModel
 
     def predict(self, parts: StructParts | None, x_t: Tensor, t: Tensor, z_lr: Tensor) -> Tensor:
         """The UNet's output (B, 4, h, w)."""
         text = self.text.to(self.device).expand(len(x_t), -1, -1)
-        with self._cast():
+        with self.cast():
             if parts is None:
                 return self._unet(x_t, t, context=text).float()
             call = again if self.frugal and torch.is_grad_enabled() else _plainly
@@ -73,7 +79,7 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
         return {one.name: one.block.out_channels for one in placed}, 1 + max(one.level for one in placed)
 
 
-def _plainly(function: Any, *given: Any) -> Any:
+def _plainly(function: Callable[..., Out], *given: object) -> Out:
     return function(*given)
 
 

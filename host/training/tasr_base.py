@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import comfy.model_sampling
@@ -65,7 +65,7 @@ class HostBase(FrozenNetworks):
         text: Tensor,
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Noise (B, 4, h, w) and the gates, deepest site first."""
-        with self._cast():
+        with self.cast():
             residuals = controlnet(z_t, z_lr, t, text)
             fusion = TrainedFusion(adapters, residuals)
             noise = self._unet(z_t, t, context=text, transformer_options={"patches": fusion.patches})
@@ -122,7 +122,7 @@ def _from_control(control: Any, model: ModelPatcher) -> tuple[dict[str, Any], di
         )
     check_base(control.config, control.prediction, model.model)
     mm.load_models_gpu([control.control_model_wrapped], force_full_load=True)
-    sd = control.control_model.state_dict()
+    sd = cast("nn.Module", control.control_model).state_dict()
     return control.config.arguments(), {key: value.detach().float().cpu().clone() for key, value in sd.items()}
 
 

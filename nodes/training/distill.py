@@ -16,7 +16,7 @@ from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings
 from ...training.tad_sr.losses import ScoreForm
 from ..common import CheckedNode, fingerprint, node_id_of
 from ..types import OneStepSR
-from .inputs import rate_input, resume_input, save_input
+from .inputs import folder_input, rate_input, resume_input, save_input, steps_input
 
 DEFAULTS, RUN = DistillSettings(), DistillOptions(steps=2000)
 
@@ -87,13 +87,7 @@ def main_inputs() -> list[io.Input]:
             default="TAD-SR",
             tooltip="TAD-SR: distillation, high-frequency enhanced score distillation and a time-aware discriminator. The others leave parts out or exchange them. SinSR: its three losses. ResShift teacher: no distillation, the teacher itself is trained on.",
         ),
-        io.Int.Input(
-            "steps",
-            default=RUN.steps,
-            min=1,
-            max=1_000_000,
-            tooltip="Optimiser steps of this run, on top of those of a resumed one. TAD-SR: 30000 at batch 8.",
-        ),
+        steps_input(RUN.steps, paper="TAD-SR: 30000 at batch 8."),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Crops per step. TAD-SR: 8."),
         rate_input(
             "learning_rate",
@@ -114,10 +108,8 @@ def main_inputs() -> list[io.Input]:
 
 def data_inputs() -> list[io.Input]:
     return [
-        io.String.Input(
-            "image_folder",
-            default="",
-            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Their small versions are made by the degradation. Leave empty for connected images or generated ones.",
+        folder_input(
+            "Their small versions are made by the degradation. Leave empty for connected images or generated ones."
         ),
         io.Int.Input(
             "generated_pictures",

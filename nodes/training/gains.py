@@ -18,7 +18,7 @@ from ...sampling.adaptive.steppers import STEPPER_NAMES
 from ...training.gains.config import OFFLINE, PAPER, SMALL, GainOptions, MmleTrainConfig, PfjTrainConfig
 from ..common import CheckedNode, fingerprint, node_id_of
 from ..types import GainModels
-from .inputs import name_input, rate_input, resume_input, save_input
+from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
 CATEGORY = "image/upscaling/AdaptiveSR/training"
 MMLE, PFJ, OWN = MmleTrainConfig(), PfjTrainConfig(), GainOptions(steps=1000)
@@ -160,24 +160,14 @@ class TrainPFJ(CheckedNode):
 
 def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.Input]:
     return [
-        io.String.Input(
-            "image_folder",
-            default="",
-            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Leave empty when images are connected.",
-        ),
+        folder_input(),
         io.Combo.Input(
             "degradation",
             options=list(PRESETS),
             default=OWN.degradation,
             tooltip="How the small pictures are made of the sharp ones: tables of the papers, as Real-World Degradation has them. mild fits the embedded teacher, stablesr StableSR.",
         ),
-        io.Int.Input(
-            "steps",
-            default=OWN.steps,
-            min=1,
-            max=10_000_000,
-            tooltip="Optimiser steps of this run, on top of those of a resumed one.",
-        ),
+        steps_input(OWN.steps, 10_000_000),
         io.Int.Input("batch_size", default=batch, min=1, max=1024, tooltip="Pairs or crops per step."),
         rate_input("learning_rate", lr, "Of Adam, at the start."),
         io.Combo.Input(

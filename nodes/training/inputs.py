@@ -35,3 +35,18 @@ def save_input(default: int, size: str = "") -> io.Input:
     """How often the state is written; size says how large it is."""
     tooltip = f"Steps between saves of the state{size}; it is always saved at the end and on cancel. 0: only then."
     return io.Int.Input("save_every", default=default, min=0, max=1_000_000, advanced=True, tooltip=tooltip)
+
+
+def folder_input(rest: str = "Leave empty when images are connected.") -> io.Input:
+    """Where pictures come from; rest says what else a node has for that."""
+    tooltip = (
+        "Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models "
+        f"or a folder that the owner opened. {rest}"
+    )
+    return io.String.Input("image_folder", default="", tooltip=tooltip)
+
+
+def steps_input(default: int, most: int = 1_000_000, paper: str = "") -> io.Input:
+    """How far a run goes; paper says how far the paper went."""
+    tooltip = f"Optimiser steps of this run, on top of those of a resumed one.{paper and ' '}{paper}"
+    return io.Int.Input("steps", default=default, min=1, max=most, tooltip=tooltip)

@@ -15,7 +15,7 @@ from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.invsr.config import OWN, PAPER, PRESETS, SIZES, InvSRConfig, InvSROptions
 from ..common import TRAINING, CheckedNode, fingerprint, node_id_of
 from ..types import NoisePredictor
-from .inputs import name_input, rate_input, resume_input, save_input
+from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
 DEFAULTS, RUN = InvSRConfig(), InvSROptions(steps=1000)
 
@@ -95,13 +95,7 @@ def main_inputs() -> list[io.Input]:
             default=PAPER,
             tooltip="paper: the published losses, start steps and optimisers, whatever the inputs from batch_size to ema_decay say. Table 6: the same without latent LPIPS. own settings: those inputs.",
         ),
-        io.Int.Input(
-            "steps",
-            default=RUN.steps,
-            min=1,
-            max=1_000_000,
-            tooltip="Optimiser steps of this run, on top of those of a resumed one. The paper: 100000 at batch 64.",
-        ),
+        steps_input(RUN.steps, paper="The paper: 100000 at batch 64."),
         io.Combo.Input(
             "latent_lpips",
             options=[NO_LPIPS, *list_files(LATENT_LPIPS)],
@@ -129,11 +123,7 @@ def main_inputs() -> list[io.Input]:
 
 def data_inputs() -> list[io.Input]:
     return [
-        io.String.Input(
-            "image_folder",
-            default="",
-            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Leave empty when images are connected.",
-        ),
+        folder_input(),
         io.Combo.Input(
             "degradation",
             options=list(DEGRADATIONS),

@@ -12,10 +12,10 @@ from ...host.runtime import show_text
 from ...host.training.files import STABLESR, folder_state
 from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
-from ...training.stablesr.config import AS_SET, PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
+from ...training.stablesr.config import OWN, PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
 from ..common import TRAINING, CheckedNode, fingerprint, node_id_of
 from ..types import StableSR
-from .inputs import name_input, rate_input, resume_input, save_input
+from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
 DEFAULTS, SETTINGS = StableSRConfig(), StableSROptions(steps=1000)
 
@@ -71,17 +71,11 @@ def main_inputs() -> list[io.Input]:
         io.Vae.Input("vae", tooltip="The checkpoint's VAE; frozen."),
         io.Combo.Input(
             "settings",
-            options=[AS_SET, *PRESETS],
-            default=AS_SET,
+            options=[OWN, *PRESETS],
+            default=OWN,
             tooltip="paper: batch 6 in 32 accumulated batches, crop 512, sharpened targets, published size. paper, 768: batch 3, crop 768. adadiffsr base: as paper, without weight decay. They overrule the inputs below.",
         ),
-        io.Int.Input(
-            "steps",
-            default=SETTINGS.steps,
-            min=1,
-            max=10_000_000,
-            tooltip="Optimiser steps of this run, on top of those of a resumed one.",
-        ),
+        steps_input(SETTINGS.steps, 10_000_000),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Pairs at a time. The paper: 6."),
         io.Int.Input(
             "accumulate",
@@ -104,11 +98,7 @@ def main_inputs() -> list[io.Input]:
 
 def data_inputs() -> list[io.Input]:
     return [
-        io.String.Input(
-            "image_folder",
-            default="",
-            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Leave empty when images are connected.",
-        ),
+        folder_input(),
         io.Combo.Input(
             "degradation",
             options=list(DEGRADATIONS),

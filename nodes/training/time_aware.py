@@ -16,7 +16,7 @@ from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
 from ..common import CheckedNode, fingerprint, node_id_of
 from ..types import TimeAwareAdapter
-from .inputs import name_input, rate_input, resume_input, save_input
+from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
 DEFAULTS, SETTINGS = TasrConfig(), TasrOptions(steps=1000)
 
@@ -86,13 +86,7 @@ def main_inputs() -> list[io.Input]:
             default="stage II",
             tooltip="stage II: ControlNet and adapters in turns; needs a ControlNet that works already (DiffBIR v2, or stage I's). stage I: the ControlNet alone.",
         ),
-        io.Int.Input(
-            "steps",
-            default=1000,
-            min=1,
-            max=1_000_000,
-            tooltip="Optimiser steps of this run, on top of those of a resumed one. The paper: 20000 in stage I, 100000 in stage II, at batch 32.",
-        ),
+        steps_input(1000, paper="The paper: 20000 in stage I, 100000 in stage II, at batch 32."),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Crops per step. The paper: 32."),
         rate_input(
             "learning_rate", DEFAULTS.lr, "AdamW, constant. The paper: 0.00001; the public code: 0.000005 in stage II."
@@ -126,10 +120,8 @@ def main_inputs() -> list[io.Input]:
 
 def data_inputs() -> list[io.Input]:
     return [
-        io.String.Input(
-            "image_folder",
-            default="",
-            tooltip="Folder with sharp pictures, subfolders too: a path below ComfyUI's input folder, or a full path below input, output, models or a folder that the owner opened. Tags beside a picture (name.txt) are its prompt where clip is connected. Leave empty when images are connected.",
+        folder_input(
+            "Tags beside a picture (name.txt) are its prompt where clip is connected. Leave empty when images are connected."
         ),
         io.Int.Input(
             "crop_size",

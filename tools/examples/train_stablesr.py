@@ -35,7 +35,7 @@ TRAIN_STABLESR = Workflow(
                 "model": Link("load_model"),
                 "vae": Link("load_model", 2),
                 "images": Link("load_image"),
-                "settings": "(as set here)",
+                "settings": "own settings",
                 "steps": 20,
                 "batch_size": 1,
                 "accumulate": 1,

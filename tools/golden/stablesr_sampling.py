@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...sampling.schedules import Table, stable_diffusion_alphas
 from ...sampling.spaced import SpacedSchedule, spaced_timesteps
+from ...training.stablesr.samples import clean_prediction
 from .adadiffsr_codebook import implicit_jump
 from .stablesr_tiles import metadata
 from .vectors import FORMULA, Checks, Golden
@@ -111,12 +112,10 @@ def _step_cases(golden: Golden) -> list[tuple[int, str, float, int, str]]:
 
 
 def predicted_x0(x: Tensor, output: Tensor, a: float, kind: str) -> Tensor:
-    """x0 from eps (Ho et al. 2020, eq. 15) or v (Salimans and Ho 2022, appendix D)."""
-    if kind == "eps":
-        return x / a**0.5 - (1.0 / a - 1.0) ** 0.5 * output
-    if kind == "v":
-        return a**0.5 * x - (1.0 - a) ** 0.5 * output
-    raise ValueError(f"The prediction type is {kind!r}, expected eps or v.")
+    """x0 by the pack's own formula, from a prediction type as the files name it."""
+    if kind not in ("eps", "v"):
+        raise ValueError(f"The prediction type is {kind!r}, expected eps or v.")
+    return clean_prediction(x, output, a, predicts_v=kind == "v")
 
 
 def check_start_and_targets(golden: Golden) -> None:

@@ -10,7 +10,7 @@ from ...host.standalone import set_output_folder
 from ...host.training.files import save_picture
 from ...host.training.stablesr import settings_of, train_stablesr
 from ...training.config import START_ANEW
-from ...training.stablesr.config import AS_SET, StableSRConfig, StableSROptions
+from ...training.stablesr.config import OWN, StableSRConfig, StableSROptions
 from .tasr_recipe import generated_pictures, load_base
 
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         "samples_every": options.samples_every,
         "resume": options.resume or START_ANEW,
     }
-    preset = options.settings or AS_SET
+    preset = options.settings or OWN
     config = settings_of(StableSRConfig, preset, inputs)
     settings = settings_of(StableSROptions, preset, inputs, steps=options.steps)
     start = loaded_from_file(str(options.start_file), options.start_file.name) if options.start_file else None

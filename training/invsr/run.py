@@ -140,7 +140,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 value.copy_(bound * (2 * torch.rand(value.shape, generator=generator) - 1))
 
 
-def save_memory(networks: nn.ModuleDict) -> None:
+def save_memory(networks: nn.Module) -> None:
     """Gradient checkpointing of all blocks of predictor and discriminator."""
     kinds = (ResnetBlock, SelfAttention, TextTransformer)
     recompute(module for module in networks.modules() if isinstance(module, kinds))

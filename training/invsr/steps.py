@@ -24,10 +24,13 @@ LATENT_LIMIT = 10.0
 class OneStepBase(Protocol):
     """The networks that stay as they are; whoever binds them to a host decides how."""
 
-    sigmas: Tensor
-    """(T,) noise levels by index, sigma^2 = (1 - abar) / abar."""
     pixels_per_cell: int
     device: torch.device
+
+    @property
+    def sigmas(self) -> Tensor:
+        """(T,) noise levels by index, sigma^2 = (1 - abar) / abar."""
+        ...
 
     def cast(self) -> AbstractContextManager[object]:
         """The arithmetic in which the trained networks run."""

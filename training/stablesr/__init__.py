@@ -1,1 +1,1 @@
-"""StableSR's trained parts: encoder and SFT layers, and CFW."""
+"""StableSR's training of the time-aware encoder and the SFT layers."""

@@ -51,7 +51,7 @@ class StableSROptions(RunOptions):
     """The frozen network's blocks are computed again on the way back, which saves memory and changes no number."""
 
 
-AS_SET = "(as set here)"
+OWN = "own settings"
 """In the place of a preset: the inputs count."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

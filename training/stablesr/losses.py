@@ -25,7 +25,7 @@ def guided_diffusion_loss(
     """
     signal, deviation = factors(timesteps)
     target = signal * noise - deviation * hr if predicts_v else noise
-    return per_sample_mse(predict(noised(hr, timesteps, noise), timesteps, lr), target)
+    return per_sample_mse(predict(signal * hr + deviation * noise, timesteps, lr), target)
 
 
 def factors(timesteps: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_check
 from safetensors.torch import load_file
 
 FAST = {
-    "settings": "(as set here)", "steps": 4, "batch_size": 1, "accumulate": 1, "learning_rate": 1e-4, "size": "small",
+    "settings": "own settings", "steps": 4, "batch_size": 1, "accumulate": 1, "learning_rate": 1e-4, "size": "small",
     "degradation": "stablesr", "sharpened": True, "crop_size": 64, "precision": "float32", "gradient_checkpointing": False,
 }  # fmt: skip
 
