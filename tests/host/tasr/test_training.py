@@ -171,6 +171,16 @@ def test_images_in_place_of_a_folder_and_bfloat16(train):
     assert report["steps"] == 2 and all(np.isfinite(ends).all() for ends in report["losses"].values())
 
 
+class AnotherControl:
+    """What the host asks of a ControlNet, by another loader."""
+
+    def copy(self):
+        return self
+
+    def get_control(self, *_):
+        return None
+
+
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
@@ -181,7 +191,8 @@ def test_images_in_place_of_a_folder_and_bfloat16(train):
         ({"images": torch.zeros(1, 8, 8, 3)}, "expected one of them"),
         ({"name": "../evil"}, "letters, digits"),
         ({"positive": []}, "positive is empty"),
-        ({"control_net": object()}, "control_net is a object.*Load Time-Aware ControlNet itself"),
+        ({"control_net": object()}, "control_net = .object.: expected CONTROL_NET"),
+        ({"control_net": AnotherControl()}, "control_net is a AnotherControl.*Load Time-Aware ControlNet itself"),
     ],
 )
 def test_wrong_input_is_a_sentence(train, tmp_path, monkeypatch, inputs, sentence):
