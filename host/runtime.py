@@ -66,13 +66,6 @@ def inert(text: str) -> str:
     return shown if len(text) <= MOST_TEXT else f"{shown[:MOST_TEXT]} ..."
 
 
-def show_text(text: str, node_id: str | None) -> None:
-    """Shows a line under a node of the graph, where the host has a server."""
-    server = _server()
-    if server is not None and node_id is not None:
-        server.send_progress_text(inert(text), node_id)
-
-
 def has_client() -> bool:
     """Whether the prompt that runs was queued by a page or program that listens."""
     return getattr(_server(), "client_id", None) is not None

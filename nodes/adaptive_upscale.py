@@ -11,7 +11,7 @@ from ..host.adaptive_upscale import PRESETS, Parts, UpscaleChoices, adaptive_ups
 from ..host.images import join_image, split_image
 from ..host.resshift.loading import OneStepSR as OneStepModel
 from ..host.resshift.upscale import target_size
-from .common import CATEGORY, CheckedNode, seed_input, show, size_inputs
+from .common import CATEGORY, CheckedNode, output, seed_input, size_inputs
 from .types import OneStepSR
 
 
@@ -134,5 +134,4 @@ class AdaptiveUpscale(CheckedNode):
         size = target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
         choices = UpscaleChoices(preset, seed, denoise, cfg, tile_size)
         result, report = adaptive_upscale(rgb, size, Parts(one_step_sr, **connected), choices)
-        show(cls, describe(report))
-        return io.NodeOutput(join_image(result, alpha), json.dumps(report))
+        return output(join_image(result, alpha), json.dumps(report), line=describe(report))

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..host import files
 from ..host.images import join_image, split_image
 from ..host.stablesr import cfw as host_cfw
-from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, show
+from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, output
 from .types import CFW
 
 
@@ -47,8 +47,7 @@ class LoadCFW(CheckedNode):
     @classmethod
     def execute(cls, cfw_name: str) -> io.NodeOutput:
         loaded, vae = host_cfw.load_cfw(cfw_name)
-        show(cls, loaded.summary)
-        return io.NodeOutput(loaded, vae, loaded.summary)
+        return output(loaded, vae, loaded.summary, line=loaded.summary)
 
 
 class CFWDecode(CheckedNode):
@@ -115,6 +114,4 @@ class CFWDecode(CheckedNode):
         rgb, alpha = split_image(lr_image, "lr_image")
         settings = host_cfw.Decoding(w, tile, overlap)
         pixels, remark = host_cfw.decode_fused(vae, cfw, latent["samples"], rgb, settings)
-        if remark:
-            show(cls, remark)
-        return io.NodeOutput(join_image(pixels, host_cfw.fit_alpha(alpha, pixels)))
+        return output(join_image(pixels, host_cfw.fit_alpha(alpha, pixels)), line=remark)

@@ -11,12 +11,15 @@ from comfy_api.latest import io
 
 from ..host.files import find_file, loader_entries
 from ..host.regions.events import RegionDisplay, workflow_id_of
-from ..host.runtime import show_text
+from ..host.runtime import inert
 from ..host.values import checks_values
 from ..imaging.color import ColorFix
 
 CATEGORY = "image/upscaling/AdaptiveSR"
 LOADERS, ANALYSIS, TRAINING = (f"{CATEGORY}/{name}" for name in ("loaders", "analysis", "training"))
+
+LINE = "adaptivesr_line"
+"""Entry of the executed output that the page draws below a node's widgets."""
 
 NO_COLOR_FIX = "none"
 LINKED = "linked"
@@ -34,13 +37,8 @@ class CheckedNode(io.ComfyNode):
 
 
 def node_id_of(node: type[io.ComfyNode]) -> str | None:
-    """Where a line of text can be shown; None where the node is called without a graph."""
+    """Where a run can be shown; None where the node is called without a graph."""
     return getattr(node.hidden, "unique_id", None)
-
-
-def show(node: type[io.ComfyNode], text: str) -> None:
-    """Shows a line below the node that runs."""
-    show_text(text, node_id_of(node))
 
 
 def display_of(node: type[io.ComfyNode]) -> RegionDisplay:
@@ -48,9 +46,15 @@ def display_of(node: type[io.ComfyNode]) -> RegionDisplay:
     return RegionDisplay(node_id_of(node), workflow_id_of(getattr(node.hidden, "extra_pnginfo", None)))
 
 
-def output(display: RegionDisplay, *values: object) -> io.NodeOutput:
-    """A node's results, and what the page shows of the run."""
-    return io.NodeOutput(*values, ui=display.ui)  # pyright: ignore[reportArgumentType]  the host takes None too
+def output(*values: object, line: str = "", display: RegionDisplay | None = None) -> io.NodeOutput:
+    """A node's results, and what the page draws on it: a line of text and the map of a run.
+
+    Both are part of the executed output, which the host keeps: progress texts are cleared when a run ends, and lost with the page.
+    """
+    ui = dict((display.ui or {}) if display is not None else {})
+    if line:
+        ui[LINE] = [inert(line)]
+    return io.NodeOutput(*values, ui=ui or None)  # pyright: ignore[reportArgumentType]  the host takes None too
 
 
 def fingerprint(state: Callable[..., object], *choices: object) -> str:

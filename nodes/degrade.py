@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
 from ..imaging.degradation.presets import PRESETS
-from .common import ANALYSIS, CheckedNode, seed_input, show
+from .common import ANALYSIS, CheckedNode, output, seed_input
 
 
 class RealWorldDegradation(CheckedNode):
@@ -63,6 +63,7 @@ class RealWorldDegradation(CheckedNode):
 
         rgb, alpha = split_image(image)
         made = degrade_images(rgb, alpha, preset, scale, seed)
-        show(cls, describe(made.report))
         reference = join_image(made.reference, made.reference_alpha)
-        return io.NodeOutput(join_image(made.small, made.reference_alpha), json.dumps(made.report), reference)
+        return output(
+            join_image(made.small, made.reference_alpha), json.dumps(made.report), reference, line=describe(made.report)
+        )

@@ -9,10 +9,9 @@ from comfy_api.latest import io
 
 from ..host.gains.models import LoadedGainModels
 from ..host.gains.plan import GainBackEnd, GainLimits, make_plan, plan_text
-from ..host.runtime import show_text
 from ..sampling.adaptive.dynamic import JumpRule
 from ..sampling.adaptive.step_size import GainRule
-from .common import CheckedNode, node_id_of
+from .common import CheckedNode, output
 from .types import Gain, GainModels
 
 LIMITS = GainLimits()
@@ -183,5 +182,4 @@ class MMLEGainEstimator(CheckedNode):
         **limits: Any,
     ) -> io.NodeOutput:
         plan = make_plan(back_end, tau, mode, metrics, GainLimits(**limits), reference, image, vae, gain_models, rule)
-        show_text(plan_text(plan), node_id_of(cls))
-        return io.NodeOutput(plan)
+        return output(plan, line=plan_text(plan))

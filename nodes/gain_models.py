@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..host import files
 from ..host.gains import models as gain_models
-from .common import LOADERS, CheckedNode, file_input, loader_fingerprint, show
+from .common import LOADERS, CheckedNode, file_input, loader_fingerprint, output
 from .types import GainModels
 
 
@@ -44,5 +44,4 @@ class LoadMMLEPFJ(CheckedNode):
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         loaded = gain_models.load_gain_models(model_name)
-        show(cls, loaded.summary)
-        return io.NodeOutput(loaded, loaded.summary)
+        return output(loaded, loaded.summary, line=loaded.summary)

@@ -26,7 +26,6 @@ from .common import (
     loader_fingerprint,
     output,
     seed_input,
-    show,
 )
 from .types import NoisePredictor
 
@@ -121,8 +120,7 @@ class LoadNoisePredictor(CheckedNode):
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         model = noise_predictor.load_noise_predictor(model_name)
-        show(cls, model.summary)
-        return io.NodeOutput(model, model.summary)
+        return output(model, model.summary, line=model.summary)
 
 
 class InvSRNoise(CheckedNode):
@@ -260,5 +258,6 @@ class InvSRUpscale(CheckedNode):
         large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:
             large = match_color(large, rgb, ColorFix(color_fix))
-        show(cls, invsr_upscale.describe(report))
-        return output(display, join_image(large, alpha), json.dumps(report))
+        return output(
+            join_image(large, alpha), json.dumps(report), line=invsr_upscale.describe(report), display=display
+        )

@@ -23,7 +23,6 @@ from .common import (
     file_input,
     output,
     seed_input,
-    show,
     size_inputs,
 )
 from .types import OneStepSR
@@ -81,8 +80,7 @@ class LoadOneStepSR(CheckedNode):
     @classmethod
     def execute(cls, model_name: str, autoencoder: str = one_step.AUTO, preset: str = one_step.AUTO) -> io.NodeOutput:
         sr = one_step.load_one_step(model_name, autoencoder, preset)
-        show(cls, sr.summary)
-        return io.NodeOutput(sr, sr.patcher, sr.vae, sr.summary)
+        return output(sr, sr.patcher, sr.vae, sr.summary, line=sr.summary)
 
 
 class OneStepDistilledSR(CheckedNode):
@@ -188,4 +186,4 @@ class OneStepDistilledSR(CheckedNode):
         result, report = upscale.upscale_rgb(one_step_sr, rgb, size, settings, display)
         if color_fix != NO_COLOR_FIX:
             result = match_color(result.clamp(0, 1), rgb, ColorFix(color_fix))
-        return output(display, join_image(result, alpha), json.dumps(report, indent=1))
+        return output(join_image(result, alpha), json.dumps(report, indent=1), display=display)

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..host.gains.feature_injection import inject_pfj
 from ..host.gains.models import LoadedGainModels
 from ..host.gains.plan import GainPlan
-from .common import CATEGORY, CheckedNode, show
+from .common import CATEGORY, CheckedNode, output
 from .types import Gain, GainModels
 
 
@@ -70,5 +70,4 @@ class PFJInject(CheckedNode):
         gain_models: LoadedGainModels | None = None,
     ) -> io.NodeOutput:
         *outputs, line = inject_pfj(model, positive, negative, gain, gain_models, strength)
-        show(cls, line)
-        return io.NodeOutput(*outputs)
+        return output(*outputs, line=line)

@@ -7,7 +7,7 @@ import json
 from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
-from .common import ANALYSIS, CheckedNode, show
+from .common import ANALYSIS, CheckedNode, output
 
 
 class ImageQuality(CheckedNode):
@@ -90,5 +90,6 @@ class ImageQuality(CheckedNode):
         truth = None if reference is None else split_image(reference, "reference")[0]
         other = None if compare is None else split_image(compare, "compare")[0]
         measured, report = measure_images(rgb, truth, other, Choices(metrics, crop_border, y_channel, labels))
-        show(cls, describe(measured))
-        return io.NodeOutput(json.dumps(report), measured.first.mean, join_image(bars(measured).movedim(-1, 1)))
+        return output(
+            json.dumps(report), measured.first.mean, join_image(bars(measured).movedim(-1, 1)), line=describe(measured)
+        )

@@ -13,11 +13,10 @@ from ..host.images import join_image
 from ..host.regions.heat_map import region_map
 from ..host.regions.run import Schedule, sample_latent
 from ..host.regions.sampler import RegionOptions, RegionSampler
-from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe
 from ..sampling.adaptive.steppers import STEPPER_NAMES
 from ..sampling.adaptive.types import MergeMode
-from .common import CATEGORY, CheckedNode, display_of, node_id_of, output
+from .common import CATEGORY, CheckedNode, display_of, output
 from .types import Gain
 
 SMALLEST_TILE = 64
@@ -197,9 +196,8 @@ class TiledRegionSampler(CheckedNode):
         schedule = Schedule(seed, steps, cfg, scheduler, denoise)
         display = display_of(cls)
         sampled, report = sample_latent(model, positive, negative, latent, schedule, options, display)
-        show_text(describe(report), node_id_of(cls))
         picture = join_image(region_map(report).movedim(-1, 1))
-        return output(display, sampled, picture, json.dumps(report))
+        return output(sampled, picture, json.dumps(report), line=describe(report), display=display)
 
 
 class RegionSamplerNode(CheckedNode):

@@ -12,9 +12,8 @@ from ..host.loading import latent_format
 from ..host.regions.heat_map import read_report, region_map
 from ..host.regions.run import plan
 from ..host.regions.sampler import RegionOptions
-from ..host.runtime import show_text
 from ..sampling.adaptive.plan import describe, describe_gains, target_size
-from .common import CheckedNode, node_id_of
+from .common import CheckedNode, output
 from .region import check_tile
 
 CATEGORY = "image/upscaling/AdaptiveSR/analysis"
@@ -125,8 +124,7 @@ class UpscalePlan(CheckedNode):
                 "tiling": tiles,
             }
         )
-        show_text(text, node_id_of(cls))
-        return io.NodeOutput(text, width, height, steps, cfg, tile_size, overlap)
+        return output(text, width, height, steps, cfg, tile_size, overlap, line=text)
 
 
 class RegionReport(CheckedNode):
@@ -165,5 +163,4 @@ class RegionReport(CheckedNode):
         rgb, _ = split_image(image)
         picture = region_map(values, rgb.movedim(1, -1), opacity)
         summary = "\n".join(filter(None, (describe(values), describe_gains(values))))
-        show_text(summary, node_id_of(cls))
-        return io.NodeOutput(join_image(picture.movedim(-1, 1)), summary)
+        return output(join_image(picture.movedim(-1, 1)), summary, line=summary)

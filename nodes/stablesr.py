@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..host import files
 from ..host.stablesr.loading import LoadedStableSR, apply_stablesr, load_stablesr
-from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, show
+from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, output
 from .types import StableSR
 
 
@@ -42,8 +42,7 @@ class LoadStableSR(CheckedNode):
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         loaded = load_stablesr(model_name)
-        show(cls, loaded.summary)
-        return io.NodeOutput(loaded, loaded.summary)
+        return output(loaded, loaded.summary, line=loaded.summary)
 
 
 class StableSRApply(CheckedNode):
@@ -99,6 +98,4 @@ class StableSRApply(CheckedNode):
         strength: float = 1.0,
     ) -> io.NodeOutput:
         *outputs, remark = apply_stablesr(model, positive, negative, stablesr, lr_latent, strength)
-        if remark:
-            show(cls, remark)
-        return io.NodeOutput(*outputs)
+        return output(*outputs, line=remark)

@@ -20,7 +20,7 @@ from ..host.control.adapter_map import adapter_map
 from ..host.control.parts import TimeAwarePart
 from ..host.files import CONTROLNET, list_files
 from ..sampling.control_schedule import CUSTOM, OFF_LATE, PRESETS, ControlSchedule
-from .common import ANALYSIS, CATEGORY, LOADERS, CheckedNode, file_fingerprint, file_input, show
+from .common import ANALYSIS, CATEGORY, LOADERS, CheckedNode, file_fingerprint, file_input, output
 from .types import TimeAwareAdapter
 
 
@@ -76,8 +76,7 @@ class LoadTimeAwareControlNet(CheckedNode):
     @classmethod
     def execute(cls, control_name: str, adapter_name: str, prediction: str = loading.AUTO) -> io.NodeOutput:
         loaded = loading.load_time_aware_control(control_name, adapter_name, prediction)
-        show(cls, loaded.info)
-        return io.NodeOutput(loaded.control, loaded.adapters, loaded.info)
+        return output(loaded.control, loaded.adapters, loaded.info, line=loaded.info)
 
 
 class TimeAwareAdapterNode(CheckedNode):
@@ -212,5 +211,4 @@ class AdapterMap(CheckedNode):
     def execute(cls, control_net: object, latent: io.Latent.Type) -> io.NodeOutput:
         summary = summary_of(control_net)
         report = json.dumps(summary)
-        show(cls, f"{summary['calls']} calls made, {summary['skipped']} skipped")
-        return io.NodeOutput(adapter_map(summary), report)
+        return output(adapter_map(summary), report, line=f"{summary['calls']} calls made, {summary['skipped']} skipped")

@@ -1,28 +1,27 @@
 /**
- * The pack's part of the page: a live map of regions on the nodes that sample them.
+ * The pack's part of the page: a live map of regions on the nodes that sample them, and a line of text on nodes that have run.
  *
- * Messages of the server go to the node that they name; the end of a run comes with the node's executed output as well, from
- * which the map is restored. Nothing here may disturb the page: on a frontend that lacks something, there is no map.
+ * Messages of the server go to the node that they name. The end of a run comes with the node's executed output, from which map
+ * and line are restored. Nothing here may disturb the page: on a frontend that lacks something, there is neither.
  */
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { RegionOverlay } from "./region_overlay.js";
+import { ResultLine } from "./result_line.js";
 
 const EVENT = "adaptivesr.regions";
 const OUTPUT = "adaptivesr_regions";
-const NODES = new Set([
-  "AdaptiveSRTiledRegionSampler",
-  "AdaptiveSRRegionSampler",
-  "AdaptiveSROneStepDistilledSR",
-  "AdaptiveSRInvSRUpscale",
-]);
+const LINE = "adaptivesr_line";
+const OURS = "AdaptiveSR"; // how the ids of our nodes begin
 const NO_ID = "00000000-0000-0000-0000-000000000000";
 const REMEMBERED = 64;
 const LOOKED_THROUGH = 4; // last runs of the server, when a page is opened
 
 /** @type {WeakMap<object, RegionOverlay>} */
 const overlays = new WeakMap();
+/** @type {WeakMap<object, ResultLine>} */
+const lines = new WeakMap();
 /** The last message that draws a map, by workflow and node: graphs are made anew on undo and when a tab is opened. */
 const remembered = new Map();
 
@@ -37,9 +36,14 @@ function harmless(work) {
     try {
       work(...args);
     } catch (error) {
-      console.debug("AdaptiveSR: no region map here.", error);
+      console.debug("AdaptiveSR: nothing to show here.", error);
     }
   };
+}
+
+/** @param {any} node */
+function isOurs(node) {
+  return Boolean(node?.comfyClass?.startsWith(OURS));
 }
 
 /** The graph that is open, subgraphs entered or not. */
@@ -57,7 +61,7 @@ function nodeOf(id) {
   let graph = rootGraph();
   for (const part of path) graph = graph?.subgraphs?.get(part) ?? graph?.getNodeById(Number(part))?.subgraph;
   const node = graph?.getNodeById(Number(last)) ?? graph?.getNodeById(last);
-  return node && NODES.has(node.comfyClass) ? node : null;
+  return isOurs(node) ? node : null;
 }
 
 /**
@@ -79,6 +83,17 @@ function overlayOf(node) {
   return overlays.get(node);
 }
 
+/** @param {any} node */
+function lineOf(node) {
+  if (!lines.has(node) && typeof node.addDOMWidget === "function") lines.set(node, new ResultLine(node));
+  return lines.get(node);
+}
+
+/** Whether something of a run is drawn on a node. @param {any} node */
+function isShown(node) {
+  return overlays.has(node) || lines.has(node);
+}
+
 /** @param {any} message */
 function remember(message) {
   const key = `${message.workflow ?? rootGraph()?.id}/${message.node}`;
@@ -88,13 +103,16 @@ function remember(message) {
 }
 
 /**
- * The map of a node's executed output.
+ * Map and line of a node's executed output.
  * @param {any} node
  * @param {any} output
+ * @param {boolean} [missing] only what the node does not show yet
  */
-function showOutput(node, output) {
-  const text = output?.[OUTPUT]?.[0];
-  if (node && text) overlayOf(node)?.show({ phase: "end", ...JSON.parse(text) });
+function showOutput(node, output, missing = false) {
+  if (!node || !output) return;
+  const text = output[OUTPUT]?.[0];
+  if (text && !(missing && overlays.has(node))) overlayOf(node)?.show({ phase: "end", ...JSON.parse(text) });
+  if (output[LINE]?.length && !(missing && lines.has(node))) lineOf(node)?.show(output[LINE].join("\n"));
 }
 
 const onMessage = harmless((event) => {
@@ -116,15 +134,14 @@ const onStop = harmless(() => {
  */
 function ownNodes(graph) {
   const nodes = [...(graph?.nodes ?? []), ...[...(graph?.subgraphs?.values() ?? [])].flatMap((inner) => inner.nodes)];
-  return nodes.filter((node) => NODES.has(node.comfyClass));
+  return nodes.filter(isOurs);
 }
 
-/** Maps that this page or the server's history remembers, on a graph that was just opened. */
+/** Maps and lines that this page or the server's history remembers, on a graph that was just opened. */
 async function restore() {
-  const missing = () => ownNodes(rootGraph()).filter((node) => !overlays.has(node));
-  if (!missing().length) return;
+  const bare = ownNodes(rootGraph()).filter((node) => !isShown(node));
+  if (!bare.length) return;
   for (const message of [...remembered.values()]) if (isOpen(message.workflow)) onMessage({ detail: message });
-  if (!missing().length) return;
   const answer = await api.fetchApi(`/history?max_items=${LOOKED_THROUGH}`);
   const runs = answer.ok ? Object.values(await answer.json()) : [];
   for (const run of runs.reverse()) {
@@ -132,7 +149,7 @@ async function restore() {
     if (!known(workflow) || workflow !== rootGraph()?.id) continue;
     for (const [id, output] of Object.entries(run.outputs ?? {})) {
       const node = nodeOf(id);
-      if (node && !overlays.has(node)) showOutput(node, output);
+      if (node && bare.includes(node)) showOutput(node, output, true);
     }
   }
 }
@@ -142,7 +159,7 @@ api.addEventListener("execution_error", onStop);
 api.addEventListener("execution_interrupted", onStop);
 
 app.registerExtension({
-  name: "AdaptiveSR.RegionMap",
+  name: "AdaptiveSR.Results",
 
   setup: harmless(() => {
     const style = document.createElement("link");
@@ -152,7 +169,7 @@ app.registerExtension({
   }),
 
   nodeCreated: harmless((node) => {
-    if (!NODES.has(node.comfyClass)) return;
+    if (!isOurs(node)) return;
     const before = node.onExecuted;
     const show = harmless((output) => showOutput(node, output));
     node.onExecuted = function (output, ...rest) {
@@ -166,6 +183,6 @@ app.registerExtension({
   }),
 
   afterConfigureGraph() {
-    restore().catch((error) => console.debug("AdaptiveSR: no earlier region map.", error));
+    restore().catch((error) => console.debug("AdaptiveSR: nothing of an earlier run.", error));
   },
 });

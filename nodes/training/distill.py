@@ -9,12 +9,11 @@ from comfy_api.latest import io
 
 from ...host.images import join_image
 from ...host.resshift.loading import OneStepSR as OneStepModel
-from ...host.runtime import show_text
 from ...host.training.files import DISTILL, folder_state
 from ...imaging.degradation.presets import PRESETS
 from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings
 from ...training.tad_sr.losses import ScoreForm
-from ..common import CheckedNode, fingerprint, node_id_of
+from ..common import CheckedNode, fingerprint, output
 from ..types import OneStepSR
 from .inputs import folder_input, rate_input, resume_input, save_input, steps_input
 
@@ -73,9 +72,8 @@ class DistillOneStepSR(CheckedNode):
             *(inputs.get(key) for key in ("image_folder", "images", "generated_pictures", "test_images"))
         )
         done = distill(teacher, student, source, settings, from_inputs(DistillOptions, inputs, steps=steps))
-        show_text(describe(done.report), node_id_of(cls))
         pictures = join_image(done.losses), join_image(done.samples)
-        return io.NodeOutput(done.student, *pictures, json.dumps(done.report))
+        return output(done.student, *pictures, json.dumps(done.report), line=describe(done.report))
 
 
 def main_inputs() -> list[io.Input]:

@@ -8,7 +8,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...host.images import join_image
-from ...host.runtime import show_text
 from ...host.training.files import MMLE as MMLE_FILES
 from ...host.training.files import PFJ as PFJ_FILES
 from ...host.training.files import RunFiles, folder_state
@@ -16,7 +15,7 @@ from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.presets import PRESETS
 from ...sampling.adaptive.steppers import STEPPER_NAMES
 from ...training.gains.config import OFFLINE, PAPER, SMALL, GainOptions, MmleTrainConfig, PfjTrainConfig
-from ..common import CheckedNode, fingerprint, node_id_of
+from ..common import CheckedNode, fingerprint, output
 from ..types import GainModels
 from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
@@ -107,8 +106,9 @@ class TrainMMLE(CheckedNode):
         source = inputs.get("image_folder", ""), inputs.get("images")
         config, options = from_inputs(MmleTrainConfig, inputs), from_inputs(GainOptions, inputs, steps=steps)
         trained = train_mmle(model, vae, inputs.get("positive"), source, config, options)
-        show_text(describe(trained.report), node_id_of(cls))
-        return io.NodeOutput(trained.models, join_image(trained.losses), json.dumps(trained.report))
+        return output(
+            trained.models, join_image(trained.losses), json.dumps(trained.report), line=describe(trained.report)
+        )
 
 
 class TrainPFJ(CheckedNode):
@@ -154,8 +154,9 @@ class TrainPFJ(CheckedNode):
         options = from_inputs(GainOptions, inputs, steps=steps)
         config = from_inputs(PfjTrainConfig, inputs, sampler=options.samplers[0])
         trained = train_pfj(model, vae, inputs.get("positive"), gain_models, source, config, options)
-        show_text(describe(trained.report), node_id_of(cls))
-        return io.NodeOutput(trained.models, join_image(trained.losses), json.dumps(trained.report))
+        return output(
+            trained.models, join_image(trained.losses), json.dumps(trained.report), line=describe(trained.report)
+        )
 
 
 def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.Input]:

@@ -9,11 +9,10 @@ from comfy_api.latest import io
 
 from ...host.files import LATENT_LPIPS, list_files
 from ...host.images import join_image
-from ...host.runtime import show_text
 from ...host.training.files import INVSR, NO_LPIPS, folder_state
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.invsr.config import OWN, PAPER, PRESETS, SIZES, InvSRConfig, InvSROptions
-from ..common import TRAINING, CheckedNode, fingerprint, node_id_of
+from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import NoisePredictor
 from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
@@ -71,9 +70,8 @@ class TrainNoisePredictor(CheckedNode):
         source = InvSRSource(positive, inputs.get("image_folder", ""), *given)
         lpips = inputs.get("latent_lpips", NO_LPIPS)
         trained = train_noise_predictor(model, vae, source, lpips, config, settings)
-        show_text(describe(trained.report), node_id_of(cls))
         pictures = join_image(trained.losses), join_image(trained.samples)
-        return io.NodeOutput(trained.predictor, *pictures, json.dumps(trained.report))
+        return output(trained.predictor, *pictures, json.dumps(trained.report), line=describe(trained.report))
 
 
 def network_inputs() -> list[io.Input]:

@@ -8,12 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...host.images import join_image
-from ...host.runtime import show_text
 from ...host.training.files import STABLESR, folder_state
 from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.stablesr.config import OWN, PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
-from ..common import TRAINING, CheckedNode, fingerprint, node_id_of
+from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import StableSR
 from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
@@ -59,8 +58,9 @@ class TrainStableSR(CheckedNode):
         source = inputs.get("image_folder", ""), inputs.get("images")
         start = inputs.get("stablesr")
         trained = train_stablesr(model, vae, inputs.get("positive"), source, start, config, options)
-        show_text(describe(trained.report), node_id_of(cls))
-        return io.NodeOutput(trained.parts, join_image(trained.losses), json.dumps(trained.report))
+        return output(
+            trained.parts, join_image(trained.losses), json.dumps(trained.report), line=describe(trained.report)
+        )
 
 
 def main_inputs() -> list[io.Input]:

@@ -8,13 +8,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...host.images import join_image
-from ...host.runtime import show_text
 from ...host.training.files import TASR, folder_state
 from ...models.time_aware_adapter_config import DESIGNS
 from ...training.tasr.config import STAGES, TasrConfig, TasrOptions
 from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
-from ..common import CheckedNode, fingerprint, node_id_of
+from ..common import CheckedNode, fingerprint, output
 from ..types import TimeAwareAdapter
 from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
 
@@ -60,9 +59,10 @@ class TrainTimeAwareAdapter(CheckedNode):
         source = inputs.get("image_folder", ""), inputs.get("images")
         start = inputs.get("control_net"), inputs.get("adapter")
         trained = train_time_aware(model, vae, source, (positive, inputs.get("clip")), start, config, settings)
-        show_text(describe(trained.report), node_id_of(cls))
         losses = join_image(trained.losses)
-        return io.NodeOutput(trained.adapters, trained.control, losses, json.dumps(trained.report))
+        return output(
+            trained.adapters, trained.control, losses, json.dumps(trained.report), line=describe(trained.report)
+        )
 
 
 def network_inputs() -> list[io.Input]:

@@ -282,6 +282,28 @@ def test_a_node_inside_a_subgraph_shows_its_map(page):
     assert page.complaints == []
 
 
+def test_lines_of_result_stay_when_the_run_is_over_and_when_the_page_is_reloaded(page, server):
+    prompt = tiled("overlay.png", TEACHER, seed=7, steps=2)
+    prompt["6"]["inputs"] = {**prompt["6"]["inputs"], "tau": 0.01 if page.renderer == "vue" else 0.02}  # runs, uncached
+    build(page, prompt)
+    run(page)
+    shown = lines(page)
+    assert any(line.startswith("proxies: ") for line in shown) and any("model calls" in line for line in shown)
+    look(page, "lines", 5)
+    assert page.locator(".adaptivesr-result", has_text="model calls").is_visible()
+    page.wait_for_timeout(1500)
+    visit(page, server.url)
+    page.wait_for_selector(".adaptivesr-result", timeout=15_000)
+    page.wait_for_timeout(500)
+    assert lines(page) == shown
+    assert page.complaints == []
+
+
+def lines(page):
+    """The texts below nodes that have run."""
+    return sorted(page.locator(".adaptivesr-result").all_text_contents())
+
+
 def test_the_last_map_is_there_again_after_the_page_is_reloaded(page, server):
     build(page, tiled("overlay.png", TEACHER, seed=6))
     run(page)
