@@ -144,6 +144,15 @@ class _TrainingState:
 
 TRAINING_FRAMEWORK = "pytorch_lightning."
 
+ADVICE = "weights_only"
+"""What torch's messages about refused files hold: they advise setting it to False, which runs the code in the file."""
+
+BEGINNINGS: Mapping[bytes, str] = {
+    b"<": "it is a web page: the address answered with a page in place of the file",
+    b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file itself",
+}
+"""What often stands under a model's name, by its first bytes in lower case."""
+
 
 def load_file(path: str) -> StateDict:
     """Tensors of a model file by canonical key, read by the host's safe loader (no code in pickles is run)."""
@@ -168,16 +177,30 @@ def _read(path: str) -> tuple[Mapping[str, object], Mapping[str, str] | None]:
     name = os.path.basename(path)
     try:
         contents, metadata = _load(path)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # noqa: BLE001  the host raises whatever it meets
+        # The chain of causes goes to the host's log, which must not give torch's advice either.
+        cause = None if ADVICE in str(error) else error
         raise UnsupportedModelError(
-            f"'{name}' could not be read as a file of tensors ({reason[:200]}): expected a complete .safetensors, or a "
+            f"'{name}' could not be read as a file of tensors ({_reason(path, error)}): expected a complete .safetensors, or a "
             ".pth/.ckpt that holds tensors only; download it again, or convert it to .safetensors."
-        ) from error
+        ) from cause
     try:
         return sound(contents), metadata
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"'{name}': {error}") from error
+
+
+def _reason(path: str, error: Exception) -> str:
+    """Why a file could not be read; never torch's words about its loader, which advise running the code in the file."""
+    said = str(error).strip()
+    if said and ADVICE not in said:
+        return said.splitlines()[0][:200]
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip().lower()
+    for beginning, what in BEGINNINGS.items():
+        if start.startswith(beginning):
+            return what
+    return "it is damaged, or holds other things than tensors" if said else "it is empty or ends too early"
 
 
 def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
