@@ -7,6 +7,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { finishedRuns, promptOf, sameInputs } from "./earlier_runs.js";
 import { RegionOverlay } from "./region_overlay.js";
 import { ResultLine } from "./result_line.js";
 
@@ -16,7 +17,6 @@ const LINE = "adaptivesr_line";
 const OURS = "AdaptiveSR"; // how the ids of our nodes begin
 const NO_ID = "00000000-0000-0000-0000-000000000000";
 const REMEMBERED = 64;
-const LOOKED_THROUGH = 4; // last runs of the server, when a page is opened
 
 /** @type {WeakMap<object, RegionOverlay>} */
 const overlays = new WeakMap();
@@ -24,19 +24,24 @@ const overlays = new WeakMap();
 const lines = new WeakMap();
 /** The last message that draws a map, by workflow and node: graphs are made anew on undo and when a tab is opened. */
 const remembered = new Map();
+/** The run that last drew something on a node. @type {WeakMap<object, string | null>} */
+const drawnBy = new WeakMap();
+/** The last run that this page queued, and the tab that was open. @type {{id: string | null, tab: any}} */
+let last = { id: null, tab: undefined };
 
 /**
  * Runs work that the page can do without.
  * @template {any[]} A
- * @param {(...args: A) => void} work
+ * @param {(...args: A) => void | Promise<void>} work
  * @returns {(...args: A) => void}
  */
 function harmless(work) {
+  const tell = (error) => console.debug("AdaptiveSR: nothing to show here.", error);
   return (...args) => {
     try {
-      work(...args);
+      Promise.resolve(work(...args)).catch(tell);
     } catch (error) {
-      console.debug("AdaptiveSR: nothing to show here.", error);
+      tell(error);
     }
   };
 }
@@ -91,11 +96,17 @@ function lineOf(node) {
 
 /** Whether something of a run is drawn on a node. @param {any} node */
 function isShown(node) {
-  return overlays.has(node) || lines.has(node);
+  return Boolean(overlays.get(node)?.state) || lines.has(node);
+}
+
+/** The tab that is open, undefined on pages that do not tell. */
+function openTab() {
+  return app.extensionManager?.workflow?.activeWorkflow;
 }
 
 /** @param {any} message */
 function remember(message) {
+  promptOf(message.prompt_id); // while the server still knows it
   const key = `${message.workflow ?? rootGraph()?.id}/${message.node}`;
   remembered.delete(key);
   remembered.set(key, message);
@@ -106,20 +117,46 @@ function remember(message) {
  * Map and line of a node's executed output.
  * @param {any} node
  * @param {any} output
- * @param {boolean} [missing] only what the node does not show yet
+ * @param {{missing?: boolean, earlier?: boolean}} [how] missing: only what the node does not show yet; earlier: of a run before
  */
-function showOutput(node, output, missing = false) {
+function showOutput(node, output, { missing = false, earlier = false } = {}) {
   if (!node || !output) return;
   const text = output[OUTPUT]?.[0];
-  if (text && !(missing && overlays.has(node))) overlayOf(node)?.show({ phase: "end", ...JSON.parse(text) });
-  if (output[LINE]?.length && !(missing && lines.has(node))) lineOf(node)?.show(output[LINE].join("\n"));
+  if (text && !(missing && overlays.get(node)?.state)) overlayOf(node)?.show({ phase: "end", ...JSON.parse(text) }, earlier);
+  if (output[LINE]?.length && !(missing && lines.has(node))) lineOf(node)?.show(output[LINE].join("\n"), earlier);
+  if (!earlier) drawnBy.set(node, last.id);
 }
 
 const onMessage = harmless((event) => {
   const message = event.detail;
   if (message.phase !== "step") remember(message);
   const node = isOpen(message.workflow) ? nodeOf(message.node) : null;
-  if (node) overlayOf(node)?.show(message);
+  if (!node) return;
+  overlayOf(node)?.show(message);
+  drawnBy.set(node, message.prompt_id);
+});
+
+/**
+ * @param {any} node
+ * @param {boolean} earlier
+ */
+function setEarlier(node, earlier) {
+  overlays.get(node)?.setEarlier(earlier);
+  lines.get(node)?.setEarlier(earlier);
+}
+
+/** A run begins: what its nodes show is of an earlier one, unless the server has kept their results. */
+const onCached = harmless(async (event) => {
+  const { prompt_id: id, nodes } = event.detail;
+  last = { id, tab: openTab() };
+  for (const key of nodes) setEarlier(nodeOf(key), false);
+  const prompt = await promptOf(id);
+  for (const [key, value] of Object.entries(prompt ?? {})) {
+    const node = nodeOf(key);
+    const reached = drawnBy.get(node) === id || nodes.includes(key);
+    if (node?.comfyClass === value.class_type && !reached) setEarlier(node, true);
+  }
+  if (nodes.length) await restore(nodes);
 });
 
 const onStop = harmless(() => {
@@ -137,24 +174,33 @@ function ownNodes(graph) {
   return nodes.filter(isOurs);
 }
 
-/** Maps and lines that this page or the server's history remembers, on a graph that was just opened. */
-async function restore() {
+/**
+ * Maps and lines that this page or the server's history remembers, on nodes that have the same inputs again.
+ * @param {string[]} [cached] nodes whose results the server has kept for the run that begins
+ */
+async function restore(cached = []) {
   const bare = ownNodes(rootGraph()).filter((node) => !isShown(node));
   if (!bare.length) return;
-  for (const message of [...remembered.values()]) if (isOpen(message.workflow)) onMessage({ detail: message });
-  const answer = await api.fetchApi(`/history?max_items=${LOOKED_THROUGH}`);
-  const runs = answer.ok ? Object.values(await answer.json()) : [];
-  for (const run of runs.reverse()) {
-    const workflow = run.prompt?.[3]?.extra_pnginfo?.workflow?.id;
-    if (!known(workflow) || workflow !== rootGraph()?.id) continue;
-    for (const [id, output] of Object.entries(run.outputs ?? {})) {
-      const node = nodeOf(id);
-      if (node && bare.includes(node)) showOutput(node, output, true);
-    }
+  const runs = await finishedRuns();
+  const kept = [...remembered.values()].filter((message) => isOpen(message.workflow));
+  if (!runs.length && !kept.length) return;
+  const { output: now } = await app.graphToPrompt();
+  const isEarlier = (id, node) => !(id === last.id && last.tab === openTab()) && !cached.includes(node);
+  for (const message of kept) {
+    const [node, prompt] = [nodeOf(message.node), await promptOf(message.prompt_id)];
+    if (!bare.includes(node) || isShown(node) || !sameInputs(prompt, now, message.node)) continue;
+    overlayOf(node)?.show(message, message.phase === "end" && isEarlier(message.prompt_id, message.node));
   }
+  for (const run of runs)
+    for (const [id, output] of Object.entries(run.outputs)) {
+      const node = nodeOf(id);
+      if (!bare.includes(node) || !sameInputs(run.prompt, now, id)) continue;
+      showOutput(node, output, { missing: true, earlier: isEarlier(run.id, id) });
+    }
 }
 
 api.addEventListener(EVENT, onMessage);
+api.addEventListener("execution_cached", onCached);
 api.addEventListener("execution_error", onStop);
 api.addEventListener("execution_interrupted", onStop);
 
@@ -182,7 +228,5 @@ app.registerExtension({
     for (const [id, output] of Object.entries(outputs ?? {})) showOutput(nodeOf(id), output);
   }),
 
-  afterConfigureGraph() {
-    restore().catch((error) => console.debug("AdaptiveSR: nothing of an earlier run.", error));
-  },
+  afterConfigureGraph: harmless(() => restore()),
 });

@@ -61,6 +61,8 @@ export class RegionOverlay {
     this.saved = element("saved", this.line, "span");
     this.pager = element("pager", this.line, "button");
     this.time = element("time", this.line, "span");
+    this.earlier = element("earlier", this.line, "span");
+    this.earlier.textContent = "earlier run";
     this.scale = element("line adaptivesr-scale", this.root);
     element("least", this.scale, "span").textContent = "0";
     element("colors", this.scale).style.background = `linear-gradient(to right, ${STOPS.map((c) => `rgb(${c.join(" ")})`).join(", ")})`;
@@ -81,12 +83,14 @@ export class RegionOverlay {
   /**
    * A message of the server: the start of a run, how far it has come, or its end.
    * @param {{phase: "start" | "step" | "end"} & Partial<RunState>} message
+   * @param {boolean} [earlier] whether it is of a run before the next one
    */
-  show(message) {
+  show(message, earlier = false) {
     if (message.phase !== "step") this.begin(message);
     if (!this.state) return; // the page was opened in the middle of a run; the end brings everything
     if (message.phase !== "start") this.update(message);
     this.phase = message.phase === "end" ? "done" : "running";
+    this.earlier.hidden = !earlier;
     this.write();
     this.redraw();
   }
@@ -97,6 +101,11 @@ export class RegionOverlay {
     this.phase = "stopped";
     this.write();
     this.redraw();
+  }
+
+  /** @param {boolean} earlier whether another run has begun, which has not come to this node */
+  setEarlier(earlier) {
+    this.earlier.hidden = !earlier;
   }
 
   begin(message) {

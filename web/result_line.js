@@ -6,6 +6,7 @@ const MARGIN = 10;
 const PADDING = 6;
 const LINE_HEIGHT = 15;
 const HIGHEST = 12 * LINE_HEIGHT; // longer texts scroll
+const MARK = "earlier run: "; // as the style sheet puts it before the text; there is always room for it
 const FONT = "500 11px ui-sans-serif, system-ui, sans-serif";
 
 /** @type {CanvasRenderingContext2D | null} */
@@ -61,16 +62,25 @@ export class ResultLine {
   /** Pixels that the text takes at the node's width. */
   height() {
     const inside = Math.max(60, this.node.size[0] - 2 * MARGIN - 2 * PADDING - 4);
-    return Math.min(HIGHEST, LINE_HEIGHT * linesOf(this.text, inside)) + 2 * PADDING;
+    return Math.min(HIGHEST, LINE_HEIGHT * linesOf(`${MARK}${this.text}`, inside)) + 2 * PADDING;
   }
 
-  /** @param {string} text */
-  show(text) {
+  /**
+   * @param {string} text
+   * @param {boolean} [earlier] whether it is of a run before the next one
+   */
+  show(text, earlier = false) {
     this.text = text;
     this.root.textContent = text;
+    this.root.classList.toggle("adaptivesr-of-earlier", earlier);
     this.root.style.minHeight = `${this.height()}px`;
     const needed = this.node.computeSize?.()[1] ?? 0;
     if (this.node.size[1] < needed) this.node.setSize([this.node.size[0], needed]);
     this.node.setDirtyCanvas?.(true, true);
+  }
+
+  /** @param {boolean} earlier whether another run has begun, which has not come to this node */
+  setEarlier(earlier) {
+    this.root.classList.toggle("adaptivesr-of-earlier", earlier);
   }
 }

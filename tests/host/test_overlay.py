@@ -71,7 +71,9 @@ def browser():
 @pytest.fixture(scope="module", params=["litegraph", "vue"])
 def page(request, browser, server):
     """The page in one renderer; `complaints` collects exceptions and what the console says of our pack."""
-    Image.open(PHOTO).convert("RGB").resize((96, 64)).save(server.base / "input" / "overlay.png")
+    photo = Image.open(PHOTO).convert("RGB").resize((96, 64))
+    for name in ("overlay.png", f"{request.param}.png"):  # the second for runs that the other renderer must not know
+        photo.save(server.base / "input" / name)
     opened = browser.new_page(viewport={"width": 1500, "height": 1000}, device_scale_factor=2)
     opened.complaints = []
     opened.renderer = request.param
@@ -145,7 +147,7 @@ def words(page, part):
 
 
 def test_the_map_of_a_tiled_run_is_the_reports(page):
-    prompt = tiled("overlay.png", TEACHER)
+    prompt = tiled(f"{page.renderer}.png", TEACHER)
     build(page, prompt)
     before = page.evaluate("app.graphToPrompt()")
     assert page.locator(MAP).count() == 0
@@ -245,7 +247,8 @@ def test_region_sampler_shows_what_the_hosts_node_samples_with_it(page):
 @litegraph
 @pytest.mark.parametrize("change", ["undefined", "() => { throw new Error('unknown here'); }"])
 def test_a_page_without_such_widgets_works_as_before(page, change):
-    build(page, one_step("overlay.png", STUDENT, seed=len(change)))  # what was run before would come from the cache
+    tile = 24 if "throw" in change else 40  # what was run before would come from the cache
+    build(page, one_step("overlay.png", STUDENT, tile=tile))
     page.evaluate(f"() => {{ app.graph.getNodeById(5).addDOMWidget = {change}; }}")
     run(page)
     assert page.evaluate("heard.at(-1).phase") == "end" and page.locator(MAP).count() == 0
@@ -293,10 +296,43 @@ def test_lines_of_result_stay_when_the_run_is_over_and_when_the_page_is_reloaded
     assert page.locator(".adaptivesr-result", has_text="model calls").is_visible()
     page.wait_for_timeout(1500)
     visit(page, server.url)
-    page.wait_for_selector(".adaptivesr-result", timeout=15_000)
+    page.wait_for_selector(".adaptivesr-result", timeout=15_000, state="attached")
     page.wait_for_timeout(500)
     assert lines(page) == shown
     assert page.complaints == []
+
+
+def test_a_graph_shows_the_map_of_an_earlier_run_only_if_that_had_its_inputs_and_says_so(page):
+    build(page, tiled(f"{page.renderer}.png", TEACHER, gain=False, seed=8, steps=2))
+    run(page)
+    assert page.locator(MAP).count() == 1 and not page.locator(".adaptivesr-earlier").is_visible()
+    opened = "steps => app.loadGraphData({...app.graph.serialize(), nodes: app.graph.serialize().nodes.map((node) => \
+        node.id === 5 ? {...node, widgets_values: node.widgets_values.with(2, steps)} : node)}, true, true, null)"
+    page.evaluate(opened, 3)  # another graph, under the same id
+    page.wait_for_timeout(2000)
+    assert page.evaluate("app.graph.getNodeById(5).widgets[2].value") == 3
+    assert page.locator(MAP).count() == 0
+    page.evaluate(opened, 2)
+    page.wait_for_selector(MAP, timeout=15_000)
+    look(page, "fresh", 5)
+    assert page.locator(".adaptivesr-earlier").is_visible()
+    run(page)  # out of the server's cache
+    page.wait_for_selector(".adaptivesr-earlier", state="hidden", timeout=10_000)
+    assert page.complaints == []
+
+
+@litegraph
+def test_what_nodes_show_is_marked_when_a_run_begins_that_does_not_reach_them(page):
+    build(page, tiled("overlay.png", TEACHER, gain=False, seed=9, steps=2))
+    run(page)
+    assert not page.locator(".adaptivesr-earlier").is_visible()
+    page.evaluate("() => { app.graph.getNodeById(5).widgets.find((w) => w.name === 'tile_size').value = 7; }")
+    end = page.evaluate(RUN, 60)
+    assert end["kind"] == "execution_error"
+    page.wait_for_selector(".adaptivesr-earlier", timeout=10_000)
+    look(page, "failed", 5)
+    assert page.locator(".adaptivesr-of-earlier").count() == 1
+    page.complaints.clear()  # the error is told
 
 
 def lines(page):
