@@ -9,6 +9,7 @@ const NAME = "adaptivesr_regions";
 const TYPE = "ADAPTIVESR_REGION_MAP"; // of no widget of the page's own, which would be drawn instead
 const MARGIN = 10;
 const BELOW_MAP = 66; // pixels of totals, scale and padding
+const TOTALS_ONLY = 40; // one region is no map
 const LOWEST = 90;
 const HIGHEST = 320;
 
@@ -74,6 +75,7 @@ export class RegionOverlay {
 
   /** Pixels that map and totals take at the node's width. */
   wantedHeight() {
+    if (this.state?.tiles === 1) return TOTALS_ONLY;
     if (!this.state?.regions.length) return BELOW_MAP + 24;
     const inside = this.node.size[0] - 2 * MARGIN - 12;
     const [height, width] = this.state.canvas;
@@ -145,11 +147,11 @@ export class RegionOverlay {
     this.saved.textContent = words.saved;
     this.time.textContent = words.time;
     this.most.textContent = `${this.state.steps} steps`;
-    this.scale.hidden = this.state.steps === 1; // a region has its step, or waits for it
+    this.scale.hidden = this.state.steps === 1 || this.state.tiles === 1; // a region has its step, or waits for it
     const drawn = this.state.counts.length;
-    this.pager.hidden = drawn < 2;
+    this.pager.hidden = drawn < 2 || this.state.tiles === 1;
     this.pager.textContent = `image ${this.image + 1} of ${drawn}`;
-    this.map.hidden = !this.cells.length;
+    this.map.hidden = this.cells.length < 2;
     this.describe();
   }
 

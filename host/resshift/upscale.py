@@ -109,7 +109,8 @@ def upscale_rgb(
     plan = Plan.of(rgb, denoiser, autoencoder, tiling, steps)
     _load(sr, tiling)
     display = display or RegionDisplay(None)
-    display.start(RegionLayout(plan.canvas, plan.regions, plan.batch, plan.steps, sr.schedule.num_steps))
+    # Every tile makes the chain's steps: nothing is saved. Nobody would run a student for the steps of its teacher.
+    display.start(RegionLayout(plan.canvas, plan.regions, plan.batch, plan.steps))
     result, work = upscale(
         rgb * 2 - 1,
         denoiser=denoiser,

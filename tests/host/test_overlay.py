@@ -185,8 +185,18 @@ def test_the_map_of_a_one_step_run_is_the_reports(page):
     final = page.evaluate("heard.at(-1)")
     assert (final["calls"], final["region_calls"]) == (report["network_calls"], report["network_rows"])
     assert len(final["regions"]) == report["regions"] and final["counts"] == [[1] * report["regions"]]
-    assert words(page, "calls") == f"{report['network_calls']} calls" and words(page, "saved") == "93 % saved"
+    assert words(page, "calls") == f"{report['network_calls']} calls" and words(page, "saved") == ""
     assert hover(page, 1) == ["Region 2 · row 1, column 2", "1 of 1 step", "finished"]
+    assert page.complaints == []
+
+
+@litegraph
+def test_a_run_of_a_single_tile_shows_its_calls_and_no_map(page):
+    build(page, one_step("overlay.png", STUDENT, tile=128))
+    run(page)
+    look(page, "single", 5)
+    assert words(page, "calls") == "1 call" and words(page, "saved") == ""
+    assert page.locator(MAP).is_visible() and not page.locator(f"{MAP} canvas").is_visible()
     assert page.complaints == []
 
 
