@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)
-    verbs.add_parser("fuzz", help="damaged files, odd values in graphs, kills while saving", add_help=False)
+    verbs.add_parser("fuzz", help="damaged files, odd values and sizes, kills while saving", add_help=False)
     verbs.add_parser("soak", help="minutes of queue calls with interrupts on one host", add_help=False)
     verbs.add_parser(
         "workflows", help="write the example workflows anew, or (--thumbnails) their pictures", add_help=False

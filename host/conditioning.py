@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..imaging.resize import bicubic_upsample, pad_to_multiple
+from .images import SMALLER_PICTURE, check_room
 from .loading import base_model
 from .resshift.loading import OneStepSR
 from .resshift.patchers import LR_CONDITION, ResidualShiftModel
@@ -41,6 +42,7 @@ def empty_prompt(model: ModelPatcher) -> list[Any]:
 
 def lr_condition(sr: OneStepSR, rgb: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Condition values and the start LATENT for RGB (B, 3, H, W) in [0, 1]; sides are reflected up to whole latent cells."""
+    check_room(len(rgb), sr.scale * rgb.shape[2], sr.scale * rgb.shape[3], SMALLER_PICTURE)
     lq = pad_to_multiple(rgb, sr.lq_factor)
     large = bicubic_upsample(lq, sr.scale).movedim(1, -1)  # (B, s H, s W, 3), not clamped, as ResShift does
     y = sr.vae.encode(large)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -60,20 +59,6 @@ def register_folders() -> None:
         folder_paths.folder_names_and_paths[name] = (paths, set(extensions) | folder_paths.supported_pt_extensions)
     for name in TRAINED:
         folder_paths.add_model_folder_path(name, str(trained_folder(name)))
-
-
-@contextmanager
-def models_below(folder: str) -> Iterator[None]:
-    """While open, all our model folders lie below that one, for checks that damage files; the host's own list comes back after."""
-    models, known = folder_paths.models_dir, folder_paths.folder_names_and_paths
-    folder_paths.models_dir = folder
-    folder_paths.folder_names_and_paths = {name: (list(paths), set(ends)) for name, (paths, ends) in known.items()}
-    try:
-        register_folders()
-        yield
-    finally:
-        folder_paths.models_dir, folder_paths.folder_names_and_paths = models, known
-        folder_paths.filename_list_cache.clear()
 
 
 def trained_folder(name: str = CONTROLNET) -> Path:

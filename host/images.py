@@ -38,15 +38,32 @@ COPIES = 3
 """Pictures of the result's size that exist at once: the sum of tiles, its colours, the IMAGE."""
 
 
-def check_room(images: int, height: int, width: int) -> None:
-    """Raises ValueError for a result that this machine cannot hold, before anything is computed for it."""
+SMALLER_PICTURE = "a smaller picture, or fewer at once"
+"""Advice where the scale is fixed."""
+
+
+def check_room(images: int, height: int, width: int, advice: str = "a smaller scale, width or height") -> None:
+    """Raises ValueError for pictures that this machine cannot hold, before anything is computed for them."""
     needed = COPIES * 12 * images * height * width
     memory = cast("int", mm.get_total_memory(torch.device("cpu")))
     if needed > memory:
         raise ValueError(
             f"Got a result of {images} x {width} x {height} pixels: it would take {needed / 2**30:.0f} GB and this machine has "
-            f"{memory / 2**30:.0f} GB of memory; expected a smaller scale, width or height."
+            f"{memory / 2**30:.0f} GB of memory; expected {advice}."
         )
+
+
+def cropped_to(image: Tensor, original: Tensor) -> Tensor:
+    """IMAGE without what it has at the right and at the bottom beyond the size of another, which may be one or one for each."""
+    for name, pixels in (("image", image), ("original", original)):
+        split_image(pixels, name)
+    (height, width), (rows, columns) = original.shape[1:3], image.shape[1:3]
+    if height > rows or width > columns:
+        raise ValueError(
+            f"Got an image of {columns}x{rows} pixels to be cut to the original's {width}x{height}: expected one at least as large; connect "
+            "to 'original' the enlarged picture that was extended, or resize the result."
+        )
+    return image[:, :height, :width]
 
 
 def join_image(rgb: Tensor, alpha: Tensor | None = None) -> Tensor:

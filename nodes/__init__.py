@@ -12,6 +12,7 @@ from .gain import MMLEGainEstimator
 from .gain_models import LoadMMLEPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
 from .one_step import LoadOneStepSR, OneStepDistilledSR
+from .padding import PadOrCrop
 from .pfj import PFJInject
 from .quality import ImageQuality
 from .region import RegionSamplerNode, TiledRegionSampler
@@ -58,6 +59,7 @@ NODES: list[type[io.ComfyNode]] = [
     PFJInject,
     TrainNoisePredictor,
     TrainStableSR,
+    PadOrCrop,
 ]
 
 

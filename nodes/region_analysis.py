@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from comfy_api.latest import io
 
-from ..host.images import join_image, split_image
+from ..host.images import check_room, join_image, split_image
 from ..host.loading import latent_format
 from ..host.regions.heat_map import read_report, region_map
 from ..host.regions.run import plan
@@ -107,6 +107,7 @@ class UpscalePlan(CheckedNode):
         images, height, width = (1, height, width) if image is None else image.shape[:3]
         cell = latent_format(model).spacial_downscale_ratio
         width, height = (target_size(side, scale, cell) for side in (width, height))
+        check_room(images, height, width)
         check_tile(tile_size)
         passes = 1 if cfg == 1.0 else 2
         options = RegionOptions(tile_size, overlap, rows=region_batch)

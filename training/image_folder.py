@@ -16,6 +16,8 @@ from torch import Tensor
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST_FILES = 1_000_000
 """Files that are looked at before a folder counts as a wrong one, such as a whole disk."""
+LONGEST_STRIP = 16
+"""How many times longer than wide a small picture may be before it is enlarged: a line of pixels would fill the memory."""
 MOST_TAGS = 65536
 """Bytes of a text beside a picture."""
 
@@ -51,6 +53,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 def read_image(path: Path) -> Tensor:
     """(3, H, W) in [0, 1]; ValueError names a file that is no picture."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with Image.open(path) as image:
             pixels = _rgb(image)
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
@@ -89,13 +93,22 @@ def read_tags(path: Path) -> str | None:
 
 def random_crop(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """A square (3, side, side) of (3, H, W), mirrored half of the time; smaller pictures are enlarged first."""
-    short = min(picture.shape[-2:])
-    if short < side:
-        size = [max(side, round(length * side / short)) for length in picture.shape[-2:]]
-        picture = F.interpolate(picture[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    picture = grown_to(picture, side)
     top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in picture.shape[-2:])
     crop = picture[:, top : top + side, left : left + side]
     return crop.flip(-1) if float(torch.rand((), generator=generator)) < 0.5 else crop
+
+
+def grown_to(picture: Tensor, side: int) -> Tensor:
+    """A picture (3, H, W) whose shorter side is below `side` enlarged to it; of a narrow strip the middle alone, as long as LONGEST_STRIP sides."""
+    short = min(picture.shape[-2:])
+    if short >= side:
+        return picture
+    for axis in (-2, -1):
+        length = min(picture.shape[axis], LONGEST_STRIP * short)
+        picture = picture.narrow(axis, (picture.shape[axis] - length) // 2, length)
+    size = [max(side, round(length * side / short)) for length in picture.shape[-2:]]
+    return F.interpolate(picture[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 def crops(pictures: Sequence[Path | Tensor], chosen: Sequence[int], side: int, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ from ...sampling.tiled.invsr import (
     upscale_chopped,
 )
 from ...sampling.tiled.start_noise import PATCH_MULTIPLE, Patches
+from ..images import SMALLER_PICTURE, check_room
 from ..regions.events import RegionDisplay, RegionLayout
 from ..regions.run import sample_canvas
 from ..regions.sampler import RegionOptions
@@ -170,6 +171,7 @@ def upscale_rgb(
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, s H, s W), not clamped, and a report."""
     began, rgb = perf_counter(), to_intermediate(rgb)
     scale, is_chop = predictor.config.scale, settings.order is Order.PIXEL_CHOP
+    check_room(len(rgb), scale * rgb.shape[2], scale * rgb.shape[3], SMALLER_PICTURE)
     sigmas = start_sigmas(model, settings.taus)
     padding = padding_of(rgb, settings, predictor)
     _refuse_places(conditions, padding, is_chop)

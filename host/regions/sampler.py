@@ -78,7 +78,7 @@ def row_bytes(model: BaseModel, channels: int, region: Region) -> float:
 
 
 def check_latent(latent: Tensor) -> None:
-    """Raises ValueError with a sentence for anything but maps (B, C, h, w)."""
+    """Raises ValueError with a sentence for anything but finite maps (B, C, h, w)."""
     nested = getattr(latent, "is_nested", False)
     if not nested and latent.ndim == 5 and latent.shape[2] == 1:
         raise ValueError(
@@ -90,6 +90,11 @@ def check_latent(latent: Tensor) -> None:
         raise ValueError(
             f"Got a LATENT of {shape}: expected maps (batch, channels, height, width); models of video, audio or 3D cannot be "
             "cut into regions here, use the host's KSampler for them."
+        )
+    if not bool(torch.isfinite(latent).all()):
+        raise ValueError(
+            "Got a LATENT with NaN or infinite values: expected finite ones; look at the picture that was encoded, and run the VAE in "
+            "float32 (--fp32-vae)."
         )
 
 
@@ -135,6 +140,7 @@ class RegionSampler(comfy.samplers.Sampler):
         model, options = model_wrap.inner_model, self.options
         stepper = stepper_for(options.sampler, noise_space(model.model_sampling))
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
+        check_latent(latent)
         if len(sigmas) < 2:  # no step is left: as the host's samplers, which give what they would begin with
             return self._begin(model_wrap, sigmas, noise, latent) if len(sigmas) else latent
         tiles = tiles_of(model, noise.shape[2:], options.tile_px, options.overlap_px)

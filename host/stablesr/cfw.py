@@ -23,6 +23,7 @@ from ...imaging.tiles import Merger, Region, gaussian_window
 from ...models.cfw import CFW, LEVELS, CFWConfig, autoencoder_weights, feature_bytes, fuse_bytes, fusion_weights
 from ...models.state_dict import StateDict, UnsupportedModelError
 from .. import files
+from ..images import SMALLER_PICTURE, check_room
 from ..loading import Loaded, Recipe, file_patcher, identify_file
 from ..runtime import HostRuntime
 
@@ -186,6 +187,7 @@ def decode_fused(vae: VAE, loaded: LoadedCFW, samples: Tensor, rgb: Tensor, sett
     """
     check_vae(vae, loaded.network.config)
     _check_inputs(samples, rgb, settings)
+    check_room(len(samples), CELL * samples.shape[2], CELL * samples.shape[3], SMALLER_PICTURE)
     if settings.w == 0.0 and settings.tile_px == 0:
         return vae.decode(samples).movedim(-1, 1), ""
     reference = fit_reference(rgb, CELL * samples.shape[2], CELL * samples.shape[3])

@@ -100,7 +100,7 @@ def _check(teacher: OneStepSR, start: OneStepSR | None, settings: DistillSetting
     check_teacher(teacher, stage_zero=not settings.uses_student_step)
     if start is not None:
         check_start(start, teacher)
-    DISTILL.check_start(options.name)
+    DISTILL.check_start(options.name, settings.batch, options.crop)
     if options.degradation not in PRESETS:
         raise ValueError(f"Got the degradation {options.degradation!r}: expected one of {', '.join(PRESETS)}.")
     multiple = teacher.network.config.size_multiple * teacher.vae.downscale_ratio

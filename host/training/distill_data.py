@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...imaging.degradation.presets import degrade
 from ...models.pixel_denoiser import PixelDenoiser
 from ...sampling.noise import generator_for
 from ...training.data import DegradedPairs
+from ...training.image_folder import grown_to
 from ...training.synthetic import synthetic_image
 from ...training.tad_sr.config import DistillSettings, variant
 from ..images import split_image
@@ -74,10 +74,6 @@ def trial_pair(image: Tensor | None, data: DegradedPairs, seed: int) -> tuple[Te
 
 def _middle(picture: Tensor, side: int) -> Tensor:
     """The square (3, side, side) in the middle; smaller pictures are enlarged first."""
-    height, width = picture.shape[-2:]
-    short = min(height, width)
-    if short < side:
-        size = [max(side, round(length * side / short)) for length in (height, width)]
-        picture = F.interpolate(picture[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    picture = grown_to(picture, side)
     top, left = ((length - side) // 2 for length in picture.shape[-2:])
     return picture[:, top : top + side, left : left + side]

@@ -24,7 +24,7 @@ from ...training.config import START_ANEW
 from ...training.image_folder import image_files
 from ..files import CONTROLNET, GAIN_MODELS, NOISE_PREDICTOR, ONE_STEP, allowed_folder, trained_folder
 from ..files import STABLESR as STABLESR_FILES
-from ..images import split_image
+from ..images import check_room, split_image
 
 LONGEST_NAME = 120
 """Bytes: file systems take 255, and numbers, steps and endings are added."""
@@ -94,9 +94,10 @@ class RunFiles:
         taken = {int(match[1]) for match in (own.match(path.name) for path in files) if match}
         return f"{name}_{next(number for number in count(1) if number not in taken):05}"
 
-    def check_start(self, name: str) -> None:
-        """Refuses, before the first step, a name that no file can have, and folders that cannot be written."""
+    def check_start(self, name: str, batch: int = 1, side: int = 1) -> None:
+        """Refuses, before the first step, a name that no file can have, crops that fill the memory, and folders that cannot be written."""
         check_name(name)
+        check_room(batch, side, side, "a smaller batch_size or crop_size")
         for folder in (states_folder(), trained_folder(self.kind)):
             with writing("Files of this run"):
                 folder.mkdir(parents=True, exist_ok=True)

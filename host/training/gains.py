@@ -111,7 +111,7 @@ def train_pfj(
     settings: GainOptions,
 ) -> TrainedGain:
     """Trains the injection network on a base and its regressor; the file holds both. A cancel saves the state."""
-    PFJ.check_start(settings.name)
+    PFJ.check_start(settings.name, config.batch, settings.crop)
     models.check_base(model)
     if models.config.mmle is None:
         raise ValueError(

@@ -97,7 +97,7 @@ def train_noise_predictor(
 
 
 def _check_settings(config: InvSRConfig, settings: InvSROptions, lpips: str) -> None:
-    INVSR.check_start(settings.name)
+    INVSR.check_start(settings.name, config.batch, settings.crop)
     if settings.degradation not in DEGRADATIONS or settings.size not in SIZES or settings.precision not in PRECISIONS:
         raise ValueError(
             f"Got degradation {settings.degradation!r}, size {settings.size!r} and precision {settings.precision!r}: expected one of "

@@ -68,7 +68,7 @@ def train_stablesr(
     positive None: the null prompt, which the paper trains with. source is (folder, IMAGE or pictures). start: a file to go on
     from; None: a fresh encoder.
     """
-    _check_settings(settings)
+    _check_settings(settings, config.batch)
     # A graph runs in inference mode, whose tensors cannot take part in gradients: all that comes from outside is copied.
     with torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
@@ -91,8 +91,8 @@ def train_stablesr(
         return TrainedStableSR(loaded_from_file(str(path), path.name), run.log.picture(), report)
 
 
-def _check_settings(settings: StableSROptions) -> None:
-    STABLESR.check_start(settings.name)
+def _check_settings(settings: StableSROptions, batch: int) -> None:
+    STABLESR.check_start(settings.name, batch, settings.crop)
     if settings.degradation not in DEGRADATIONS or settings.size not in SIZES or settings.precision not in PRECISIONS:
         raise ValueError(
             f"Got degradation {settings.degradation!r}, size {settings.size!r} and precision {settings.precision!r}: expected one of "

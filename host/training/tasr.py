@@ -83,7 +83,7 @@ def train_time_aware(
     source is (folder, IMAGE), prompts are (positive, CLIP), start is (CONTROL_NET, TIME_AWARE_ADAPTER), each with None where
     nothing is connected. A cancel saves the state, which can be resumed, and goes on to the host.
     """
-    _check_settings(settings)
+    _check_settings(settings, config.batch)
     # What may be refused comes before the copies of the networks. A graph runs in inference mode, whose tensors cannot take
     # part in gradients: all that comes from outside is copied.
     with torch.inference_mode(False), torch.enable_grad():
@@ -115,8 +115,8 @@ def _reward(config: TasrConfig, settings: TasrOptions) -> Reward | None:
     return make_reward(settings.reward, mm.get_torch_device())
 
 
-def _check_settings(settings: TasrOptions) -> None:
-    TASR.check_start(settings.name)
+def _check_settings(settings: TasrOptions, batch: int) -> None:
+    TASR.check_start(settings.name, batch, settings.crop)
     if settings.design not in DESIGNS:
         raise ValueError(f"Got the adapter size {settings.design!r}: expected one of {', '.join(DESIGNS)}.")
     if settings.crop % 64:

@@ -148,6 +148,17 @@ class Plan:
         return self.batch * (len(self.regions) * (1 + self.steps) + decodes)
 
 
+NETWORK = (
+    "The network",
+    ", in float32 too: expected finite pixels and weights; check the image for extreme values and the model file for damage.",
+)
+AUTOENCODER = (
+    "The autoencoder",
+    ": expected finite ones; half precision may be too little for it (start ComfyUI with --fp32-vae), or its file is damaged.",
+)
+"""Whose values are not finite, and what helps: the network's are computed once more in float32, the autoencoder's are not."""
+
+
 @dataclass
 class _Chain:
     """Networks, geometry and counters of one call of `upscale`."""
@@ -182,6 +193,7 @@ class _Chain:
             return self.autoencoder.encode(torch.cat(tiles))
 
         for chunk, latents in run_batches(rows, self.autoencode_size, call, self.runtime.is_out_of_memory):
+            self._refuse_nonfinite([(row.region, row.image) for row in chunk], latents, AUTOENCODER)
             self._merge(merger, chunk, latents)
             self.work.encoded_px += sum(row.region.scaled(self.plan.downscale).area for row in chunk)
         return merger.result()
@@ -209,17 +221,16 @@ class _Chain:
         x0, retries = retry_nonfinite(self.denoiser, (x, times, lq))
         if retries:
             self.work.float32_retries += retries
-            self._refuse_nonfinite([(row.region, row.image) for row in chunk], x0)
+            self._refuse_nonfinite([(row.region, row.image) for row in chunk], x0, NETWORK)
         return x0
 
-    def _refuse_nonfinite(self, chunk: Sequence[tuple[Region, int]], rows: Tensor) -> None:
+    def _refuse_nonfinite(self, chunk: Sequence[tuple[Region, int]], rows: Tensor, words: tuple[str, str]) -> None:
         for (region, image), row in zip(chunk, rows):
             if not torch.isfinite(row).all():
-                px = region.scaled(self.plan.lq_factor)
+                px, (who, advice) = region.scaled(self.plan.lq_factor), words
                 raise ValueError(
-                    f"The network gave values that are not finite for image {image + 1}, x {px.x} to {px.x + px.width}, "
-                    f"y {px.y} to {px.y + px.height} of the input, in float32 too: expected finite pixels and weights; "
-                    "check the image for extreme values and the model file for damage."
+                    f"{who} gave values that are not finite for image {image + self.first_image + 1}, x {px.x} to {px.x + px.width}, "
+                    f"y {px.y} to {px.y + px.height} of the input{advice}"
                 )
 
     def _merge(self, merger: Merger, chunk: Sequence[Row], tiles: Tensor) -> None:
@@ -243,7 +254,7 @@ class _Chain:
                 pixels = self.autoencoder.decode(latent[(slice(i, i + 1), slice(None), *part.outer.slices)])[0].to(
                     image
                 )
-                self._refuse_nonfinite([(part.outer, i)], pixels[None])
+                self._refuse_nonfinite([(part.outer, i)], pixels[None], AUTOENCODER)
                 image[(i, slice(None), *part.outer.scaled(factor).slices)] += pixels * weights
                 self.work.decoded_px += weights.numel()
                 self.runtime.step(1)

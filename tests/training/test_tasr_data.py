@@ -1,11 +1,13 @@
 """Pictures of a folder, their tags, and the degradation of TASR's training."""
 
+import os
+
 import pytest
 import torch
 from adaptivesr.imaging.degradation.presets import PRESETS, degrade
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training.data import DegradedPairs
-from adaptivesr.training.image_folder import crops, image_files, random_crop, read_image, read_tags
+from adaptivesr.training.image_folder import crops, grown_to, image_files, random_crop, read_image, read_tags
 from adaptivesr.training.tasr.data import PromptedPairs, same_length
 from PIL import Image
 
@@ -38,6 +40,26 @@ def test_empty_missing_and_broken_are_sentences(folder, tmp_path):
     (folder / "c.png").write_bytes(b"<html>")
     with pytest.raises(ValueError, match=r"'c\.png' could not be read"):
         read_image(folder / "c.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_named_as_a_picture_is_no_picture_and_is_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "b2.txt")
+    Image.new("RGB", (40, 40)).save(folder / "b2.png")
+    assert [path.name for path in image_files(folder)] == ["b.png", "b2.png", "a.jpg"]
+    assert read_tags(folder / "b2.png") is None
+    with pytest.raises(ValueError, match=r"'pipe\.png' could not be read.*it is no file"):
+        read_image(folder / "pipe.png")
+
+
+def test_a_line_of_pixels_is_not_enlarged_to_a_picture_that_fills_the_memory():
+    line = torch.linspace(0, 1, 20001).expand(3, 1, -1)
+    assert grown_to(line, 64).shape == (3, 64, 1024)
+    assert grown_to(line.mT, 64).shape == (3, 1024, 64)
+    assert abs(float(grown_to(line, 64).mean()) - 0.5) < 1e-3  # its middle
+    assert random_crop(line, 64, generator_for(0)).shape == (3, 64, 64)
+    assert grown_to(torch.rand(3, 40, 60), 64).shape == (3, 64, 96)
 
 
 def test_crops_follow_from_the_generator_alone():

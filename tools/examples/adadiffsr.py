@@ -19,6 +19,7 @@ from .parts import (
     region_report,
     save,
     settings,
+    whole_cells,
 )
 
 ADADIFFSR_ANY_MODEL = Workflow(
@@ -39,7 +40,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
         enlarge_to(2048),
         prompt("positive", "a sharp, detailed photograph", "What it shows"),
         prompt("negative", "blurry, noise, jpeg artifacts", "What it does not"),
-        encode("resize"),
+        encode("pad"),
         Node(
             "gain",
             "AdaptiveSRMMLEGainEstimator",
@@ -84,7 +85,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
             },
         ),
         decode(Link("sample")),
-        color_fix("decode", "resize"),
+        color_fix("crop", "resize"),
         save("color", "AdaptiveSR_adadiffsr"),
         compare("resize", "color"),
         *region_report("sample", "color"),
@@ -96,5 +97,6 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "* **W** warmup, **G** growing, **S** stable, **H** falling, **X** ended: a letter for every call of a region.\n"
             "* *Upscale Plan* counts every step, so it is the most that a run with gains costs."
         ),
+        *whole_cells("resize"),
     ),
 )

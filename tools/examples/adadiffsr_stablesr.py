@@ -1,6 +1,6 @@
 """AdaDiffSR on its paper's base, StableSR with Stable Diffusion 2.1: dynamic timesteps now, trained parts when there are some."""
 
-from .parts import SD21_BASE, Link, Node, Workflow, files_list, note
+from .parts import SD21_BASE, Link, Node, Workflow, files_list, note, whole_cells
 from .stablesr import CFW, LICENCE, PARTS
 
 WIDTH = 340
@@ -65,7 +65,7 @@ ADADIFFSR = Workflow(
             "VAEEncode",
             _at(2, 370),
             (WIDTH, 60),
-            {"pixels": Link("enlarge"), "vae": Link("checkpoint", 2)},
+            {"pixels": Link("pad"), "vae": Link("checkpoint", 2)},
             title="LR latent",
         ),
         Node(
@@ -150,7 +150,7 @@ ADADIFFSR = Workflow(
                 "vae": Link("load_cfw", 1),
                 "cfw": Link("load_cfw"),
                 "latent": Link("sample"),
-                "lr_image": Link("enlarge"),
+                "lr_image": Link("pad"),
                 "w": 0.5,
                 "tile": 0,
                 "overlap": 64,
@@ -161,7 +161,7 @@ ADADIFFSR = Workflow(
             "AdaptiveSRWaveletColorFix",
             _at(4, 280),
             (WIDTH, 120),
-            {"image": Link("decode"), "reference": Link("enlarge"), "mode": "wavelet", "levels": 5},
+            {"image": Link("crop"), "reference": Link("enlarge"), "mode": "wavelet", "levels": 5},
         ),
         Node(
             "report",
@@ -200,5 +200,6 @@ ADADIFFSR = Workflow(
             {"compare_view": ["", ""], "image_a": Link("enlarge"), "image_b": Link("color")},
             title="Before | after",
         ),
+        *whole_cells("enlarge"),
     ),
 )

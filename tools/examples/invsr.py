@@ -20,6 +20,7 @@ from .parts import (
     sample_custom,
     save,
     settings,
+    whole_cells,
 )
 
 PREDICTOR = File(
@@ -91,13 +92,11 @@ INVSR_STEPS = Workflow(
             "## InvSR in parts: five steps with ComfyUI's sampler\n\n**InvSR Noise** predicts the noise that *Sample* "
             "starts with, from the small picture. The enlarged picture must be *bicubic* x4 of the same one.\n\n"
             "1. Put the two files in place.\n2. Choose your picture, best below about 512 pixels.\n3. Press **Run**.\n\n"
-            "Change first: **steps** of *InvSR Noise*.\n\n"
-            "VAE Encode crops to whole latent cells, so odd sides lose 4 pixels of the result; *InvSR Upscale* of the workflow `invsr` keeps "
-            "every size.\n\n" + FILES
+            "Change first: **steps** of *InvSR Noise*.\n\n" + FILES
         ),
         *INPUTS,
         enlarge_four_times(),
-        encode("enlarge"),
+        encode("pad"),
         Node(
             "noise",
             "AdaptiveSRInvSRNoise",
@@ -138,7 +137,7 @@ INVSR_STEPS = Workflow(
         ),
         sample_custom(Link("noise", 0), Link("regions"), Link("noise", 1), Link("noise", 2)),
         decode(Link("sample")),
-        color_fix("decode", "load_image"),
+        color_fix("crop", "load_image"),
         save("color", "AdaptiveSR_invsr"),
         compare("load_image", "color"),
         settings(
@@ -147,5 +146,6 @@ INVSR_STEPS = Workflow(
             "* **cfg** above 1 follows the prompts and takes twice the time.\n"
             "* **taus** takes a list of your own, for example `200, 100`."
         ),
+        *whole_cells("enlarge"),
     ),
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PAD_OR_CROP = "AdaptiveSRPadOrCrop"
 FRONTEND_NOTE = "MarkdownNote"
 MODELS, PROMPTS, PICTURE, UPSCALE, RESULT = "Models", "Prompts", "Your picture", "Upscale", "Result"
 """Groups, in reading order."""
@@ -142,6 +143,17 @@ def enlarge_to(width: int, method: str = "lanczos", title: str = "Resize") -> No
 def enlarge_four_times() -> Node:
     inputs = {"image": Link("load_image"), "upscale_method": "bicubic", "scale_by": 4.0}
     return Node("enlarge", "ImageScaleBy", inputs=inputs, title="Enlarge four times")
+
+
+def whole_cells(large: str) -> tuple[Node, Node]:
+    """Nodes that extend the enlarged picture for VAE Encode ("pad"), which cuts off what fills no cell, and cut the decoded one back
+    ("crop"). They come last, so that the nodes of the workflow keep their numbers."""
+    pad = {"image": Link(large), "multiple": 8}
+    crop = {"image": Link("decode"), "multiple": 8, "original": Link(large)}
+    return (
+        Node("pad", PAD_OR_CROP, inputs=pad, title="Extend to whole cells", group=PICTURE),
+        Node("crop", PAD_OR_CROP, inputs=crop, title="Cut back", group=RESULT),
+    )
 
 
 def encode(image: str, title: str | None = None) -> Node:

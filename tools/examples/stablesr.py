@@ -21,6 +21,7 @@ from .parts import (
     sample_custom,
     save,
     settings,
+    whole_cells,
 )
 
 PUBLISHED = "Iceclear/StableSR", "https://huggingface.co/Iceclear/StableSR"
@@ -58,7 +59,7 @@ def _inputs(form: Form) -> tuple[Node, ...]:
         Node("load_cfw", "AdaptiveSRLoadCFW", inputs={"cfw_name": CFW.name}),
         picture(),
         enlarge_four_times(),
-        encode("enlarge", "LR latent"),
+        encode("pad", "LR latent"),
     )
 
 
@@ -111,16 +112,17 @@ def _output(form: Form) -> tuple[Node, ...]:
                 "vae": Link("load_cfw", 1),
                 "cfw": Link("load_cfw"),
                 "latent": Link("sample"),
-                "lr_image": Link("enlarge"),
+                "lr_image": Link("pad"),
                 "w": 0.5,
                 "tile": 0,
                 "overlap": 64,
             },
         ),
-        color_fix("decode", "enlarge"),
+        color_fix("crop", "enlarge"),
         save("color", f"AdaptiveSR_{form.name}"),
         compare("enlarge", "color"),
         settings(form.settings),
+        *whole_cells("enlarge"),
     )
 
 

@@ -22,6 +22,7 @@ from .parts import (
     sample_custom,
     save,
     settings,
+    whole_cells,
 )
 
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
@@ -47,7 +48,7 @@ def apply_control(vae: Link | None = None) -> Node:
         "positive": Link("positive"),
         "negative": Link("negative"),
         "control_net": Link("adapter"),
-        "image": Link("resize"),
+        "image": Link("pad"),
         "strength": 1.0,
         "start_percent": 0.0,
         "end_percent": 1.0,
@@ -74,7 +75,7 @@ def results(prefix: str) -> tuple[Node, ...]:
     """Decode, colours, file, comparison and map."""
     return (
         decode(Link("sample")),
-        color_fix("decode", "resize"),
+        color_fix("crop", "resize"),
         save("color", prefix),
         compare("resize", "color"),
         Node("map", "AdaptiveSRAdapterMap", inputs={"control_net": Link("adapter"), "latent": Link("sample")}),
@@ -107,7 +108,7 @@ TASR = Workflow(
         ),
         picture(),
         enlarge_to(512, "bicubic", "Enlarge"),
-        Node("size", "GetImageSize", inputs={"image": Link("resize")}),
+        Node("size", "GetImageSize", inputs={"image": Link("pad")}),
         prompt("positive", "portrait, person, smile, flag", "Tags"),
         prompt("negative", NEGATIVE, "What it does not show"),
         adapter("trained", adapter=Link("control", 1)),
@@ -133,6 +134,7 @@ TASR = Workflow(
             "* **Spaced Sigmas** and *ddpm* are the paper's chain of 20 steps.\n"
             "* For large pictures take *Tiled Region Sampler* in place of the five nodes around the sampler."
         ),
+        *whole_cells("resize"),
     ),
 )
 
@@ -160,7 +162,7 @@ TASR_TRAINING_FREE = Workflow(
         prompt("positive", "a sharp, detailed photograph", "What it shows"),
         prompt("negative", NEGATIVE, "What it does not"),
         adapter("training-free"),
-        encode("resize"),
+        encode("pad"),
         apply_control(),
         Node(
             "sample",
@@ -189,5 +191,6 @@ TASR_TRAINING_FREE = Workflow(
             "* **tile_size** is the size the model was trained on: 1024 for SDXL.\n"
             "* **Adapter Map** also says how many calls were skipped."
         ),
+        *whole_cells("resize"),
     ),
 )

@@ -18,6 +18,7 @@ from .parts import (
     region_report,
     save,
     settings,
+    whole_cells,
 )
 
 TILED_REGION_UPSCALE = Workflow(
@@ -37,7 +38,7 @@ TILED_REGION_UPSCALE = Workflow(
         enlarge_to(2048),
         prompt("positive", "a sharp, detailed photograph", "What it shows"),
         prompt("negative", "blurry, noise, jpeg artifacts", "What it does not"),
-        encode("resize"),
+        encode("pad"),
         Node(
             "sample",
             "AdaptiveSRTiledRegionSampler",
@@ -59,7 +60,7 @@ TILED_REGION_UPSCALE = Workflow(
             },
         ),
         decode(Link("sample")),
-        color_fix("decode", "resize"),
+        color_fix("crop", "resize"),
         save("color", "AdaptiveSR_tiled"),
         compare("resize", "color"),
         *region_report("sample", "color"),
@@ -71,5 +72,6 @@ TILED_REGION_UPSCALE = Workflow(
             "* **Upscale Plan** counts calls and memory before you run.\n"
             "* When decoding runs out of memory, use *VAE Decode (Tiled)*."
         ),
+        *whole_cells("resize"),
     ),
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -97,10 +99,25 @@ def _coded(name: str) -> str:
     return "ran" if bool(torch.isfinite(made).all()) else "BAD picture: NaN without a word"
 
 
+@contextmanager
+def models_below(folder: str) -> Iterator[None]:
+    """While open, all our model folders lie below that one; the host's own list comes back after."""
+    folder_paths = import_module("folder_paths")  # of the host, which has been entered
+    from ...host.files import register_folders  # noqa: PLC0415  needs the host
+
+    models, known = folder_paths.models_dir, folder_paths.folder_names_and_paths
+    folder_paths.models_dir = folder
+    folder_paths.folder_names_and_paths = {name: (list(paths), set(ends)) for name, (paths, ends) in known.items()}
+    try:
+        register_folders()
+        yield
+    finally:
+        folder_paths.models_dir, folder_paths.folder_names_and_paths = models, known
+        folder_paths.filename_list_cache.clear()
+
+
 def run(count: int, seed: int, case: int | None = None) -> Outcomes:
     """Damages and uses `count` files, or the one of a case; all repeat by seed and case."""
-    from ...host.files import models_below  # noqa: PLC0415  needs the host
-
     outcomes = Outcomes("files", seed)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, models_below(folder):
         models = Path(folder) / "adaptivesr"

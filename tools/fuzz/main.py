@@ -1,4 +1,4 @@
-"""`dev.py fuzz`: damaged files, odd values, kills."""
+"""`dev.py fuzz`: damaged files, odd values, odd sizes, kills."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = {"files": 2000, "values": 1000, "kills": 100}
+PARTS = {"files": 2000, "values": 1000, "sizes": 1365, "kills": 100}
 """Parts, and how many cases they have unless told."""
 
 
@@ -35,6 +35,10 @@ def run_part(source: Path, part: str, count: int, seed: int, case: int | None) -
         from .values import run  # noqa: PLC0415  each part needs other things
 
         return run(source, count, seed, case).report()
+    if part == "sizes":
+        from .sizes import run as run_sizes  # noqa: PLC0415
+
+        return run_sizes(source, count, case).report()
     if part == "kills":
         from .kills import run as run_kills  # noqa: PLC0415
 

@@ -34,7 +34,8 @@ ODD: tuple[Any, ...] = (
     float("nan"), float("inf"), float("-inf"), -1, 0, 1, 2.5, -1e9, 1e30, 10**30, 2**64 - 1, 2**64, "", "5", "x", "nan", "../../x",
     "/etc/passwd", "\0", "<img src=x onerror=alert(1)>", "x" * 20000, None, True, [], {}, [None], {"a": 1}, [[1]],
 )  # fmt: skip
-SMALLER = {"tile_size": 64, "overlap": 16, "tile": 64, "steps": 2}
+SMALLER = {"tile_size": 64, "overlap": 16, "tile": 64, "patch_size": 32}
+FEW_STEPS = 2
 """So that a graph takes a moment."""
 ANY_VALUE = '''
 """A node whose output may be anything, as those of other packs are."""
@@ -67,8 +68,8 @@ def small_workflow(name: str) -> Prompt:
     for node in prompt.values():
         inputs = node["inputs"]
         inputs.update({key: value for key, value in SMALLER.items() if isinstance(inputs.get(key), int)})
-        if "gain" in inputs:
-            inputs["steps"] = 4
+        if isinstance(inputs.get("steps"), int):
+            inputs["steps"] = min(inputs["steps"], 4 if "gain" in inputs else FEW_STEPS)
         if node["class_type"] == "ImageScale":
             inputs.update(width=96, height=0)
     return prompt

@@ -187,10 +187,21 @@ def test_a_region_that_overflows_in_half_precision_is_repeated_in_float32(half_p
     assert not any(getattr(m, "comfy_cast_weights", False) for m in half_precision.model.diffusion_model.modules())
 
 
-def test_a_model_that_never_gives_finite_values_is_an_error_that_names_the_region(run, latent):
-    latent["samples"][0, 0, 30, 4] = float("nan")
+def test_a_model_that_never_gives_finite_values_is_an_error_that_names_the_region(patcher, run, latent):
+    def broken(executor, *args, **kwargs):
+        return executor(*args, **kwargs) * float("nan")
+
+    model = patcher("eps").clone()
+    model.add_wrapper_with_key("apply_model", "test", broken)
     with pytest.raises(ValueError, match=r"region \d+ .*of image 1"):
+        run(latent, model=model, tile_size=128, overlap=0, merge_mode="final")
+
+
+def test_a_latent_that_is_not_finite_blames_the_vae_and_not_the_model(run, latent):
+    latent["samples"][0, 0, 30, 4] = float("nan")
+    with pytest.raises(ValueError, match=r"Got a LATENT with NaN.*--fp32-vae") as error:
         run(latent, tile_size=128, overlap=0, merge_mode="final")
+    assert "in float32 too" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,17 @@ def test_a_tile_that_stays_non_finite_is_named(tiny, schedule):
         run(Overflowing(tiny, always=True), bright_corner(), schedule, tiling=Tiling(32, 0))
 
 
+@pytest.mark.parametrize("side", ["encode", "decode"])
+def test_an_autoencoder_that_overflows_is_named_and_not_the_network(tiny, schedule, side):
+    class Half(PixelAutoencoder):
+        """Has no range for one of its ways, as a VAE in half precision."""
+
+    setattr(Half, side, lambda self, x: getattr(PixelAutoencoder, side)(self, x) * float("nan"))
+    with pytest.raises(ValueError, match=r"The autoencoder gave .* image 1, x 0 to .*--fp32-vae") as error:
+        run(tiny, image(1, 3, 64, 64), schedule, autoencoder=Half())
+    assert "in float32 too" not in str(error.value)
+
+
 def test_a_tile_size_that_the_network_cannot_take_is_refused():
     with pytest.raises(ValueError, match="multiple of 16 LR pixels, got 24"):
         run(
