@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ..imaging.color import ColorFix, match_color
 from ..imaging.resize import pad_to_multiple
-from ..sampling.adaptive.dynamic import JumpRule
+from ..sampling.adaptive.choices import JumpRule
 from ..sampling.adaptive.types import NoiseSpace
+from .adaptive_presets import ORIENTATIONS, PRESETS, UpscalePreset
 from .conditioning import empty_prompt
-from .gains.plan import GainBackEnd, GainLimits, make_plan
+from .gains.choices import GainBackEnd, GainLimits
+from .gains.plan import make_plan
 from .progress import stage
 from .regions.run import Schedule, sample_latent
 from .regions.sampler import RegionOptions, noise_space
@@ -28,39 +30,9 @@ from .resshift.patchers import ResidualShiftModel
 
 ENLARGING, ENCODED, SAMPLED = 0.2, 0.25, 0.95
 """Ends of the stages on the progress bar, where a MODEL repaints."""
-ORIENTATIONS = 8
-"""Flips and quarter turns of a picture."""
-
 UNTILED_VAE_PX = 1024 * 1024
 VAE_TILE_PX, VAE_OVERLAP_PX = 512, 64
 """Larger pictures go through the VAE in tiles, those of the host's VAE Decode (Tiled)."""
-
-
-@dataclass(frozen=True)
-class UpscalePreset:
-    """One-step half: steps of a teacher's chain (0 = all; one-step weights make one), tiles' overlap in pixels of the small
-    picture, orientations that the embedded weights average, colour fix. MODEL half, which always fixes colours: steps, share of
-    noise, guidance where there are prompts, the gain that counts as change, regions' overlap in pixels of the result.
-    """
-
-    chain_steps: int
-    stochastic: bool
-    overlap: int
-    orientations: int
-    color: ColorFix | None
-    steps: int
-    denoise: float
-    cfg: float
-    tau: float
-    region_overlap: int
-
-
-PRESETS: Mapping[str, UpscalePreset] = {
-    "Fast": UpscalePreset(1, False, 16, 1, None, 10, 0.2, 3.0, 0.01, 64),
-    "Balanced": UpscalePreset(4, False, 32, 1, ColorFix.WAVELET, 20, 0.3, 5.0, 0.005, 96),
-    "Best": UpscalePreset(0, True, 64, ORIENTATIONS, ColorFix.WAVELET, 30, 0.35, 6.0, 0.0025, 128),
-}
-"""Ours. Eight orientations on the held-out photos: +0.1 dB PSNR-Y, 2 to 3 % less NLPD, a tenth less gradient energy or more."""
 
 
 @dataclass(frozen=True)

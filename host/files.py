@@ -22,6 +22,9 @@ NOISE_PREDICTOR = "adaptivesr_noise_predictor"
 CONTROLNET = "adaptivesr_controlnet"
 GAIN_MODELS = "adaptivesr_gain_models"
 LATENT_LPIPS = "adaptivesr_latent_lpips"
+AUTO = "auto"
+"""A loader's choice of what the file itself says."""
+
 FOLDERS = {
     ONE_STEP: "one_step",
     AUTOENCODER: "autoencoder",

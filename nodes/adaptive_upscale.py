@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..host.adaptive_upscale import PRESETS, Parts, UpscaleChoices, adaptive_upscale, describe
+from ..host.adaptive_presets import PRESETS
 from ..host.images import join_image, split_image
-from ..host.resshift.loading import OneStepSR as OneStepModel
-from ..host.resshift.upscale import target_size
 from .common import CATEGORY, CheckedNode, output, seed_input, size_inputs
 from .types import OneStepSR
+
+if TYPE_CHECKING:
+    from ..host.resshift.loading import OneStepSR as OneStepModel
 
 
 def expert_inputs() -> list[io.Input]:
@@ -130,6 +131,9 @@ class AdaptiveUpscale(CheckedNode):
         one_step_sr: OneStepModel | None = None,
         **connected: Any,
     ) -> io.NodeOutput:
+        from ..host.adaptive_upscale import Parts, UpscaleChoices, adaptive_upscale, describe
+        from ..host.resshift.upscale import target_size
+
         rgb, alpha = split_image(image)
         size = target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
         choices = UpscaleChoices(preset, seed, denoise, cfg, tile_size)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
 from ..host import files
 from ..host.images import join_image, split_image
-from ..host.stablesr import cfw as host_cfw
 from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, output
 from .types import CFW
+
+if TYPE_CHECKING:
+    from ..host.stablesr.cfw import LoadedCFW
 
 
 class LoadCFW(CheckedNode):
@@ -46,7 +50,9 @@ class LoadCFW(CheckedNode):
 
     @classmethod
     def execute(cls, cfw_name: str) -> io.NodeOutput:
-        loaded, vae = host_cfw.load_cfw(cfw_name)
+        from ..host.stablesr.cfw import load_cfw
+
+        loaded, vae = load_cfw(cfw_name)
         return output(loaded, vae, loaded.summary, line=loaded.summary)
 
 
@@ -104,14 +110,16 @@ class CFWDecode(CheckedNode):
     def execute(
         cls,
         vae: io.Vae.Type,
-        cfw: host_cfw.LoadedCFW,
+        cfw: LoadedCFW,
         latent: dict,
         lr_image: io.Image.Type,
         w: float,
         tile: int,
         overlap: int = 64,
     ) -> io.NodeOutput:
+        from ..host.stablesr.cfw import Decoding, decode_fused, fit_alpha
+
         rgb, alpha = split_image(lr_image, "lr_image")
-        settings = host_cfw.Decoding(w, tile, overlap)
-        pixels, remark = host_cfw.decode_fused(vae, cfw, latent["samples"], rgb, settings)
-        return output(join_image(pixels, host_cfw.fit_alpha(alpha, pixels)), line=remark)
+        settings = Decoding(w, tile, overlap)
+        pixels, remark = decode_fused(vae, cfw, latent["samples"], rgb, settings)
+        return output(join_image(pixels, fit_alpha(alpha, pixels)), line=remark)

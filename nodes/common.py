@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..host.files import find_file, loader_entries
-from ..host.regions.events import RegionDisplay, workflow_id_of
 from ..host.runtime import inert
 from ..host.values import checks_values
 from ..imaging.color import ColorFix
+
+if TYPE_CHECKING:
+    from ..host.regions.events import RegionDisplay
 
 CATEGORY = "image/upscaling/AdaptiveSR"
 LOADERS, ANALYSIS, TRAINING = (f"{CATEGORY}/{name}" for name in ("loaders", "analysis", "training"))
@@ -43,6 +45,8 @@ def node_id_of(node: type[io.ComfyNode]) -> str | None:
 
 def display_of(node: type[io.ComfyNode]) -> RegionDisplay:
     """Shows a run on the node, where there is a graph and somebody looks."""
+    from ..host.regions.events import RegionDisplay, workflow_id_of
+
     return RegionDisplay(node_id_of(node), workflow_id_of(getattr(node.hidden, "extra_pnginfo", None)))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
-from ..host import conditioning
 from ..host.images import split_image
-from ..host.resshift.loading import OneStepSR as OneStepModel
 from .common import CATEGORY, CheckedNode
 from .types import OneStepSR
+
+if TYPE_CHECKING:
+    from ..host.resshift.loading import OneStepSR as OneStepModel
 
 
 class ResShiftConditioning(CheckedNode):
@@ -42,6 +45,8 @@ class ResShiftConditioning(CheckedNode):
 
     @classmethod
     def execute(cls, one_step_sr: OneStepModel, positive: list, negative: list, image: io.Image.Type) -> io.NodeOutput:
+        from ..host import conditioning
+
         rgb, _ = split_image(image)
         values, latent = conditioning.lr_condition(one_step_sr, rgb)
         return io.NodeOutput(*(conditioning.with_values(c, values) for c in (positive, negative)), latent)
@@ -64,4 +69,6 @@ class EmptyPrompt(CheckedNode):
 
     @classmethod
     def execute(cls, model: io.Model.Type) -> io.NodeOutput:
+        from ..host import conditioning
+
         return io.NodeOutput(conditioning.empty_prompt(model))

@@ -7,7 +7,7 @@ import json
 from comfy_api.latest import io
 
 from ..host.images import join_image, split_image
-from ..imaging.degradation.presets import PRESETS
+from ..imaging.degradation.choices import PRESET_NAMES
 from .common import ANALYSIS, CheckedNode, output, seed_input
 
 
@@ -29,7 +29,7 @@ class RealWorldDegradation(CheckedNode):
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=list(PRESETS),
+                    options=list(PRESET_NAMES),
                     default="real-esrgan",
                     tooltip="Whose table. real-esrgan, diffbir, tad_sr, invsr: strong, two rounds of damage. stablesr, adadiffsr: the same, weaker. invsr_test: one light round. tasr: strong blur. mild: light, what the embedded weights know. bicubic: only reduces.",
                 ),
@@ -59,7 +59,7 @@ class RealWorldDegradation(CheckedNode):
 
     @classmethod
     def execute(cls, image: io.Image.Type, preset: str, scale: int, seed: int) -> io.NodeOutput:
-        from ..host.degrade import degrade_images, describe  # noqa: PLC0415  the host starts without waiting for it
+        from ..host.degrade import degrade_images, describe
 
         rgb, alpha = split_image(image)
         made = degrade_images(rgb, alpha, preset, scale, seed)

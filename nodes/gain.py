@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 
-from ..host.gains.models import LoadedGainModels
-from ..host.gains.plan import GainBackEnd, GainLimits, make_plan, plan_text
-from ..sampling.adaptive.dynamic import JumpRule
-from ..sampling.adaptive.step_size import GainRule
+from ..host.gains.choices import GainBackEnd, GainLimits
+from ..sampling.adaptive.choices import GainRule, JumpRule
 from .common import CheckedNode, output
 from .types import Gain, GainModels
+
+if TYPE_CHECKING:
+    from ..host.gains.models import LoadedGainModels
 
 LIMITS = GainLimits()
 
@@ -181,5 +182,7 @@ class MMLEGainEstimator(CheckedNode):
         rule: str = GainRule.PAPER.value,
         **limits: Any,
     ) -> io.NodeOutput:
+        from ..host.gains.plan import make_plan, plan_text
+
         plan = make_plan(back_end, tau, mode, metrics, GainLimits(**limits), reference, image, vae, gain_models, rule)
         return output(plan, line=plan_text(plan))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host import files
-from ..host.gains import models as gain_models
 from .common import LOADERS, CheckedNode, file_input, loader_fingerprint, output
 from .types import GainModels
 
@@ -43,5 +42,7 @@ class LoadMMLEPFJ(CheckedNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
+        from ..host.gains import models as gain_models
+
         loaded = gain_models.load_gain_models(model_name)
         return output(loaded, loaded.summary, line=loaded.summary)

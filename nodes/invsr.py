@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from ..host import files
 from ..host.images import join_image, split_image
-from ..host.invsr import loading as noise_predictor
-from ..host.invsr import noise as invsr
-from ..host.invsr import upscale as invsr_upscale
-from ..host.invsr.upscale import InvSRSettings, Order
+from ..host.invsr.choices import Order
 from ..imaging.color import ColorFix, match_color
 from ..sampling.inversion import LONGEST_START, choose_taus
-from ..sampling.tiled.start_noise import TRAINED_PATCH, Patches
 from .common import (
     CATEGORY,
     LOADERS,
@@ -28,6 +25,9 @@ from .common import (
     seed_input,
 )
 from .types import NoisePredictor
+
+if TYPE_CHECKING:
+    from ..host.invsr.loading import NoisePredictorModel
 
 
 def step_inputs() -> list[io.Input]:
@@ -119,7 +119,9 @@ class LoadNoisePredictor(CheckedNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        model = noise_predictor.load_noise_predictor(model_name)
+        from ..host.invsr.loading import load_noise_predictor
+
+        model = load_noise_predictor(model_name)
         return output(model, model.summary, line=model.summary)
 
 
@@ -158,7 +160,7 @@ class InvSRNoise(CheckedNode):
     @classmethod
     def execute(
         cls,
-        noise_predictor: noise_predictor.NoisePredictorModel,
+        noise_predictor: NoisePredictorModel,
         model: io.Model.Type,
         lr_image: io.Image.Type,
         lr_latent: dict,
@@ -170,11 +172,14 @@ class InvSRNoise(CheckedNode):
         overlap: int = 32,
         patch_batch: int = 0,
     ) -> io.NodeOutput:
+        from ..host.invsr.noise import noise_for, start_sigmas
+        from ..sampling.tiled.start_noise import TRAINED_PATCH, Patches
+
         rgb, _ = split_image(lr_image, "lr_image")
         chosen = choose_taus(steps, taus, noise_predictor.starts)
         patches = Patches(patch_size or TRAINED_PATCH, overlap, patch_batch)
-        sigmas = invsr.start_sigmas(model, chosen)
-        noise, latent = invsr.noise_for(noise_predictor, rgb, lr_latent, chosen, patches, seed=seed, strength=strength)
+        sigmas = start_sigmas(model, chosen)
+        noise, latent = noise_for(noise_predictor, rgb, lr_latent, chosen, patches, seed=seed, strength=strength)
         return io.NodeOutput(noise, sigmas, latent)
 
 
@@ -237,7 +242,7 @@ class InvSRUpscale(CheckedNode):
         positive: list,
         negative: list,
         vae: io.Vae.Type,
-        noise_predictor: noise_predictor.NoisePredictorModel,
+        noise_predictor: NoisePredictorModel,
         image: io.Image.Type,
         steps: int,
         taus: str,
@@ -250,14 +255,15 @@ class InvSRUpscale(CheckedNode):
         overlap: int = 32,
         patch_batch: int = 0,
     ) -> io.NodeOutput:
+        from ..host.invsr.upscale import InvSRSettings, describe, upscale_rgb
+        from ..sampling.tiled.start_noise import TRAINED_PATCH, Patches
+
         rgb, alpha = split_image(image)
         chosen, fitted = choose_taus(steps, taus, noise_predictor.starts), patch_size == 0
         patches = Patches(patch_size or TRAINED_PATCH, overlap, patch_batch)
         settings = InvSRSettings(chosen, cfg, seed, strength, Order(mode), patches, fitted)
         display, conditions = display_of(cls), (positive, negative)
-        large, report = invsr_upscale.upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
+        large, report = upscale_rgb(model, conditions, vae, noise_predictor, rgb, settings, display)
         if color_fix != NO_COLOR_FIX:
             large = match_color(large, rgb, ColorFix(color_fix))
-        return output(
-            join_image(large, alpha), json.dumps(report), line=invsr_upscale.describe(report), display=display
-        )
+        return output(join_image(large, alpha), json.dumps(report), line=describe(report), display=display)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from ..host import files
 from ..host.images import join_image, split_image
-from ..host.resshift import loading as one_step
-from ..host.resshift import upscale
 from ..imaging.color import ColorFix, match_color
 from ..sampling.tiled.residual_shift_presets import PRESETS
 from .common import (
@@ -26,6 +25,9 @@ from .common import (
     size_inputs,
 )
 from .types import OneStepSR
+
+if TYPE_CHECKING:
+    from ..host.resshift.loading import OneStepSR as OneStepModel
 
 
 class LoadOneStepSR(CheckedNode):
@@ -47,14 +49,14 @@ class LoadOneStepSR(CheckedNode):
                 ),
                 io.Combo.Input(
                     "autoencoder",
-                    options=[one_step.AUTO, *files.list_files(files.AUTOENCODER)],
-                    default=one_step.AUTO,
+                    options=[files.AUTO, *files.list_files(files.AUTOENCODER)],
+                    default=files.AUTO,
                     tooltip="VQ autoencoder from models/adaptivesr/autoencoder. auto: the file that fits the checkpoint's latents (autoencoder_vq_f4 for x4, ffhq512_vq_f8_dim8_face for faces). Embedded weights need none.",
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=[one_step.AUTO, *PRESETS],
-                    default=one_step.AUTO,
+                    options=[files.AUTO, *PRESETS],
+                    default=files.AUTO,
                     advanced=True,
                     tooltip="What the file's keys cannot tell: 15 or 4 steps, teacher or one-step student. auto: from the file name (_s15, _s4, SinSR, TAD); the choice is shown under the node. A wrong one gives wrong time steps.",
                 ),
@@ -73,13 +75,15 @@ class LoadOneStepSR(CheckedNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, autoencoder: str, preset: str) -> str:
-        return file_fingerprint(
-            lambda name, beside, _: one_step.file_paths(name, beside), model_name, autoencoder, preset
-        )
+        from ..host.resshift.loading import file_paths
+
+        return file_fingerprint(lambda name, beside, _: file_paths(name, beside), model_name, autoencoder, preset)
 
     @classmethod
-    def execute(cls, model_name: str, autoencoder: str = one_step.AUTO, preset: str = one_step.AUTO) -> io.NodeOutput:
-        sr = one_step.load_one_step(model_name, autoencoder, preset)
+    def execute(cls, model_name: str, autoencoder: str = files.AUTO, preset: str = files.AUTO) -> io.NodeOutput:
+        from ..host.resshift.loading import load_one_step
+
+        sr = load_one_step(model_name, autoencoder, preset)
         return output(sr, sr.patcher, sr.vae, sr.summary, line=sr.summary)
 
 
@@ -166,7 +170,7 @@ class OneStepDistilledSR(CheckedNode):
     @classmethod
     def execute(
         cls,
-        one_step_sr: one_step.OneStepSR,
+        one_step_sr: OneStepModel,
         image: io.Image.Type,
         scale: float,
         width: int,
@@ -179,6 +183,8 @@ class OneStepDistilledSR(CheckedNode):
         tile_batch: int,
         chain: str,
     ) -> io.NodeOutput:
+        from ..host.resshift import upscale
+
         rgb, alpha = split_image(image)
         size = upscale.target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
         settings = upscale.UpscaleSettings(steps, chain == "stochastic", tile, overlap, tile_batch, seed)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
-from ..host.gains.feature_injection import inject_pfj
-from ..host.gains.models import LoadedGainModels
-from ..host.gains.plan import GainPlan
 from .common import CATEGORY, CheckedNode, output
 from .types import Gain, GainModels
+
+if TYPE_CHECKING:
+    from ..host.gains.models import LoadedGainModels
+    from ..host.gains.plan import GainPlan
 
 
 class PFJInject(CheckedNode):
@@ -69,5 +72,7 @@ class PFJInject(CheckedNode):
         strength: float = 1.0,
         gain_models: LoadedGainModels | None = None,
     ) -> io.NodeOutput:
+        from ..host.gains.feature_injection import inject_pfj
+
         *outputs, line = inject_pfj(model, positive, negative, gain, gain_models, strength)
         return output(*outputs, line=line)

@@ -82,9 +82,8 @@ class ImageQuality(CheckedNode):
         reference: io.Image.Type | None = None,
         compare: io.Image.Type | None = None,
     ) -> io.NodeOutput:
-        # The host starts without waiting for them.
-        from ..host.quality import Choices, describe, measure_images  # noqa: PLC0415
-        from ..host.quality_bars import bars  # noqa: PLC0415
+        from ..host.quality import Choices, describe, measure_images
+        from ..host.quality_bars import bars
 
         rgb, _ = split_image(image)
         truth = None if reference is None else split_image(reference, "reference")[0]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import comfy.samplers
 import torch
 from comfy_api.latest import io
 
-from ..host.gains.plan import GainPlan
 from ..host.images import join_image
-from ..host.regions.heat_map import region_map
-from ..host.regions.run import Schedule, sample_latent
-from ..host.regions.sampler import RegionOptions, RegionSampler
-from ..sampling.adaptive.plan import describe
-from ..sampling.adaptive.steppers import STEPPER_NAMES
-from ..sampling.adaptive.types import MergeMode
+from ..sampling.adaptive.choices import STEPPER_NAMES, MergeMode
 from .common import CATEGORY, CheckedNode, display_of, output
 from .types import Gain
+
+if TYPE_CHECKING:
+    from ..host.gains.plan import GainPlan
+    from ..host.regions.sampler import RegionOptions
 
 SMALLEST_TILE = 64
 
@@ -92,6 +91,8 @@ def options_of(
     gain: GainPlan | None,
 ) -> RegionOptions:
     """The choices of `option_inputs`."""
+    from ..host.regions.sampler import RegionOptions
+
     check_tile(tile_size)
     return RegionOptions(tile_size, overlap, MergeMode(merge_mode), region_batch, sampler_name, budget, gain)
 
@@ -192,6 +193,10 @@ class TiledRegionSampler(CheckedNode):
         budget: torch.Tensor | None = None,
         gain: GainPlan | None = None,
     ) -> io.NodeOutput:
+        from ..host.regions.heat_map import region_map
+        from ..host.regions.run import Schedule, sample_latent
+        from ..sampling.adaptive.plan import describe
+
         options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain)
         schedule = Schedule(seed, steps, cfg, scheduler, denoise)
         display = display_of(cls)
@@ -227,5 +232,7 @@ class RegionSamplerNode(CheckedNode):
         budget: torch.Tensor | None = None,
         gain: GainPlan | None = None,
     ) -> io.NodeOutput:
+        from ..host.regions.sampler import RegionSampler
+
         options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain)
         return io.NodeOutput(RegionSampler(options, display_of(cls)))

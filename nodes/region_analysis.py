@@ -8,11 +8,6 @@ from dataclasses import asdict
 from comfy_api.latest import io
 
 from ..host.images import check_room, join_image, split_image
-from ..host.loading import latent_format
-from ..host.regions.heat_map import read_report, region_map
-from ..host.regions.run import plan
-from ..host.regions.sampler import RegionOptions
-from ..sampling.adaptive.plan import describe, describe_gains, target_size
 from .common import CheckedNode, output
 from .region import check_tile
 
@@ -104,6 +99,11 @@ class UpscalePlan(CheckedNode):
         region_batch: int = 0,
         image: io.Image.Type | None = None,
     ) -> io.NodeOutput:
+        from ..host.loading import latent_format
+        from ..host.regions.run import plan
+        from ..host.regions.sampler import RegionOptions
+        from ..sampling.adaptive.plan import target_size
+
         images, height, width = (1, height, width) if image is None else image.shape[:3]
         cell = latent_format(model).spacial_downscale_ratio
         width, height = (target_size(side, scale, cell) for side in (width, height))
@@ -160,6 +160,9 @@ class RegionReport(CheckedNode):
 
     @classmethod
     def execute(cls, report: str, image: io.Image.Type, opacity: float) -> io.NodeOutput:
+        from ..host.regions.heat_map import read_report, region_map
+        from ..sampling.adaptive.plan import describe, describe_gains
+
         values = read_report(report)
         rgb, _ = split_image(image)
         picture = region_map(values, rgb.movedim(1, -1), opacity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.sigmas import spaced_sigmas
 from .common import CATEGORY, CheckedNode
 
 
@@ -42,4 +41,6 @@ class SpacedSigmas(CheckedNode):
 
     @classmethod
     def execute(cls, model: io.Model.Type, steps: int, denoise: float) -> io.NodeOutput:
+        from ..host.sigmas import spaced_sigmas
+
         return io.NodeOutput(spaced_sigmas(model, steps, denoise))

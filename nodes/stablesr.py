@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
 from ..host import files
-from ..host.stablesr.loading import LoadedStableSR, apply_stablesr, load_stablesr
 from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, output
 from .types import StableSR
+
+if TYPE_CHECKING:
+    from ..host.stablesr.loading import LoadedStableSR
 
 
 class LoadStableSR(CheckedNode):
@@ -41,6 +45,8 @@ class LoadStableSR(CheckedNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
+        from ..host.stablesr.loading import load_stablesr
+
         loaded = load_stablesr(model_name)
         return output(loaded, loaded.summary, line=loaded.summary)
 
@@ -97,5 +103,7 @@ class StableSRApply(CheckedNode):
         lr_latent: dict,
         strength: float = 1.0,
     ) -> io.NodeOutput:
+        from ..host.stablesr.loading import apply_stablesr
+
         *outputs, remark = apply_stablesr(model, positive, negative, stablesr, lr_latent, strength)
         return output(*outputs, line=remark)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..host.control import controlnet as loading
-from ..host.control.adapter import (
-    BOTH,
-    TRAINED,
-    TRAINING_FREE,
-    HostControl,
-    choose_influence,
-    make_time_aware,
-    summary_of,
-)
-from ..host.control.adapter_map import adapter_map
-from ..host.control.parts import TimeAwarePart
-from ..host.files import CONTROLNET, list_files
-from ..sampling.control_schedule import CUSTOM, OFF_LATE, PRESETS, ControlSchedule
+from ..host.control.choices import BOTH, EPS, FROM_THE_CONTROLNET_FILE, TRAINED, TRAINING_FREE, V
+from ..host.files import AUTO, CONTROLNET, list_files
+from ..sampling.control_schedule import CUSTOM, OFF_LATE, PRESETS
 from .common import ANALYSIS, CATEGORY, LOADERS, CheckedNode, file_fingerprint, file_input, output
 from .types import TimeAwareAdapter
+
+if TYPE_CHECKING:
+    from ..host.control.adapter import HostControl
+    from ..host.control.parts import TimeAwarePart
 
 
 class LoadTimeAwareControlNet(CheckedNode):
@@ -43,14 +37,14 @@ class LoadTimeAwareControlNet(CheckedNode):
                 ),
                 io.Combo.Input(
                     "adapter_name",
-                    options=[loading.FROM_THE_CONTROLNET_FILE, *list_files(CONTROLNET)],
-                    default=loading.FROM_THE_CONTROLNET_FILE,
+                    options=[FROM_THE_CONTROLNET_FILE, *list_files(CONTROLNET)],
+                    default=FROM_THE_CONTROLNET_FILE,
                     tooltip="Takes the time-aware adapters out of another file, such as one that Train Time-Aware Adapter has written.",
                 ),
                 io.Combo.Input(
                     "prediction",
-                    options=[loading.AUTO, loading.EPS, loading.V],
-                    default=loading.AUTO,
+                    options=[AUTO, EPS, V],
+                    default=AUTO,
                     advanced=True,
                     tooltip="What the ControlNet's base model predicts, which keys do not tell: eps for DiffBIR v1, v2 and TASR, v for v2.1. auto goes by the published names. A MODEL of the other kind is refused when sampling.",
                 ),
@@ -68,14 +62,16 @@ class LoadTimeAwareControlNet(CheckedNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, control_name: str, adapter_name: str, prediction: str = loading.AUTO) -> str:
-        return file_fingerprint(
-            lambda name, other, _: loading.paths_of(name, other), control_name, adapter_name, prediction
-        )
+    def fingerprint_inputs(cls, control_name: str, adapter_name: str, prediction: str = AUTO) -> str:
+        from ..host.control.controlnet import paths_of
+
+        return file_fingerprint(lambda name, other, _: paths_of(name, other), control_name, adapter_name, prediction)
 
     @classmethod
-    def execute(cls, control_name: str, adapter_name: str, prediction: str = loading.AUTO) -> io.NodeOutput:
-        loaded = loading.load_time_aware_control(control_name, adapter_name, prediction)
+    def execute(cls, control_name: str, adapter_name: str, prediction: str = AUTO) -> io.NodeOutput:
+        from ..host.control.controlnet import load_time_aware_control
+
+        loaded = load_time_aware_control(control_name, adapter_name, prediction)
         return output(loaded.control, loaded.adapters, loaded.info, line=loaded.info)
 
 
@@ -174,6 +170,9 @@ class TimeAwareAdapterNode(CheckedNode):
         alpha_max: float = 0.0,
         adapter: TimeAwarePart | None = None,
     ) -> io.NodeOutput:
+        from ..host.control.adapter import choose_influence, make_time_aware
+        from ..sampling.control_schedule import ControlSchedule
+
         own = ControlSchedule(s_lo, t_off, t_on) if preset == CUSTOM else PRESETS[preset]
         influence = choose_influence(schedule, own, adapter, per_site=per_site, alpha_max=alpha_max)
         return io.NodeOutput(make_time_aware(control_net, influence))
@@ -209,6 +208,9 @@ class AdapterMap(CheckedNode):
 
     @classmethod
     def execute(cls, control_net: object, latent: io.Latent.Type) -> io.NodeOutput:
+        from ..host.control.adapter import summary_of
+        from ..host.control.adapter_map import adapter_map
+
         summary = summary_of(control_net)
         report = json.dumps(summary)
         return output(adapter_map(summary), report, line=f"{summary['calls']} calls made, {summary['skipped']} skipped")

@@ -20,13 +20,13 @@ from comfy.sd import VAE
 from torch import Tensor, nn
 
 from ...sampling.control_schedule import CONSTANT, MIDDLE, PRESETS, ControlSchedule, level_of
+from .choices import BOTH, TRAINING_FREE
 from .parts import TimeAwarePart
 from .record import Call, ControlRecord
 from .sums import add_residuals, scale_rows
 
 Residuals = dict[str, list[Any]]
 HostControl = ControlNet | T2IAdapter
-TRAINED, TRAINING_FREE, BOTH = "trained", "training-free", "both"
 LEVEL_NAMES = {MIDDLE: "middle", 0: "full size", 1: "1/2", 2: "1/4", 3: "1/8"}
 
 

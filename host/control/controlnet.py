@@ -23,12 +23,12 @@ from torch import Tensor
 from ...models.latent_control import ControlFile, LatentControlConfig, split_control_file
 from ...models.state_dict import StateDict, UnsupportedModelError, check_fit
 from .. import files
+from ..files import AUTO
 from ..loading import identify_file, network_dtype
 from ..networks import controlnet
+from .choices import EPS, FROM_THE_CONTROLNET_FILE, V
 from .parts import TimeAwarePart, adapter_part
 
-AUTO, EPS, V = "auto", "eps", "v"
-FROM_THE_CONTROLNET_FILE = "(from the ControlNet file)"
 TERMINAL_SIGMA = 1000.0
 """Zero-terminal-SNR schedules of the host end above this noise level, others below 200."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from typing import Any, cast
 
@@ -26,13 +25,15 @@ from ...imaging.metrics.gain_measures import (
     rgb_measures,
 )
 from ...imaging.metrics.named import named_metrics
-from ...sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
+from ...sampling.adaptive.choices import GainRule, JumpRule
+from ...sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps
 from ...sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
 from ...sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from ...sampling.adaptive.prior import region_priors
-from ...sampling.adaptive.step_size import GainRule, Moves, StepSizeControl, StepSizeSettings
+from ...sampling.adaptive.step_size import Moves, StepSizeControl, StepSizeSettings
 from ...sampling.adaptive.types import NoiseSpace, RegionResult, Row
 from ..images import split_image
+from .choices import GainBackEnd, GainLimits
 from .models import LoadedGainModels
 
 TOP_TIMESTEP = 999.0
@@ -49,20 +50,6 @@ LETTERS = {
     CallClass.SATURATED: "X",
 }
 """Classes of calls in a report."""
-
-
-class GainBackEnd(str, Enum):
-    """What gains are measured on. LATENT: predictions as they are. RGB_LINEAR: the host's linear picture of them.
-
-    PROXIES: no metrics, distances and sharpness of predictions. VAE: decoded pictures, at every call.
-    REGRESSOR: a network that was trained to tell the metrics' gains from predictions (MMLE).
-    """
-
-    LATENT = "latent"
-    RGB_LINEAR = "rgb_linear"
-    PROXIES = "proxies"
-    VAE = "vae"
-    REGRESSOR = "regressor"
 
 
 PAPER_TAU = 5e-3
@@ -87,21 +74,6 @@ NEVER = 10**9
 
 STILL = 2e-3
 """Change per grid step below which a region is stable whatever the proxies say, at the paper's tau (ours)."""
-
-
-@dataclass(frozen=True)
-class GainLimits:
-    """The expert numbers of the node; shares are of the run's steps."""
-
-    intervals: str = "1, 2, 3, 4"
-    warmup: int = 2
-    patience: int = 2
-    t_half: float = 500.0
-    t_sat_max: float = 0.0
-    min_share: float = 0.1
-    max_share: float = 1.0
-    tail_guard: float = 0.0
-    prior: float = 1.0
 
 
 @dataclass(frozen=True)

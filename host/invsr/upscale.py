@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -33,19 +32,13 @@ from ..regions.events import RegionDisplay, RegionLayout
 from ..regions.run import sample_canvas
 from ..regions.sampler import RegionOptions
 from ..runtime import HostRuntime, to_intermediate
+from .choices import Order
 from .loading import HostPredictor, NoisePredictorModel, with_rows
 from .noise import start_sigmas
 
 LATENT_CHANNELS, DOWNSCALE = 4, 8
 SPATIAL = ("control", "area", "mask", "concat_latent_image", "reference_latents")
 """Entries of CONDITIONING that belong to places of the picture."""
-
-
-class Order(str, Enum):
-    """What is tiled: the sampling alone, or everything."""
-
-    LATENT_REGIONS = "latent regions"
-    PIXEL_CHOP = "pixel chop"
 
 
 @dataclass(frozen=True)

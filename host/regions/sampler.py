@@ -16,12 +16,12 @@ from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ...imaging.tiles import Region
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.plan import policy_for
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.adaptive.types import (
     Gains,
-    MergeMode,
     NoiseField,
     NoiseSpace,
     RegionObserver,

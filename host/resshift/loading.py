@@ -20,11 +20,11 @@ from ...models.vq_autoencoder import VQAutoencoder, VQConfig
 from ...sampling.schedules import ResidualShiftSchedule, respace, shorten
 from ...sampling.tiled import residual_shift_presets as presets
 from .. import files
+from ..files import AUTO
 from ..loading import Loaded, Recipe, build_network, file_patcher, identify_file, network_dtype
 from .patchers import DenoiserNetwork, ResidualShiftModel, ResidualShiftVAE
 
 EMBEDDED = tuple(files.EMBEDDED[files.ONE_STEP])
-AUTO = "auto"
 EmbeddedConfig = PixelDenoiserConfig | CompactDenoiserConfig
 """Our own networks': their files carry their schedule, and their latents are rearranged pixels."""
 DenoiserConfig = ResidualUNetConfig | EmbeddedConfig

@@ -23,15 +23,17 @@ from ...models.gain_regressor import Mmle
 from ...models.state_dict import StateDict
 from ...sampling.adaptive.gain import GainMetric
 from ...training.data import SMOOTH_TAPS, DegradedPairs
-from ...training.gains.config import GainOptions, MmleTrainConfig, PfjTrainConfig, injector_config, regressor_config
+from ...training.gains.config import GainOptions, MmleTrainConfig, PfjTrainConfig
 from ...training.gains.mmle import new_mmle_run
 from ...training.gains.mmle_labels import typical_rate, with_ranges
 from ...training.gains.mmle_scores import Agreement, held_out_agreement
 from ...training.gains.pfj import compared, new_pfj_run
+from ...training.gains.sizes import injector_config, regressor_config
 from ...training.gains.trajectories import Caching, Trajectories, build
 from ...training.runs import on_cpu, train
+from ..gains.choices import GainBackEnd
 from ..gains.models import LoadedGainModels, base_of, loaded_from_file
-from ..gains.plan import GainBackEnd, metrics_of_names
+from ..gains.plan import metrics_of_names
 from ..progress import stage
 from .files import MMLE, PFJ, RunFiles, below_output, pictures_of, states_folder
 from .gains_base import ChainSettings, HostGainBase, Reads

@@ -26,6 +26,7 @@ from ...training.invsr.run import (
     sample_starts,
     save_memory,
 )
+from ...training.invsr.sizes import PREDICTORS
 from ...training.runs import train
 from ...training.tad_sr.samples import Trial, sheet
 from ..invsr.loading import STARTS_KEY, NoisePredictorModel, loaded_from_file
@@ -79,7 +80,7 @@ def train_noise_predictor(
         with torch.no_grad():
             check_turbo(model, vae)
             text = _text(source.positive)
-            predictor_config = SIZES[settings.size] if source.start is None else source.start.config
+            predictor_config = PREDICTORS[settings.size] if source.start is None else source.start.config
             pictures, preset = pictures_of(source.folder, source.images), DEGRADATIONS[settings.degradation]
             data = DegradedPairs(pictures, settings.crop, preset, predictor_config.scale)
             pair = trial_pair(source.test_images, data, config.seed)
@@ -131,7 +132,7 @@ def _new_run(
 ) -> InvSRRun:
     """A run at step 0, which knows its file by all that decides it."""
     generator = generator_for(config.seed, -1)
-    predictor = fresh_predictor(SIZES[settings.size], generator) if start is None else predictor_copy(start)
+    predictor = fresh_predictor(PREDICTORS[settings.size], generator) if start is None else predictor_copy(start)
     discriminator = None
     if config.adversarial_weight:
         sizes = SMALL_DISCRIMINATOR if settings.size == "small" else {}

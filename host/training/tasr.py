@@ -24,7 +24,8 @@ from ...training.tasr.config import BOTH, STAGES, TasrConfig, TasrOptions
 from ...training.tasr.data import PromptedPairs
 from ...training.tasr.rewards import Reward, make_reward
 from ...training.tasr.run import TasrRun, tasr_state, trained_tensors
-from ..control.controlnet import EPS, LatentControl, control_from_weights
+from ..control.choices import EPS
+from ..control.controlnet import LatentControl, control_from_weights
 from ..control.parts import TimeAwarePart, adapter_part_from_weights
 from .files import TASR, below_output, pictures_of
 from .networks import PRECISIONS

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ...host.images import join_image
-from ...host.resshift.loading import OneStepSR as OneStepModel
 from ...host.training.files import DISTILL, folder_state
-from ...imaging.degradation.presets import PRESETS
-from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings
-from ...training.tad_sr.losses import ScoreForm
+from ...imaging.degradation.choices import PRESET_NAMES
+from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings, ScoreForm
 from ..common import CheckedNode, fingerprint, output
 from ..types import OneStepSR
 from .inputs import folder_input, rate_input, resume_input, save_input, steps_input
+
+if TYPE_CHECKING:
+    from ...host.resshift.loading import OneStepSR as OneStepModel
 
 DEFAULTS, RUN = DistillSettings(), DistillOptions(steps=2000)
 
@@ -62,10 +63,9 @@ class DistillOneStepSR(CheckedNode):
     def execute(
         cls, teacher: OneStepModel, method: str, steps: int, student: OneStepModel | None = None, **inputs: Any
     ) -> io.NodeOutput:
-        # The host starts without waiting for the training: a third of the pack's modules.
-        from ...host.training.distill import DistillSource, distill  # noqa: PLC0415
-        from ...host.training.distill_data import settings_of  # noqa: PLC0415
-        from ...host.training.run import describe, from_inputs  # noqa: PLC0415
+        from ...host.training.distill import DistillSource, distill
+        from ...host.training.distill_data import settings_of
+        from ...host.training.run import describe, from_inputs
 
         settings = settings_of(method, teacher, inputs)
         source = DistillSource(
@@ -118,7 +118,7 @@ def data_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "degradation",
-            options=list(PRESETS),
+            options=list(PRESET_NAMES),
             default=RUN.degradation,
             tooltip="How the LR pictures are made. tad_sr: that of ResShift, SinSR and TAD-SR. mild: that of the embedded weights.",
         ),

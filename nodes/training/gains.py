@@ -12,8 +12,8 @@ from ...host.training.files import MMLE as MMLE_FILES
 from ...host.training.files import PFJ as PFJ_FILES
 from ...host.training.files import RunFiles, folder_state
 from ...host.training.networks import PRECISIONS
-from ...imaging.degradation.presets import PRESETS
-from ...sampling.adaptive.steppers import STEPPER_NAMES
+from ...imaging.degradation.choices import PRESET_NAMES
+from ...sampling.adaptive.choices import STEPPER_NAMES
 from ...training.gains.config import OFFLINE, PAPER, SMALL, GainOptions, MmleTrainConfig, PfjTrainConfig
 from ..common import CheckedNode, fingerprint, output
 from ..types import GainModels
@@ -99,9 +99,8 @@ class TrainMMLE(CheckedNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, steps: int, **inputs: Any) -> io.NodeOutput:
-        # The host starts without waiting for the training.
-        from ...host.training.gains import describe, train_mmle  # noqa: PLC0415
-        from ...host.training.run import from_inputs  # noqa: PLC0415
+        from ...host.training.gains import describe, train_mmle
+        from ...host.training.run import from_inputs
 
         source = inputs.get("image_folder", ""), inputs.get("images")
         config, options = from_inputs(MmleTrainConfig, inputs), from_inputs(GainOptions, inputs, steps=steps)
@@ -147,8 +146,8 @@ class TrainPFJ(CheckedNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, gain_models: Any, steps: int, **inputs: Any) -> io.NodeOutput:
-        from ...host.training.gains import describe, train_pfj  # noqa: PLC0415  as in Train MMLE
-        from ...host.training.run import from_inputs  # noqa: PLC0415
+        from ...host.training.gains import describe, train_pfj
+        from ...host.training.run import from_inputs
 
         source = inputs.get("image_folder", ""), inputs.get("images")
         options = from_inputs(GainOptions, inputs, steps=steps)
@@ -164,7 +163,7 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
         folder_input(),
         io.Combo.Input(
             "degradation",
-            options=list(PRESETS),
+            options=list(PRESET_NAMES),
             default=OWN.degradation,
             tooltip="How the small pictures are made of the sharp ones: tables of the papers, as Real-World Degradation has them. mild fits the embedded teacher, stablesr StableSR.",
         ),

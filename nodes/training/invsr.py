@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...host.files import LATENT_LPIPS, list_files
 from ...host.images import join_image
 from ...host.training.files import INVSR, NO_LPIPS, folder_state
-from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
+from ...imaging.degradation.choices import PRESET_NAMES
 from ...training.invsr.config import OWN, PAPER, PRESETS, SIZES, InvSRConfig, InvSROptions
 from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import NoisePredictor
@@ -61,9 +61,8 @@ class TrainNoisePredictor(CheckedNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: list, preset: str, steps: int, **inputs: Any) -> io.NodeOutput:
-        # The host starts without waiting for the training.
-        from ...host.training.invsr import InvSRSource, settings_of, train_noise_predictor  # noqa: PLC0415
-        from ...host.training.run import describe, from_inputs  # noqa: PLC0415
+        from ...host.training.invsr import InvSRSource, settings_of, train_noise_predictor
+        from ...host.training.run import describe, from_inputs
 
         config, settings = settings_of(preset, inputs), from_inputs(InvSROptions, inputs, steps=steps)
         given = (inputs.get("images"), inputs.get("test_images"), inputs.get("noise_predictor"))
@@ -124,7 +123,7 @@ def data_inputs() -> list[io.Input]:
         folder_input(),
         io.Combo.Input(
             "degradation",
-            options=list(DEGRADATIONS),
+            options=list(PRESET_NAMES),
             default=RUN.degradation,
             tooltip="How the LR pictures are made. invsr: the paper's training.",
         ),

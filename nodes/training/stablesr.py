@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...host.images import join_image
 from ...host.training.files import STABLESR, folder_state
 from ...host.training.networks import PRECISIONS
-from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
+from ...imaging.degradation.choices import PRESET_NAMES
 from ...training.stablesr.config import OWN, PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
 from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import StableSR
@@ -49,9 +49,8 @@ class TrainStableSR(CheckedNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, settings: str, steps: int, **inputs: Any) -> io.NodeOutput:
-        # The host starts without waiting for the training.
-        from ...host.training.run import describe  # noqa: PLC0415
-        from ...host.training.stablesr import settings_of, train_stablesr  # noqa: PLC0415
+        from ...host.training.run import describe
+        from ...host.training.stablesr import settings_of, train_stablesr
 
         config = settings_of(StableSRConfig, settings, inputs)
         options = settings_of(StableSROptions, settings, inputs, steps=steps)
@@ -101,7 +100,7 @@ def data_inputs() -> list[io.Input]:
         folder_input(),
         io.Combo.Input(
             "degradation",
-            options=list(DEGRADATIONS),
+            options=list(PRESET_NAMES),
             default=SETTINGS.degradation,
             tooltip="How the LR pictures are made: stablesr for 512, stablesr_768 for 768, adadiffsr for its base.",
         ),

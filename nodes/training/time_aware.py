@@ -51,9 +51,8 @@ class TrainTimeAwareAdapter(CheckedNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: list, stage: str, steps: int, **inputs: Any) -> io.NodeOutput:
-        # The host starts without waiting for the training.
-        from ...host.training.run import describe, from_inputs  # noqa: PLC0415
-        from ...host.training.tasr import settings_of, train_time_aware  # noqa: PLC0415
+        from ...host.training.run import describe, from_inputs
+        from ...host.training.tasr import settings_of, train_time_aware
 
         config, settings = settings_of(stage, inputs), from_inputs(TasrOptions, inputs, steps=steps)
         source = inputs.get("image_folder", ""), inputs.get("images")

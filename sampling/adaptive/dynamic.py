@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import pairwise
 
+from .choices import JumpRule
 from .policy import COMPLETE, Decision
 from .prior import NO_PRIOR, RegionPrior
 from .types import Gains, Row
@@ -25,19 +26,6 @@ FULL_REFERENCE, NO_REFERENCE, CHANGE = "fr", "nr", "change"
 
 REFERENCE_GRID = 200
 """Grid entries for which the default numbers stand."""
-
-
-class JumpRule(str, Enum):
-    """How the class of a call chooses among the four jumps.
-
-    LADDER: stable regions climb one rung a call; growing ones step down one, or to the first where they grow fast.
-    PHASE_CLASS: growing takes the first jump below t_half and the second above, stable the third above and the fourth below.
-    MAGNITUDE: by the greatest rate in units of tau: above 4, above 2, above 1, the rest.
-    """
-
-    LADDER = "ladder"
-    PHASE_CLASS = "phase_class"
-    MAGNITUDE = "magnitude"
 
 
 class CallClass(str, Enum):

@@ -13,10 +13,11 @@ from ...imaging.tiles import Merger, Region, gaussian_window
 from ...imaging.transfer import upload
 from ..batching import BatchSize, nonfinite_rows, run_batches
 from ..noise import gaussian_field
+from .choices import MergeMode
 from .policy import Decision, StepPolicy
 from .steppers import Last, Step, Stepper
 from .tracks import Track, make_tracks, predict_again, row_crop, validate
-from .types import Gains, MergeMode, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, mean_gains
+from .types import Gains, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, mean_gains
 
 
 def canvas_noise(x: Tensor, seed: int) -> NoiseField:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 import torch
 from torch import Tensor
@@ -24,13 +23,6 @@ from .types import Gains, NoiseSpace, Row
 
 MOVED = "moved"
 """Name in `Gains`: RMS(x0 - last x0), in the model's scale."""
-
-
-class GainRule(str, Enum):
-    """What decides the next jump. PAPER: the state machine of `dynamic`. STEP_SIZE: the estimated error of the jump."""
-
-    PAPER = "paper"
-    STEP_SIZE = "step_size"
 
 
 @dataclass(frozen=True)

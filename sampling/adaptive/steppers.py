@@ -119,9 +119,6 @@ _STEPPERS: dict[tuple[str, NoiseSpace], Stepper] = {
     **{("dpmpp_2m", space): Stepper("dpmpp_2m", dpmpp_2m, needs_last=True) for space in NoiseSpace},
 }
 
-STEPPER_NAMES: tuple[str, ...] = tuple(dict.fromkeys(name for name, _ in _STEPPERS))
-"""Every name that is offered in at least one noise space, in the order of a widget."""
-
 
 def stepper_for(name: str, space: NoiseSpace) -> Stepper:
     """The stepper of that name, or ValueError where it does not exist or is not exact in this space."""

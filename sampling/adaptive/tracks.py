@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...imaging.tiles import Region
 from ..batching import nonfinite_rows
-from .types import MergeMode, RegionModel, Row, rows_of
+from .choices import MergeMode
+from .types import RegionModel, Row, rows_of
 
 
 @dataclass(frozen=True)

@@ -43,20 +43,6 @@ Gains: TypeAlias = Mapping[str, float]
 """What an estimator says about a row after a call, by name; the policy knows what the names mean."""
 
 
-class MergeMode(str, Enum):
-    """How predictions of overlapping regions become one canvas; always the window-weighted mean.
-
-    AGGREGATE: after every step, all regions being in step, then one step of the canvas (StableSR, section 3.3).
-    FINAL: every region on its own, once at the end (AdaDiffSR, section 3.4).
-    CONSENSUS: regions at their own levels; after each round of calls the x0 of active and finished regions are averaged
-    where they overlap and every active region steps on with its part of that average (ours).
-    """
-
-    AGGREGATE = "aggregate"
-    FINAL = "final"
-    CONSENSUS = "consensus"
-
-
 class NoiseSpace(str, Enum):
     """What a noisy latent is: x0 + sigma n (variance exploding), or (1 - sigma) x0 + sigma n (flow)."""
 

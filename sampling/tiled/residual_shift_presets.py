@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ...models.residual_unet_config import ResidualUNetConfig
 from ..schedules import ResidualShiftSchedule, residual_shift_schedule
+
+if TYPE_CHECKING:
+    from ...models.residual_unet_config import ResidualUNetConfig
 
 
 @dataclass(frozen=True)

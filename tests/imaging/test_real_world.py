@@ -7,6 +7,7 @@ import pytest
 import torch
 from adaptivesr.imaging.degradation import parts as degradation
 from adaptivesr.imaging.degradation import steps
+from adaptivesr.imaging.degradation.choices import PRESET_NAMES
 from adaptivesr.imaging.degradation.presets import PRESETS, degrade, degrade_one
 
 DRAWS = 240
@@ -233,3 +234,7 @@ def test_bicubic_is_the_antialiased_reduction():
 def test_sides_that_are_no_multiples_are_refused():
     with pytest.raises(ValueError, match="picture of 30x32 to be reduced by 4: expected sides that are multiples"):
         degrade(pictures(1, (32, 30)), PRESETS["mild"], generator())
+
+
+def test_a_widget_offers_every_preset_in_the_order_of_the_tables():
+    assert tuple(PRESETS) == PRESET_NAMES

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
+from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.policy import BudgetMap, FixedSchedule
-from adaptivesr.sampling.adaptive.types import MergeMode
 from adaptivesr.tools.bench import seams
 from adaptivesr.tools.bench.parts.seam_ratio import seam_ratio
 

@@ -9,12 +9,13 @@ from adaptivesr.imaging.metrics.gain_measures import latent_measures, linear_rgb
 from adaptivesr.imaging.tiles import grid
 from adaptivesr.models.gain_regressor import Mmle, MmleConfig
 from adaptivesr.sampling.adaptive import gain
-from adaptivesr.sampling.adaptive.dynamic import DynamicSettings, DynamicTimesteps, JumpRule
+from adaptivesr.sampling.adaptive.choices import JumpRule, MergeMode
+from adaptivesr.sampling.adaptive.dynamic import DynamicSettings, DynamicTimesteps
 from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from adaptivesr.sampling.adaptive.policy import Decision, FixedSchedule
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
-from adaptivesr.sampling.adaptive.types import MergeMode, NoiseSpace, rows_of
+from adaptivesr.sampling.adaptive.types import NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
 from adaptivesr.sampling.schedules import sigma_of, stable_diffusion_alphas
 from adaptivesr.tools.bench.parts.region_networks import TileNetwork, WatchedRun, crops

@@ -3,7 +3,8 @@ from itertools import pairwise
 
 import pytest
 from adaptivesr.imaging.tiles import Region
-from adaptivesr.sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps, JumpRule
+from adaptivesr.sampling.adaptive.choices import JumpRule
+from adaptivesr.sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps
 from adaptivesr.sampling.adaptive.types import Row
 from adaptivesr.tools.golden.adadiffsr_codebook import grid_timesteps
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from adaptivesr.imaging.tiles import grid
+from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.plan import describe, forecast, policy_for, target_size
 from adaptivesr.sampling.adaptive.policy import FixedSchedule
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import NoiseSpace, stepper_for
-from adaptivesr.sampling.adaptive.types import MergeMode, rows_of
+from adaptivesr.sampling.adaptive.types import rows_of
 from adaptivesr.sampling.batching import BatchSize
 
 

@@ -4,10 +4,11 @@ from itertools import pairwise
 import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
+from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.policy import BudgetMap, Decision, FixedSchedule, spread_levels
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
-from adaptivesr.sampling.adaptive.types import MergeMode, NoiseSpace, rows_of
+from adaptivesr.sampling.adaptive.types import NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
 from adaptivesr.tools.bench.parts.region_networks import GaussianDenoiser, TileNetwork, WatchedRun, crops
 

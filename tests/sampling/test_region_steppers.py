@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from adaptivesr.sampling.adaptive.steppers import STEPPER_NAMES, Last, Step, stepper_for
+from adaptivesr.sampling.adaptive.choices import STEPPER_NAMES
+from adaptivesr.sampling.adaptive.steppers import Last, Step, stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace
 from adaptivesr.tools.golden.adadiffsr_codebook import ancestral_jump, implicit_jump
 
@@ -103,3 +104,10 @@ def test_what_cannot_be_done_per_region_is_refused_by_name():
         stepper_for("uni_pc", VE)
     with pytest.raises(ValueError, match=r"'ddpm' .* flow model"):
         stepper_for("ddpm", FLOW)
+
+
+def test_a_widget_offers_every_stepper_and_no_other():
+    for name in STEPPER_NAMES:
+        assert stepper_for(name, VE).name == name
+    with pytest.raises(ValueError, match=", ".join(STEPPER_NAMES) + r"\.$"):
+        stepper_for("none", VE)

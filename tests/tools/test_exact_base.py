@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.policy import BudgetMap, FixedSchedule, spread_levels
 from adaptivesr.sampling.adaptive.sampler import sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
-from adaptivesr.sampling.adaptive.types import MergeMode, NoiseSpace, rows_of
+from adaptivesr.sampling.adaptive.types import NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
 from adaptivesr.tools.exact import canvas as canvases
 from adaptivesr.tools.exact import theory

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from adaptivesr.imaging.tiles import grid
+from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.policy import FixedSchedule
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
-from adaptivesr.sampling.adaptive.types import MergeMode, NoiseSpace
+from adaptivesr.sampling.adaptive.types import NoiseSpace
 from adaptivesr.sampling.batching import BatchSize
 from adaptivesr.tools.fullsize.networks import watch
 from adaptivesr.tools.fullsize.recorder import Recorder, on_device, recording

@@ -6,10 +6,9 @@ from adaptivesr.sampling.residual_shift import at, prior_sample
 from adaptivesr.sampling.schedules import residual_shift_schedule
 from adaptivesr.tools.golden import tad_sr
 from adaptivesr.tools.golden.vectors import Golden
-from adaptivesr.training.tad_sr import losses
+from adaptivesr.training.tad_sr import config, losses
 from adaptivesr.training.tad_sr.base import LatentModel
-from adaptivesr.training.tad_sr.config import DistillSettings
-from adaptivesr.training.tad_sr.losses import ScoreForm
+from adaptivesr.training.tad_sr.config import DistillSettings, ScoreForm
 from adaptivesr.training.tad_sr.steps import DistillBatch, DistillDraw, score_gradient, weights_of
 from torch import nn
 
@@ -171,6 +170,6 @@ def test_times_and_perturbations_follow_their_laws():
 
 def test_total_weighs_as_released():
     parts = {"distill": 1.0, "score": 10.0, "adversarial": 100.0}
-    for released, total in ((losses.SUPER_RESOLUTION_WEIGHTS, 13.0), (losses.FACE_WEIGHTS, 22.0)):
+    for released, total in ((config.SUPER_RESOLUTION_WEIGHTS, 13.0), (config.FACE_WEIGHTS, 22.0)):
         weights = weights_of(DistillSettings(score_weight=released.score, adversarial_weight=released.adversarial))
         assert sum(weights[name] * value for name, value in parts.items()) == pytest.approx(total)

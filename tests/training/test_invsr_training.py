@@ -11,7 +11,8 @@ from adaptivesr.models.noise_predictor import NoisePredictorConfig
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.sampling.schedules import sigma_of, stable_diffusion_alphas
 from adaptivesr.training.invsr import run as invsr
-from adaptivesr.training.invsr.config import OWN, PAPER, PAPER_WITHOUT_LPIPS, InvSRConfig, preset_settings
+from adaptivesr.training.invsr.config import OWN, PAPER, PAPER_WITHOUT_LPIPS, SIZES, InvSRConfig, preset_settings
+from adaptivesr.training.invsr.sizes import PREDICTORS
 from adaptivesr.training.invsr.steps import one_step, predictor_losses, prepare
 from adaptivesr.training.runs import resume_run, save_run, train
 from torch import nn
@@ -273,3 +274,7 @@ def test_presets_are_the_papers_whatever_else_is_set():
 def test_settings_that_no_run_can_have_are_refused(settings):
     with pytest.raises(ValueError, match=r"Got .*: expected"):
         InvSRConfig(**settings)
+
+
+def test_a_widget_offers_every_size_of_the_predictor():
+    assert tuple(PREDICTORS) == SIZES

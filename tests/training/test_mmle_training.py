@@ -9,9 +9,10 @@ from adaptivesr.models.gain_regressor import Mmle, MmleConfig, latent_statistics
 from adaptivesr.sampling.adaptive.gain import PICTURE_METRICS, GainMetric, chosen
 from adaptivesr.tools.small_models.gain_base import SmallBase, SmoothPictures
 from adaptivesr.training.gains import mmle
-from adaptivesr.training.gains.config import MmleTrainConfig, regressor_config
+from adaptivesr.training.gains.config import MmleTrainConfig
 from adaptivesr.training.gains.mmle_labels import Labels, normalised, typical_rate, with_ranges
 from adaptivesr.training.gains.mmle_scores import correlation, held_out_agreement
+from adaptivesr.training.gains.sizes import regressor_config
 from adaptivesr.training.gains.trajectories import SHARD, Caching, Trajectories, build
 from adaptivesr.training.optim import learning_rate
 from adaptivesr.training.runs import resume_run, save_run, train

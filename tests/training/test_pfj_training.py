@@ -7,7 +7,8 @@ from adaptivesr.models.gain_models import MetricInfo
 from adaptivesr.models.gain_regressor import Mmle, MmleConfig
 from adaptivesr.tools.small_models.gain_base import SmallBase, SmoothPictures
 from adaptivesr.training.gains import mmle, pfj
-from adaptivesr.training.gains.config import PfjTrainConfig, injector_config
+from adaptivesr.training.gains.config import PfjTrainConfig
+from adaptivesr.training.gains.sizes import injector_config
 from adaptivesr.training.runs import resume_run, save_run, train
 
 METRICS = (

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...sampling.adaptive.types import MergeMode
+from ...sampling.adaptive.choices import MergeMode
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts import adaptive_counts as counts

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...imaging.tile_plan import Fit, Sizes, even_grid, fit
 from ...imaging.tiles import Region, grid
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import FixedSchedule
-from ...sampling.adaptive.types import MergeMode
 from ...sampling.network_cost import COUNTED, NetworkCost
 from .parts.report import write_report
 from .parts.seam_ratio import seam_ratio

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from ...imaging.tiles import grid
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import FixedSchedule
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import MergeMode, NoiseSpace, Row
+from ...sampling.adaptive.types import NoiseSpace, Row
 from ...sampling.batching import BatchSize
 from ..env import environment as env
 from ..env.server import PACK_NAME, has_accelerator, link_pack
@@ -50,7 +51,7 @@ from comfy.patcher_extension import WrappersMP
 assert asyncio.run(nodes.load_custom_node(settings["pack"]))
 pack = settings["pack"].replace(".", "_x_")
 run = importlib.import_module(pack + ".host.regions.run")
-merges = importlib.import_module(pack + ".sampling.adaptive.types").MergeMode
+merges = importlib.import_module(pack + ".sampling.adaptive.choices").MergeMode
 model = comfy.sd.load_checkpoint_guess_config(settings["checkpoint"], output_vae=False, output_clip=False)[0]
 spent = {}
 

@@ -58,7 +58,7 @@ for path in settings["packs"]:
     assert asyncio.run(nodes.load_custom_node(path)), path
 pack = settings["packs"][0].replace(".", "_x_")
 run = importlib.import_module(pack + ".host.regions.run")
-merges = importlib.import_module(pack + ".sampling.adaptive.types").MergeMode
+merges = importlib.import_module(pack + ".sampling.adaptive.choices").MergeMode
 model, _, vae = comfy.sd.load_checkpoint_guess_config(settings["checkpoint"], output_clip=False)[:3]
 eps = model.model.model_type
 photo = torch.from_numpy(numpy.array(Image.open(settings["photo"]))).float()[None] / 255

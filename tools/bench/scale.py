@@ -19,10 +19,11 @@ from time import process_time
 import torch
 
 from ...imaging.tiles import grid
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import FixedSchedule
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import MergeMode, NoiseSpace
+from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.batching import BatchSize
 from .parts.region_networks import TileNetwork
 from .parts.report import write_report

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Region, grid
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import BudgetMap, FixedSchedule, StepPolicy
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import MergeMode, NoiseSpace
+from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.batching import BatchSize
 from .parts.region_networks import TileNetwork
 from .parts.report import write_report

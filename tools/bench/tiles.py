@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...imaging.tile_plan import even_grid
 from ...imaging.tiles import Region
-from ...sampling.adaptive.types import MergeMode
+from ...sampling.adaptive.choices import MergeMode
 from ..demo import PHOTO
 from ..env import environment as env
 from ..env.client import Client, Event, Prompt, PromptRun

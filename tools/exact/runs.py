@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import Decision, FixedSchedule, StepPolicy
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import Gains, MergeMode, NoiseSpace, RegionObserver, Row, rows_of
+from ...sampling.adaptive.types import Gains, NoiseSpace, RegionObserver, Row, rows_of
 from ...sampling.batching import BatchSize
 from .canvas import ExactCanvas
 from .posterior import Gaussian

@@ -41,7 +41,8 @@ class Base:
 
 def bases(models: Path) -> dict[str, Base]:
     """One of every kind; files that some kinds need beside them are put below models. The host is to be entered before."""
-    from ...host.control.controlnet import FROM_THE_CONTROLNET_FILE, load_time_aware_control  # noqa: PLC0415  needs the host
+    from ...host.control.choices import FROM_THE_CONTROLNET_FILE  # noqa: PLC0415  needs the host
+    from ...host.control.controlnet import load_time_aware_control  # noqa: PLC0415  needs the host
     from ...host.gains.models import load_gain_models  # noqa: PLC0415
     from ...host.invsr.loading import load_noise_predictor  # noqa: PLC0415
     from ...host.stablesr.cfw import load_cfw  # noqa: PLC0415

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ...imaging.tiles import Region
 from ...sampling.adaptive import dynamic
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import Gains, MergeMode, NoiseSpace, RegionObserver, Row
+from ...sampling.adaptive.types import Gains, NoiseSpace, RegionObserver, Row
 from ...sampling.batching import BatchSize
 from ...sampling.schedules import sigma_of, stable_diffusion_alphas
 from .adadiffsr_codebook import grid_jumps, grid_timesteps

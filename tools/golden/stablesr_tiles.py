@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ...imaging.stablesr_tiles import column_order, offcentre_window
 from ...imaging.tiles import starts
+from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import FixedSchedule
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import MergeMode, NoiseSpace, RegionModel, RegionObserver, Row
+from ...sampling.adaptive.types import NoiseSpace, RegionModel, RegionObserver, Row
 from ...sampling.batching import BatchSize
 from ...sampling.schedules import sigma_of, stable_diffusion_alphas
 from .vectors import FORMULA, NETWORK, Checks, Golden

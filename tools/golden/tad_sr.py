@@ -23,7 +23,7 @@ from ...sampling.samplers import (
     sample_one_step,
 )
 from ...sampling.schedules import ResidualShiftSchedule
-from ...training.tad_sr import losses
+from ...training.tad_sr import config, losses
 from ...training.tad_sr.config import DistillSettings
 from ...training.tad_sr.steps import weights_of
 from .analytic import analytic_denoiser, predictions, schedule_of, states
@@ -104,12 +104,12 @@ def check_losses(golden: Golden) -> None:
     z_s, z_tea = golden["in.z_student"], golden["in.z_teacher"]
     adversarial = losses.generator_hinge(golden["in.logits_fake"])
     distill = losses.per_sample_mse(z_s, z_tea)
-    code = _check_score_loss(golden, losses.ScoreForm.CODE, golden["in.noise_uniform"], teacher, schedule)
-    _check_score_loss(golden, losses.ScoreForm.PAPER, golden["in.noise_gaussian"], teacher, schedule)
+    code = _check_score_loss(golden, config.ScoreForm.CODE, golden["in.noise_uniform"], teacher, schedule)
+    _check_score_loss(golden, config.ScoreForm.PAPER, golden["in.noise_gaussian"], teacher, schedule)
     golden.expect("out.mse_distill", distill)
     golden.expect("out.loss_D", losses.discriminator_hinge(golden["in.logits_real"], golden["in.logits_fake"]))
     golden.expect("out.loss_G_unweighted", adversarial)
-    for name, weights in (("sr", losses.SUPER_RESOLUTION_WEIGHTS), ("face", losses.FACE_WEIGHTS)):
+    for name, weights in (("sr", config.SUPER_RESOLUTION_WEIGHTS), ("face", config.FACE_WEIGHTS)):
         settings = DistillSettings(score_weight=weights.score, adversarial_weight=weights.adversarial)
         parts = {"distill": distill, "score": code, "adversarial": adversarial}
         total = torch.stack([weights_of(settings)[part] * value for part, value in parts.items()]).sum(0)
@@ -118,7 +118,7 @@ def check_losses(golden: Golden) -> None:
 
 
 def _check_score_loss(
-    golden: Golden, form: losses.ScoreForm, noise: Tensor, teacher: Denoise, schedule: ResidualShiftSchedule
+    golden: Golden, form: config.ScoreForm, noise: Tensor, teacher: Denoise, schedule: ResidualShiftSchedule
 ) -> Tensor:
     z_s, z_tea, y, t = (golden[f"in.{name}"] for name in ("z_student", "z_teacher", "z_y", "t_hsd"))
     z_s = z_s.clone().requires_grad_()

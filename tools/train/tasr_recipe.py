@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ...host.conditioning import empty_prompt
-from ...host.control.controlnet import EPS, control_from_weights
+from ...host.control.choices import EPS
+from ...host.control.controlnet import control_from_weights
 from ...host.files import read_file
 from ...host.standalone import load_checkpoint, set_output_folder
 from ...host.training.files import save_picture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ...models.noise_predictor import NoisePredictorConfig
 from ...sampling.inversion import LAST_STEP, TRAINED_STARTS
 from ..config import RunOptions, TrainConfig, check_optimiser
 
@@ -69,11 +68,8 @@ def preset_settings(name: str, own: InvSRConfig) -> InvSRConfig:
     return replace(InvSRConfig(seed=own.seed, microbatch=own.microbatch), **PRESETS[name])  # type: ignore[arg-type]
 
 
-SIZES: Mapping[str, NoisePredictorConfig] = {
-    "paper": NoisePredictorConfig((256, 512), (3, 3), 256, 512, out_channels=8, mid_attention=True),
-    "small": NoisePredictorConfig((64, 128), (1, 1), 128, 256, out_channels=8, mid_attention=True),
-}
-"""Fresh predictors: the published one of 34 M parameters, and one for trials (ours)."""
+SIZES = ("paper", "small")
+"""Fresh predictors: the published one of 34 M parameters, and one for trials (ours); `sizes.PREDICTORS` has them."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from ..config import RunOptions, TrainConfig
-from .losses import SUPER_RESOLUTION_WEIGHTS, ScoreForm
 
 NONE = "none"
 SDS, HSD = "sds", "hsd"
@@ -15,6 +15,30 @@ PLAIN, TIME_AWARE = "plain", "time_aware"
 DISCRIMINATORS = (NONE, PLAIN, TIME_AWARE)
 TEACHER, TRUTH = "teacher", "truth"
 ADAMW, MUON = "adamw", "muon"
+
+
+class ScoreForm(Enum):
+    """Which form of the score losses: the paper's, or what TAD-SR's public code computes.
+
+    The code perturbs with noise uniform on [0, 1) instead of Gaussian, and divides the perturbed latent by its input
+    deviation twice before the teacher sees it. Both forms are held to golden vectors in tests/training/test_distillation_losses.py.
+    """
+
+    PAPER = "paper"
+    CODE = "code"
+
+
+@dataclass(frozen=True)
+class TADWeights:
+    """Weights of the score loss (lambda_1) and the adversarial loss (lambda_2) in TAD-SR, eq. 13."""
+
+    score: float
+    adversarial: float
+
+
+# The released configurations; the paper's own numbers are not known to us.
+SUPER_RESOLUTION_WEIGHTS = TADWeights(score=1.0, adversarial=0.02)
+FACE_WEIGHTS = TADWeights(score=0.1, adversarial=0.2)
 
 
 @dataclass(frozen=True)

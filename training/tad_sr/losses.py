@@ -7,7 +7,6 @@ Latents are (B, C, h, w); every loss is (B,), a mean over C, h, w that the calle
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
@@ -16,17 +15,7 @@ from torch.nn import functional as F
 from ...sampling.residual_shift import at, eps_from_x0, last_index, network_time, q_sample, scale_input
 from ...sampling.samplers import Denoise, predict_x0
 from ...sampling.schedules import ResidualShiftSchedule
-
-
-class ScoreForm(Enum):
-    """Which form of the score losses: the paper's, or what TAD-SR's public code computes.
-
-    The code perturbs with noise uniform on [0, 1) instead of Gaussian, and divides the perturbed latent by its input
-    deviation twice before the teacher sees it. Both forms are held to golden vectors in tests/training/test_distillation_losses.py.
-    """
-
-    PAPER = "paper"
-    CODE = "code"
+from .config import ScoreForm
 
 
 def per_sample_mean(x: Tensor) -> Tensor:
@@ -110,19 +99,6 @@ def _predict_noise_latent(student: Denoise, x0: Tensor, schedule: ResidualShiftS
 
 
 # --- TAD-SR -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TADWeights:
-    """Weights of the score loss (lambda_1) and the adversarial loss (lambda_2) in TAD-SR, eq. 13."""
-
-    score: float
-    adversarial: float
-
-
-# The released configurations; the paper's own numbers are not known to us.
-SUPER_RESOLUTION_WEIGHTS = TADWeights(score=1.0, adversarial=0.02)
-FACE_WEIGHTS = TADWeights(score=0.1, adversarial=0.2)
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ....host.conditioning import empty_prompt, lr_condition, with_values
 from ....host.files import EMBEDDED, GAIN_MODELS, find_file
+from ....host.gains.choices import GainLimits
 from ....host.gains.feature_injection import inject_pfj
 from ....host.gains.models import LoadedGainModels, load_gain_models
-from ....host.gains.plan import GainLimits, GainPlan, GainRun, make_plan, regressor_metrics
+from ....host.gains.plan import GainPlan, GainRun, make_plan, regressor_metrics
 from ....host.regions.run import Schedule, sample_latent
 from ....host.regions.sampler import RegionOptions, regions_of
 from ....host.resshift.loading import load_one_step
 from ....imaging.detail import laplacian_map
 from ....imaging.tiles import Region
+from ....sampling.adaptive.choices import MergeMode
 from ....sampling.adaptive.plan import policy_for
-from ....sampling.adaptive.types import Gains, MergeMode, Row, rows_of
+from ....sampling.adaptive.types import Gains, Row, rows_of
 from ...env.steps import StepError
 from .adaptive_counts import Outcome
 from .measures import luma, measure, vif

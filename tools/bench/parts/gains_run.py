@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ....host.files import EMBEDDED as EMBEDDED_FILES
 from ....host.files import GAIN_MODELS
+from ....host.gains.choices import GainBackEnd
 from ....host.gains.models import LoadedGainModels, load_gain_models, loaded_from_file
-from ....host.gains.plan import GainBackEnd, metrics_of_names, regressor_metrics
+from ....host.gains.plan import metrics_of_names, regressor_metrics
 from ....host.resshift.loading import EMBEDDED, load_one_step
 from ....host.training.gains_base import ChainSettings, HostGainBase
 from ....imaging.metrics.gain_measures import rgb_measures
