@@ -16,6 +16,8 @@
  * @property {number} calls
  * @property {number} region_calls
  * @property {number} passed share of the work that is behind
+ * @property {number} [done] regions that have ended, in all images
+ * @property {number | null} [left] seconds that the rest takes
  * @property {number | null} saved
  * @property {number[][]} counts
  * @property {string[]} states

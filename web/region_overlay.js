@@ -64,6 +64,7 @@ export class RegionOverlay {
     this.time = element("time", this.line, "span");
     this.earlier = element("earlier", this.line, "span");
     this.earlier.textContent = "earlier run";
+    this.progress = element("line adaptivesr-progress", this.root);
     this.scale = element("line adaptivesr-scale", this.root);
     element("least", this.scale, "span").textContent = "0";
     element("colors", this.scale).style.background = `linear-gradient(to right, ${STOPS.map((c) => `rgb(${c.join(" ")})`).join(", ")})`;
@@ -146,6 +147,8 @@ export class RegionOverlay {
     this.calls.textContent = words.calls;
     this.saved.textContent = words.saved;
     this.time.textContent = words.time;
+    this.progress.textContent = words.progress;
+    this.progress.hidden = !words.progress;
     this.most.textContent = `${this.state.steps} steps`;
     this.scale.hidden = this.state.steps === 1 || this.state.tiles === 1; // a region has its step, or waits for it
     const drawn = this.state.counts.length;

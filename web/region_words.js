@@ -62,9 +62,24 @@ export function totals(state, phase) {
   return {
     calls: `${state.calls} ${state.calls === 1 ? "call" : "calls"}`,
     saved: state.saved ? `${Math.round(state.saved * 100)} % saved` : "",
+    progress: phase === "running" && state.tiles > 1 ? progress(state) : "",
     time: phase === "done" ? time : phase === "stopped" ? `stopped at ${share}` : share,
     explained: explained(state),
   };
+}
+
+/**
+ * "3 of 12 regions done, about 40 s left".
+ * @param {RunState} state
+ */
+function progress(state) {
+  const done = `${state.done ?? 0} of ${state.tiles * state.images} regions done`;
+  return typeof state.left === "number" ? `${done}, about ${duration(state.left)} left` : done;
+}
+
+/** @param {number} seconds */
+function duration(seconds) {
+  return seconds < 100 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
 }
 
 /** @param {RunState} state */

@@ -79,7 +79,7 @@ class RegionDisplay:
         count = len(layout.regions)
         self._levels = [[0.0] * count for _ in range(layout.images)]
         self._states = [[WAITING] * count for _ in range(layout.images)]
-        self._next = float("-inf")
+        self._began, self._next = self._clock(), float("-inf")
         self._send("start", self._geometry)
         self._next = self._clock() + INTERVAL
 
@@ -144,15 +144,22 @@ class RegionDisplay:
         }
 
     def _progress(self) -> dict[str, Any]:
-        """Gives the counts so far; `saved` is the share of calls that the steps passed until now did not need."""
+        """Gives the counts so far: of regions that are `done`, and the share of calls `saved` in the steps passed until now.
+
+        `left` are the seconds that the rest takes at the pace until now.
+        """
         layout, shown, work = self._layout, self._shown, self._work
         passed = sum(map(sum, self._levels))
         whole = len(layout.regions) * layout.images * (layout.fixed_steps or layout.steps)
         saved = round(1 - work.rows / passed, 4) if passed else 0.0
+        share, seconds = passed / whole, self._clock() - self._began
+        ended = {COMPLETED, *ENDED_EARLY.values()}
         return {
+            "done": sum(state in ended for image in self._states for state in image),
+            "left": round(max(0.0, seconds * (1 - share) / share), 1) if share else None,
             "calls": work.calls,
             "region_calls": work.rows,
-            "passed": round(passed / whole, 4),
+            "passed": round(share, 4),
             "saved": None if layout.fixed_steps is None else saved,
             "counts": work.per_region(shown, len(layout.regions)),
             "states": ["".join(image) for image in self._states[:shown]],

@@ -271,9 +271,10 @@ def test_a_cancelled_run_keeps_what_it_reached(page):
     page.evaluate("app.queuePrompt(0, 1)")
     page.wait_for_function("() => heard.filter((message) => message.phase === 'step').length > 2", timeout=60_000)
     look(page, "running", 5)
+    assert re.fullmatch(r"\d+ of 12 regions done, about \d+ (s|min) left", words(page, "progress"))
     page.evaluate("app.api.interrupt()")
     page.wait_for_function("() => document.querySelector('.adaptivesr-regions').dataset.phase === 'stopped'")
-    assert words(page, "time").startswith("stopped at ")
+    assert words(page, "time").startswith("stopped at ") and words(page, "progress") == ""
     assert page.evaluate("heard.at(-1).phase") == "step"
     assert page.complaints == []
 

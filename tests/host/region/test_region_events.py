@@ -86,6 +86,14 @@ def test_at_most_five_messages_a_second_and_always_a_first_and_a_last(display, l
     assert all(message["node"] == "4:2" and message["workflow"] == "w" for message in messages)
 
 
+def test_the_time_left_is_that_of_the_pace_until_now(display, layout, clock, sent):
+    play(display(), clock, layout(), 0.5)
+    steps = [told for told in (json.loads(text) for _, _, text in sent.messages) if told["phase"] == "step"]
+    assert [told["left"] for told in steps] == pytest.approx([140 * (1 - told["passed"]) for told in steps], abs=0.1)
+    done = [told["done"] for told in steps]
+    assert done[0] == 0 and done == sorted(done) and done[-1] == 28
+
+
 def test_messages_are_small_and_name_the_regions_once(display, layout, clock, sent):
     play(display(), clock, layout(), 0.02)
     messages = [json.loads(text) for _, _, text in sent.messages]
