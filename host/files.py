@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -197,6 +198,7 @@ def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
     Reading stays weights-only. Names below TRAINING_FRAMEWORK become `_TrainingState` for the time of the call; a file that
     asks for anything else is refused with that name.
     """
+    _refuse_unfolding(path)
     try:
         return _contents(path)
     except pickle.UnpicklingError:
@@ -208,6 +210,25 @@ def _load(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:
         raise pickle.UnpicklingError(f"it asks for {', '.join(foreign[:3])}, which could run code")
     with torch.serialization.safe_globals([(_TrainingState, name) for name in names]):
         return _contents(path)
+
+
+LARGEST_PICKLE = 64 << 20
+"""Bytes of the list of tensors in a .pth file, which takes some 200 per tensor; and of a packed part that is unpacked unseen."""
+MOST_PACKED = 100
+"""How many times smaller a part may be packed: weights hardly shrink, and torch packs nothing."""
+
+
+def _refuse_unfolding(path: str) -> None:
+    """ValueError for an archive of kilobytes that would fill the memory when it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # of another form, or damaged: the loader says so
+        return
+    for part in parts:
+        packed = part.file_size > MOST_PACKED * max(1, part.compress_size)
+        if part.file_size > LARGEST_PICKLE and (packed or part.filename.endswith(".pkl")):
+            raise ValueError(f"its part {part.filename[-60:]!r} unfolds to {part.file_size / 2**20:.0f} MB")
 
 
 def _contents(path: str) -> tuple[dict[str, object], Mapping[str, str] | None]:

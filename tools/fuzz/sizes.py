@@ -34,10 +34,11 @@ TRAINING: dict[str, dict[str, object]] = {
 ODD_SIDES = range(1, 70, 2)
 OTHER_SIDE = 40
 SIZES = [
-    *((side, side) for side in ODD_SIDES),
+    *((side, 70 - side) for side in ODD_SIDES),
     *((side, OTHER_SIDE) for side in ODD_SIDES),
     *((OTHER_SIDE, side) for side in ODD_SIDES),
 ]
+"""(width, height): both sides are every odd number in the first third."""
 CASES = [(name, size) for size in SIZES for name in UPSCALING]
 SCALE, OTHER_SCALE = 4, 3
 """Of the workflows that enlarge by a factor, and of those that enlarge to a width: odd, so that odd sides stay odd."""

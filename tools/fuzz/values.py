@@ -122,6 +122,10 @@ def run(source: Path, count: int, seed: int, case: int | None = None) -> Outcome
     outcomes = Outcomes("values", seed)
     with _host(source) as client:
         where = places(client.object_info())
+        for name in WORKFLOWS if case is None else ():  # as it is: it must run, and its networks are in memory then
+            whole, started = client.run(small_workflow(name), timeout=120), time.monotonic()
+            if not whole.succeeded:
+                outcomes.add(-1, f"{name} as it is", f"BAD workflow: {whole.error}", time.monotonic() - started)
         for number in range(count) if case is None else [case]:
             rng = random.Random(f"{seed} {number}")
             name, node_id, entry = rng.choice(where)
