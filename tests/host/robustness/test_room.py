@@ -48,8 +48,8 @@ def test_resshift_conditioning(little_memory):
 
 def test_upscale_plan(little_memory, monkeypatch):
     node = little_memory.node("AdaptiveSRUpscalePlan")
-    module = little_memory.module("nodes.region_analysis")
-    monkeypatch.setattr(module, "latent_format", lambda _: SimpleNamespace(spacial_downscale_ratio=8))
+    loading = little_memory.module("host.loading")
+    monkeypatch.setattr(loading, "latent_format", lambda _: SimpleNamespace(spacial_downscale_ratio=8))
     refused(node.execute.__wrapped__, node, None, 65536, 65536, 16.0, 20, 6.0, 0, 64)
 
 
