@@ -22,6 +22,7 @@ from .conditioning import empty_prompt
 from .gains.choices import GainBackEnd, GainLimits
 from .gains.plan import make_plan
 from .progress import stage
+from .regions.events import RegionDisplay
 from .regions.run import Schedule, sample_latent
 from .regions.sampler import RegionOptions, noise_space
 from .resshift import upscale
@@ -58,21 +59,26 @@ class UpscaleChoices:
 
 
 def adaptive_upscale(
-    rgb: Tensor, size: tuple[int, int], parts: Parts, choices: UpscaleChoices
+    rgb: Tensor,
+    size: tuple[int, int],
+    parts: Parts,
+    choices: UpscaleChoices,
+    display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), and a report.
 
-    Without anything connected by the embedded one-step weights. A MODEL repaints what they, or ONE_STEP_SR, have enlarged.
+    `display` shows the MODEL's regions, without one the tiles. Without anything connected by the embedded one-step weights. A MODEL repaints what they, or ONE_STEP_SR, have enlarged.
     """
     _check(parts)
     start = perf_counter()
     preset = PRESETS[choices.preset]
     one_step = parts.one_step or load_one_step(next(iter(EMBEDDED)))
     share = 1.0 if parts.model is None else ENLARGING
-    result, work = enlarge(one_step, rgb, size, preset, choices.seed, share)
+    tiles = display if parts.model is None else None
+    result, work = enlarge(one_step, rgb, size, preset, choices.seed, share, tiles)
     report: dict[str, Any] = {"way": "one step", **work}
     if parts.model is not None:
-        result, sampled = repaint(result.clamp(0, 1), parts, preset, choices)
+        result, sampled = repaint(result.clamp(0, 1), parts, preset, choices, display)
         report = {"way": "regions", **sampled, "sampling_seconds": sampled["seconds"], "enlarged": work}
     color = preset.color if parts.model is None else ColorFix.WAVELET
     if color is not None:
@@ -111,17 +117,23 @@ def _check(parts: Parts) -> None:
 
 
 def enlarge(
-    sr: OneStepSR, rgb: Tensor, size: tuple[int, int], preset: UpscalePreset, seed: int, share: float = 1.0
+    sr: OneStepSR,
+    rgb: Tensor,
+    size: tuple[int, int],
+    preset: UpscalePreset,
+    seed: int,
+    share: float = 1.0,
+    display: RegionDisplay | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """The picture by ONE_STEP_SR, not clamped; the embedded one-step weights average as many orientations as the preset has.
 
-    share is that of the node's progress bar.
+    share is that of the node's progress bar. `display` shows the tiles, where the picture is enlarged once.
     """
     stage(0.0, share)
     steps = 1 if sr.one_step_only else min(preset.chain_steps, sr.schedule.num_steps)
     settings = upscale.UpscaleSettings(steps, preset.stochastic, overlap_px=preset.overlap, seed=seed)
     if not (sr.is_embedded and sr.one_step_only) or preset.orientations == 1:
-        return upscale.upscale_rgb(sr, rgb, size, settings)
+        return upscale.upscale_rgb(sr, rgb, size, settings, display)
     total, reports = torch.zeros(()), []
     for index in range(preset.orientations):
         stage(*(share * place / preset.orientations for place in (index, index + 1)))
@@ -152,7 +164,7 @@ def _flipped(image: Tensor, index: int) -> Tensor:
 
 
 def repaint(
-    large: Tensor, parts: Parts, preset: UpscalePreset, choices: UpscaleChoices
+    large: Tensor, parts: Parts, preset: UpscalePreset, choices: UpscaleChoices, display: RegionDisplay | None = None
 ) -> tuple[Tensor, dict[str, Any]]:
     """The enlarged picture (B, 3, H, W) in [0, 1] sampled anew by the MODEL, region by region with gains, and their report."""
     height, width = large.shape[2:]
@@ -170,7 +182,7 @@ def repaint(
     # Every image gets the noise of the first one, so that a batch gives what its images give alone.
     start = {"samples": latent, "batch_index": [0] * len(latent)}
     stage(ENCODED, SAMPLED)
-    sampled, report = sample_latent(model, positive, negative, start, schedule, options)
+    sampled, report = sample_latent(model, positive, negative, start, schedule, options, display)
     stage(SAMPLED, 1.0)
     return decode(vae, sampled["samples"])[..., :height, :width], report
 

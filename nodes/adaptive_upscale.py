@@ -1,4 +1,4 @@
-"""Adaptive Upscale."""
+"""Upscale (Adaptive)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..host.adaptive_presets import PRESETS
 from ..host.images import join_image, split_image
-from .common import CATEGORY, CheckedNode, output, seed_input, size_inputs
+from .common import CATEGORY, CheckedNode, display_of, output, seed_input, size_inputs, zero_is_auto
 from .types import OneStepSR
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def expert_inputs() -> list[io.Input]:
         *size_inputs(advanced=True),
         io.Float.Input(
             "denoise",
+            display_name=zero_is_auto("denoise"),
             default=0.0,
             min=0.0,
             max=1.0,
@@ -31,6 +32,7 @@ def expert_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "cfg",
+            display_name=zero_is_auto("cfg"),
             default=0.0,
             min=0.0,
             max=100.0,
@@ -41,6 +43,7 @@ def expert_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "tile_size",
+            display_name=zero_is_auto("tile_size"),
             default=0,
             min=0,
             max=8192,
@@ -58,14 +61,17 @@ class AdaptiveUpscale(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AdaptiveSRAdaptiveUpscale",
-            display_name="Adaptive Upscale",
+            display_name="Upscale (Adaptive)",
             category=CATEGORY,
             description="Upscales in one box. Alone: one step with the embedded weights. With ONE_STEP_SR: those weights. With a MODEL and its VAE: the enlarged picture is painted anew, region by region, each as long as it gains.",
             search_aliases=[
                 "upscale",
                 "enlarge",
                 "super resolution",
+                "upscaler",
                 "easy upscale",
+                "放大",
+                "超分辨率",
                 "ultimate upscale",
                 "4x",
                 "hires fix",
@@ -113,7 +119,7 @@ class AdaptiveUpscale(CheckedNode):
                     tooltip="JSON: calls, sizes, seconds; with a MODEL also steps of every region, for Region Report.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -137,5 +143,6 @@ class AdaptiveUpscale(CheckedNode):
         rgb, alpha = split_image(image)
         size = target_size(rgb.shape[3], rgb.shape[2], scale, width, height)
         choices = UpscaleChoices(preset, seed, denoise, cfg, tile_size)
-        result, report = adaptive_upscale(rgb, size, Parts(one_step_sr, **connected), choices)
-        return output(join_image(result, alpha), json.dumps(report), line=describe(report))
+        display, parts = display_of(cls), Parts(one_step_sr, **connected)
+        result, report = adaptive_upscale(rgb, size, parts, choices, display)
+        return output(join_image(result, alpha), json.dumps(report), line=describe(report), display=display)

@@ -90,11 +90,17 @@ def seed_input(tooltip: str) -> io.Input:
     return io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=tooltip)
 
 
+def zero_is_auto(name: str) -> str:
+    """What the widget of a number is called whose 0 leaves the choice to the node."""
+    return f"{name} (0 = auto)"
+
+
 def size_inputs(**options: Any) -> Sequence[io.Input]:
     """Width and height of a result, instead of its scale."""
     return [
         io.Int.Input(
             side,
+            display_name=zero_is_auto(side),
             default=0,
             min=0,
             max=65536,

@@ -97,7 +97,7 @@ class OneStepDistilledSR(CheckedNode):
             display_name="One-Step Distilled SR",
             category=CATEGORY,
             description="Upscales with one network pass per tile (TAD-SR, SinSR) or with the teacher's chain (ResShift). Any size, any target, batches and transparency.",
-            search_aliases=["upscale", "super resolution", "sinsr", "tad-sr", "resshift", "one step", "4x"],
+            search_aliases=["upscale", "super resolution", "放大", "sinsr", "tad-sr", "resshift", "one step", "4x"],
             inputs=[
                 OneStepSR.Input("one_step_sr", tooltip="From Load One-Step SR."),
                 io.Image.Input(

@@ -36,7 +36,7 @@ def option_inputs() -> list[io.Input]:
             min=0,
             max=8192,
             step=8,
-            tooltip="Side of a region in pixels, at least 64. 0: near the size that the model was trained on (512 for SD 1.x and 2.x, 768 for SD 2.x that predicts v, else 1024), width and height apart, whatever covers the canvas for the least work. Upscale Plan shows it.",
+            tooltip="Side of a region in pixels, at least 64. 0: near the size that the model was trained on (512 for SD 1.x and 2.x, 768 for SD 2.x that predicts v, else 1024), width and height apart, whatever covers the canvas for the least work. Region Cost Forecast shows it.",
         ),
         io.Int.Input(
             "overlap",

@@ -1,4 +1,4 @@
-"""Upscale Plan and Region Report: what a region run will cost, and where its steps went."""
+"""Region Cost Forecast and Region Report: what a region run will cost, and where its steps went."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class UpscalePlan(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AdaptiveSRUpscalePlan",
-            display_name="Upscale Plan",
+            display_name="Region Cost Forecast",
             category=CATEGORY,
             description="Forecast for Tiled Region Sampler with every step in every region, the most that it can be with a budget map or gain: tiles, model calls, latent Mpx, counted arithmetic, the next cheaper and the next safer tiles, and memory by the host's estimate. Passes its settings on.",
-            search_aliases=["upscale cost", "tile count", "vram estimate", "upscale size"],
+            search_aliases=["cost", "plan", "estimate", "tile count", "vram estimate", "upscale size"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be sampled."),
                 io.Int.Input(

@@ -1,6 +1,6 @@
 """`dev.py bench tiles`: 512 -> 2048 through the API of a real host, every merge mode beside the host's own full-frame KSampler.
 
-Counts must be those that Upscale Plan forecast, else the benchmark fails. Seconds are the host's for the sampler node alone;
+Counts must be those that Region Cost Forecast told, else the benchmark fails. Seconds are the host's for the sampler node alone;
 seams are those of the latents, against the full frame at the same places. The checkpoint is the small one of our tests, so
 that a CPU can do it: look at calls and latent Mpx, not at the pictures. InvSR's rows are described in `invsr_tiles`.
 """
@@ -123,7 +123,7 @@ def checked_report(run: PromptRun) -> dict[str, Any]:
     found, planned = (json.loads(run.outputs[node]["text"][0]) for node in ("report", "forecast"))
     wrong = {name: (found[name], planned[name]) for name in COUNTED if found[name] != planned[name]}
     if wrong:
-        raise StepError(f"Counts differ from Upscale Plan's forecast (found, planned): {wrong}")
+        raise StepError(f"Counts differ from those of Region Cost Forecast (found, planned): {wrong}")
     return found
 
 
@@ -170,7 +170,7 @@ def report_samplers(rows: dict[str, Row], options: argparse.Namespace) -> None:
     lines = [
         f"{options.size} -> {SCALE * options.size} pixels, small SD 2 checkpoint, {options.steps} steps of euler, cfg {options.cfg:g}, "
         f"denoise {options.denoise:g}, tiles of {options.tile} pixels, overlap {options.overlap}, {options.rows} in a call. "
-        "Calls and latent Mpx equal Upscale Plan's forecast.",
+        "Calls and latent Mpx equal those of Region Cost Forecast.",
         "",
         "| sampler | calls | latent Mpx | seconds | seam ratio | against full frame |",
         "|---|---|---|---|---|---|",

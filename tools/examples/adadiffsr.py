@@ -95,7 +95,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
             "* **t_sat_max** 0: regions never end early, they only jump. With a true quality metric (*vae*, musiq) try 300.\n"
             "* **back_end** *latent* costs next to nothing; *vae* decodes every prediction.\n"
             "* **W** warmup, **G** growing, **S** stable, **H** falling, **X** ended: a letter for every call of a region.\n"
-            "* *Upscale Plan* counts every step, so it is the most that a run with gains costs."
+            "* *Region Cost Forecast* counts every step, so it is the most that a run with gains costs."
         ),
         *whole_cells("resize"),
     ),

@@ -12,9 +12,9 @@ IMAGE_QUALITY = Workflow(
             "Read me",
             "## Measure an upscaler on your own pictures\n\n1. Choose a **good** picture in **Load Image** (sharp, 512 to 1024 pixels).\n"
             "2. Press **Run**.\n\n"
-            "**Real-World Degradation** makes a small bad picture of it, **Adaptive Upscale** enlarges that again, **Image Quality** "
+            "**Real-World Degradation** makes a small bad picture of it, **Upscale (Adaptive)** enlarges that again, **Image Quality** "
             "compares with the original, beside plain Lanczos.\n\n"
-            "Put your own upscaler in the place of Adaptive Upscale: any IMAGE of the original's size can be measured.\n\n"
+            "Put your own upscaler in the place of Upscale (Adaptive): any IMAGE of the original's size can be measured.\n\n"
             "The preset *mild* is what the embedded weights were trained for; *real-esrgan*, *stablesr*, *tad_sr*, *invsr* are the "
             "papers' tables, most of them far stronger.",
         ),

@@ -69,7 +69,7 @@ TILED_REGION_UPSCALE = Workflow(
             "* **merge_mode** *consensus*: neighbours agree after every call.\n"
             "* **budget** takes a mask: white regions get all steps, black ones a single one.\n"
             "* **region_batch** 0 asks ComfyUI how many regions fit into memory at once.\n"
-            "* **Upscale Plan** counts calls and memory before you run.\n"
+            "* **Region Cost Forecast** counts calls and memory before you run.\n"
             "* When decoding runs out of memory, use *VAE Decode (Tiled)*."
         ),
         *whole_cells("resize"),

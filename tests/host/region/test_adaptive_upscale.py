@@ -1,4 +1,4 @@
-"""Adaptive Upscale is the other nodes in a row: what it composes, and what it refuses."""
+"""Upscale (Adaptive) is the other nodes in a row: what it composes, and what it refuses."""
 
 import json
 
@@ -127,6 +127,19 @@ def test_with_a_model_it_is_the_other_nodes_in_a_row(upscale, node, load, connec
     assert report["way"] == "regions" and report["output"] == "96x64"
     assert all(report[name] == region[name] for name in ("tiles", "region_calls", "steps_per_region", "classes", "cfg"))
     assert report["enlarged"]["network_calls"] == 1
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_the_page_is_shown_the_regions_of_the_model_or_the_tiles(comfy, connected, with_model):
+    image = torch.rand(1, 24, 40, 3)
+    with torch.inference_mode():
+        done = comfy.node("AdaptiveSRAdaptiveUpscale").execute(
+            image, scale=4.0, preset="Fast", seed=0, **(connected if with_model else {})
+        )
+    shown, report = json.loads(done.ui["adaptivesr_regions"][0]), json.loads(done.args[1])
+    assert shown["tiles"] == (report["tiles"] if with_model else 1)
+    assert shown["region_calls"] == (report["region_calls"] if with_model else report["network_calls"])
+    assert done.ui["adaptivesr_line"][0].startswith("Fast, regions" if with_model else "Fast, one step")
 
 
 def test_region_report_reads_its_report(upscale, node, connected):

@@ -1,4 +1,4 @@
-"""tile_size 0, even spacing, and what Upscale Plan says about them."""
+"""tile_size 0, even spacing, and what Region Cost Forecast says about them."""
 
 import json
 
