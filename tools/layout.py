@@ -53,7 +53,8 @@ STYLES: Mapping[str, Style] = {
     UPSCALE: Style("#9a9ad8", "#223", "#2f2f4d"),
     RESULT: Style("#84bcbc", "#233", "#2f4a4a"),
 }
-NOTE_STYLE = Style("", "#432", "#653")
+NOTE_STYLE = Style("", "#332b1e", "#1d1a15")
+"""Dark enough for the greys in which Nodes 2.0 writes notes."""
 GROUP_OF: Mapping[str, str] = {
     "CLIPTextEncode": PROMPTS,
     "AdaptiveSREmptyPrompt": PROMPTS,

@@ -84,8 +84,8 @@ def test_notes_say_what_to_do_what_to_change_and_which_files(graph):
     for node in graph["nodes"]:
         for value in node.get("widgets_values", []):
             if isinstance(value, str) and value.endswith((".safetensors", ".ckpt", ".pth")) and node["type"] != NOTE:
-                assert f"`{value}`" in read_me, f"the note does not name {value}"
-                assert "`models/" in read_me
+                assert f"**{value}**" in read_me, f"the note does not name {value}"
+                assert "**models/" in read_me
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -111,3 +111,24 @@ def test_loaders_say_where_the_files_that_they_name_are_published(graph):
         named = [value for value in node["widgets_values"] if isinstance(value, str) and value in DOWNLOADS]
         offered = {model["name"]: (model["url"], model["directory"]) for model in node["properties"].get("models", [])}
         assert offered == {name: DOWNLOADS[name] for name in named}
+
+
+NOTE_GREYS = ("#ffffff", "#cccccc", "#a0a0a0", "#8a8a8a")
+"""Text and links of notes in Nodes 2.0, in the front ends 1.47 and 1.58."""
+
+
+def luminance(color):
+    digits = color.lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_notes_can_be_read_in_both_renderers(graph):
+    notes = [node for node in graph["nodes"] if node["type"] == NOTE]
+    assert notes
+    for note in notes:
+        below = luminance(note["bgcolor"])
+        assert min((luminance(grey) + 0.05) / (below + 0.05) for grey in NOTE_GREYS) >= 4.5
+        assert "`" not in note["widgets_values"][0], "code is drawn in colours that are the page's"
