@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import os
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 SLOWEST = 20.0
 """Seconds; what takes longer is as bad as a crash to whoever waits."""
@@ -41,3 +44,26 @@ class Outcomes:
             flush=True,
         )
         return int(bool(self.bad))
+
+
+class Stopwatch:
+    """Seconds that a process has worked for a case, which a busy machine does not lengthen; those that went by where it does not tell."""
+
+    def __init__(self, pid: int) -> None:
+        self._stat = Path(f"/proc/{pid}/stat")
+        self.restart()
+
+    def restart(self) -> None:
+        """Counts from now on."""
+        self._clock, self._work = time.monotonic(), self._worked()
+
+    def seconds(self) -> float:
+        """Since the start; work of several threads at once counts as what went by."""
+        clock, work = time.monotonic() - self._clock, self._worked()
+        return clock if work is None or self._work is None else min(clock, work - self._work)
+
+    def _worked(self) -> float | None:
+        if not self._stat.is_file():
+            return None
+        after_name = self._stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

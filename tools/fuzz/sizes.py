@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 from PIL import Image
@@ -12,7 +11,7 @@ from ..env import server as devserver
 from ..env.client import Client, HostError, Prompt, nodes_of_class
 from ..env.environment import ROOT
 from ..small_models.stand_ins import put_stand_ins
-from .outcomes import Outcomes
+from .outcomes import Outcomes, Stopwatch
 from .values import judged, small_workflow
 
 UPSCALING = (
@@ -88,7 +87,10 @@ def prepare(base: Path) -> None:
 def gradient(path: Path, size: tuple[int, int], frames: int = 1) -> Path:
     """A picture file of that size; of several frames where its format has them."""
     pictures = [Image.linear_gradient("L").rotate(90 * turn).convert("RGB").resize(size) for turn in range(frames)]
-    pictures[0].save(path, **({"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}))
+    if frames > 1:
+        pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    else:
+        pictures[0].save(path)
     return path
 
 
@@ -110,11 +112,11 @@ def run(source: Path, count: int, case: int | None = None) -> Outcomes:
     """The first cases of the list, or one."""
     outcomes = Outcomes("sizes", 0)
     with devserver.running_host(source, prepare=prepare, quiet=True) as running, running.client() as client:
-        folder = running.base / "temp"
+        folder, watch = running.base / "temp", Stopwatch(running.process.pid)
         folder.mkdir(exist_ok=True)
         for number in range(min(count, len(CASES))) if case is None else [case]:
             name, size = CASES[number]
-            started = time.monotonic()
+            watch.restart()
             outcome = outcome_of_size(client, folder, name, size)
-            outcomes.add(number, f"{name}, {size[0]} x {size[1]}", outcome, time.monotonic() - started)
+            outcomes.add(number, f"{name}, {size[0]} x {size[1]}", outcome, watch.seconds())
     return outcomes

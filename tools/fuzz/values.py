@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from ..env import server as devserver
 from ..env.client import Client, HostError, Prompt, PromptRejectedError, PromptRun
 from ..env.environment import ROOT
 from ..small_models.stand_ins import put_stand_ins
-from .outcomes import Outcomes
+from .outcomes import Outcomes, Stopwatch
 
 WORKFLOWS = (
     "one_step_sr",
@@ -120,12 +117,12 @@ def judged(run: PromptRun) -> str:
 def run(source: Path, count: int, seed: int, case: int | None = None) -> Outcomes:
     """Queues so many graphs, or the one of a case, on a host of its own."""
     outcomes = Outcomes("values", seed)
-    with _host(source) as client:
-        where = places(client.object_info())
+    with devserver.running_host(source, prepare=prepare, quiet=True) as host, host.client() as client:
+        watch, where = Stopwatch(host.process.pid), places(client.object_info())
         for name in WORKFLOWS if case is None else ():  # as it is: it must run, and its networks are in memory then
-            whole, started = client.run(small_workflow(name), timeout=120), time.monotonic()
+            whole = client.run(small_workflow(name), timeout=120)
             if not whole.succeeded:
-                outcomes.add(-1, f"{name} as it is", f"BAD workflow: {whole.error}", time.monotonic() - started)
+                outcomes.add(-1, f"{name} as it is", f"BAD workflow: {whole.error}", 0.0)
         for number in range(count) if case is None else [case]:
             rng = random.Random(f"{seed} {number}")
             name, node_id, entry = rng.choice(where)
@@ -134,8 +131,8 @@ def run(source: Path, count: int, seed: int, case: int | None = None) -> Outcome
             prompt[node_id]["inputs"][entry] = ["any", 0] if linked else value
             if linked:
                 prompt["any"] = {"class_type": "FuzzAnyValue", "inputs": {"text": json.dumps(value)}}
-            started = time.monotonic()
-            outcomes.add(number, what, _outcome(client, prompt), time.monotonic() - started)
+            watch.restart()
+            outcomes.add(number, what, _outcome(client, prompt), watch.seconds())
     return outcomes
 
 
@@ -149,9 +146,3 @@ def _outcome(client: Client, prompt: Prompt) -> str:
             client.interrupt()
             return "BAD hang: nothing for a minute"
         return "refused by the host"
-
-
-@contextmanager
-def _host(source: Path) -> Iterator[Client]:
-    with devserver.running_host(source, prepare=prepare, quiet=True) as running, running.client() as client:
-        yield client

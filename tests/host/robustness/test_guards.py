@@ -1,6 +1,7 @@
 """Short forms of the standing guards, and what they would say of a failure."""
 
 import os
+import time
 
 import pytest
 
@@ -49,6 +50,22 @@ def test_a_failure_prints_what_repeats_it(capsys):
     said = capsys.readouterr().out
     assert "python dev.py fuzz files --seed 5 --case 17" in said and "--case 18" in said
     assert "3 cases, 2 bad, longest 25.0 s" in said
+
+
+def test_what_a_case_takes_is_what_its_process_works():
+    from adaptivesr.tools.fuzz.outcomes import Stopwatch
+
+    watch = Stopwatch(os.getpid())
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    worked = watch.seconds()
+    time.sleep(0.3)
+    assert worked >= 0.15
+    if os.path.exists(f"/proc/{os.getpid()}/stat"):
+        assert watch.seconds() < worked + 0.25  # sleeping is no work
+    watch.restart()
+    assert watch.seconds() < 0.2
 
 
 def test_values_and_soak_on_a_running_host(server, client, capsys):
