@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser(
         "train",
-        help="run a training recipe (embedded, mmle, noise_predictor, pfj, stablesr, tadsr, tasr)",
+        help="run a training recipe (cfw, embedded, mmle, noise_predictor, pfj, stablesr, tadsr, tasr)",
         add_help=False,
     )
     train.add_argument("name", metavar="RECIPE")

@@ -38,7 +38,7 @@ FOLDERS = {
 }
 """Names for `extra_model_paths.yaml`, and the folders under `models/adaptivesr/`."""
 
-TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS, NOISE_PREDICTOR, STABLESR)
+TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS, NOISE_PREDICTOR, STABLESR, CFW)
 """Kinds that training nodes write."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"

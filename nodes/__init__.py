@@ -20,6 +20,7 @@ from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
 from .stablesr import LoadStableSR, StableSRApply
 from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNode
+from .training.cfw import TrainCFW
 from .training.distill import DistillOneStepSR
 from .training.gains import TrainMMLE, TrainPFJ
 from .training.invsr import TrainNoisePredictor
@@ -60,6 +61,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainNoisePredictor,
     TrainStableSR,
     PadOrCrop,
+    TrainCFW,
 ]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+Out = TypeVar("Out")
 
 
 def recompute(parts: Iterable[nn.Module]) -> None:
@@ -16,10 +19,12 @@ def recompute(parts: Iterable[nn.Module]) -> None:
     For parts without random numbers and without state that a forward changes.
     """
     for part in parts:
-        part.forward = partial(_again, part.forward)  # type: ignore[method-assign]
+        part.forward = partial(again, part.forward)  # type: ignore[method-assign]
 
 
-def _again(forward: object, *inputs: object, **options: object) -> object:
+def again(function: Callable[..., Out], *inputs: object, **options: Any) -> Out:
+    """Calls a function and forgets what happened inside, which is computed again when gradients are wanted."""
     if not torch.is_grad_enabled():
-        return forward(*inputs, **options)  # type: ignore[operator]
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)  # type: ignore[arg-type]
+        return function(*inputs, **options)
+    kept = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
+    return cast("Out", kept)

@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 
 START_ANEW = "(start anew)"
+OWN_SETTINGS = "own settings"
+"""In the place of a preset: the inputs count."""
 
 
 @dataclass(frozen=True)

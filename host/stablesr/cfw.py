@@ -74,7 +74,11 @@ def load_cfw(name: str) -> tuple[LoadedCFW, VAE]:
 
     Raises UnsupportedModelError with a sentence when the file is damaged or of another kind.
     """
-    path = files.find_file(files.CFW, name)
+    return loaded_from_file(files.find_file(files.CFW, name), name)
+
+
+def loaded_from_file(path: str, name: str) -> tuple[LoadedCFW, VAE]:
+    """As `load_cfw`, of a file by its path."""
     weights = files.load_file(path)
     identified = identify_file(weights, name, {CFWConfig: "a StableSR CFW file such as vqgan_cfw_00011.ckpt"})
     autoencoder = autoencoder_weights(weights)
@@ -146,17 +150,25 @@ def _resamplers(autoencoder: Any, level: int) -> tuple[Any, Any]:
     return autoencoder.encoder.down[level].downsample, autoencoder.decoder.up[level].upsample
 
 
-def check_vae(vae: VAE, config: CFWConfig) -> None:
-    """Raises ValueError with a sentence unless the VAE is a KL autoencoder of the shape that the fusion was made for."""
+def fused_widths(autoencoder: Any) -> list[tuple[int, int]]:
+    """(Encoder, decoder) channels at LEVELS of an autoencoder that `check_vae` has passed."""
+    return [
+        (down.conv.in_channels, up.conv.in_channels)
+        for down, up in (_resamplers(autoencoder, level) for level in LEVELS)
+    ]
+
+
+def check_vae(vae: VAE, config: CFWConfig | None, node: str = "CFW Decode") -> None:
+    """Raises ValueError with a sentence unless the VAE is a KL autoencoder, and of the shape that the fusion was made for if given."""
     problem = _mismatch(vae, config)
     if problem:
         raise ValueError(
-            f"CFW Decode got a VAE {problem}: expected the KL autoencoder of SD 1.x or 2.x, 4 latent channels of 8 x 8 pixels; "
+            f"{node} got a VAE {problem}: expected the KL autoencoder of SD 1.x or 2.x, 4 latent channels of 8 x 8 pixels; "
             "connect the VAE of the SD 2.1 checkpoint, or the one that Load CFW gives."
         )
 
 
-def _mismatch(vae: VAE, config: CFWConfig) -> str:
+def _mismatch(vae: VAE, config: CFWConfig | None) -> str:
     model = vae.first_stage_model
     if model is None:
         return "without weights"
@@ -168,8 +180,9 @@ def _mismatch(vae: VAE, config: CFWConfig) -> str:
         return f"of another kind ({type(model).__name__})"
     if vae.latent_channels != LATENT_CHANNELS or vae.downscale_ratio != CELL:
         return f"with {vae.latent_channels} latent channels of {vae.downscale_ratio} x {vae.downscale_ratio} pixels"
-    for level in LEVELS:
-        found = tuple(module.conv.in_channels for module in _resamplers(model, level))
+    if config is None:
+        return ""
+    for level, found in zip(LEVELS, fused_widths(model)):
         sizes = config.of(level)
         if found != (sizes.encoder_channels, sizes.channels):
             return f"whose level {level} has {found[0]} and {found[1]} channels where this CFW file takes {sizes.encoder_channels} and {sizes.channels}"

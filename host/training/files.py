@@ -22,6 +22,7 @@ from torch import Tensor
 from ...training.atomic import claim, replace_file, sweep_old
 from ...training.config import START_ANEW
 from ...training.image_folder import image_files
+from ..files import CFW as CFW_FILES
 from ..files import CONTROLNET, GAIN_MODELS, NOISE_PREDICTOR, ONE_STEP, allowed_folder, trained_folder
 from ..files import STABLESR as STABLESR_FILES
 from ..images import check_room, split_image
@@ -136,6 +137,7 @@ INVSR = RunFiles(".invsr-state.safetensors", NOISE_PREDICTOR)
 NO_LPIPS = "(none)"
 """In the place of a file of models/adaptivesr/latent_lpips."""
 STABLESR = RunFiles(".stablesr-state.safetensors", STABLESR_FILES)
+CFW = RunFiles(".cfw-state.safetensors", CFW_FILES)
 
 
 def save_picture(path: Path, picture: Tensor) -> None:
@@ -174,6 +176,11 @@ def check_name(name: str) -> None:
             f"Got the name {name[:80]!r}: expected letters, digits, '.', '-' and '_', not a '.' first, and at most {LONGEST_NAME} "
             "bytes, for a file's name."
         )
+
+
+def fingerprint_of(picture: Tensor) -> str:
+    """Tells pictures of an IMAGE apart; for the key of a cache."""
+    return f"{tuple(picture.shape)} {float(picture.float().mean()):.9g} {float(picture.float().std()):.9g}"
 
 
 def pictures_of(folder: str, image: Tensor | None) -> Sequence[Path | Tensor]:

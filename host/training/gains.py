@@ -35,7 +35,7 @@ from ..gains.choices import GainBackEnd
 from ..gains.models import LoadedGainModels, base_of, loaded_from_file
 from ..gains.plan import metrics_of_names
 from ..progress import stage
-from .files import MMLE, PFJ, RunFiles, below_output, pictures_of, states_folder
+from .files import MMLE, PFJ, RunFiles, below_output, fingerprint_of, pictures_of, states_folder
 from .gains_base import ChainSettings, HostGainBase, Reads
 from .networks import PRECISIONS
 from .run import RunUnderHost
@@ -175,7 +175,7 @@ def _cached(
     """Trajectories of the frozen base, with progress; shards that an interrupted run left are used."""
     known = {**rgb_measures(), **pyiqa_measures}
     measures = {metric.name: known[metric.name] for metric in metrics}
-    pictures = [str(p) if isinstance(p, Path) else _fingerprint(p) for p in pairs.pictures]
+    pictures = [str(p) if isinstance(p, Path) else fingerprint_of(p) for p in pairs.pictures]
     about = {
         "base": base.digest(),
         "chain": f"{settings.calls} {settings.denoise}",
@@ -192,10 +192,6 @@ def _cached(
         mm.throw_exception_if_processing_interrupted()
 
     return build(states_folder() / "trajectories", caching, base, pairs, measures, after_shard)
-
-
-def _fingerprint(picture: Tensor) -> str:
-    return f"{tuple(picture.shape)} {float(picture.float().mean()):.9g} {float(picture.float().std()):.9g}"
 
 
 def _about(settings: GainOptions, rest: str) -> str:

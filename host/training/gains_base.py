@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ..regions.sampler import noise_space
 from ..resshift.patchers import LR_CONDITION, ResidualShiftModel
 from ..stablesr.patch import LR_LATENT
 from ..stablesr.patch import PARTS as STABLESR_PARTS
-from .networks import FrozenAutoencoder, copied, copied_model
+from .networks import FrozenAutoencoder, copied, copied_model, weights_digest
 
 UNET_SCALE = 4
 """Target pixels per low-resolution pixel for models that read a latent of the enlarged picture, as the papers have it."""
@@ -122,8 +121,7 @@ class HostGainBase:
     def digest(self) -> str:
         """Changes with the weights; for the key of a cache."""
         networks = [self._model.diffusion_model, *([] if self._parts is None else [self._parts])]
-        sums = [float(value.float().sum()) for network in networks for value in network.state_dict().values()]
-        return hashlib.blake2b(repr(sums).encode(), digest_size=8).hexdigest()
+        return weights_digest(*networks)
 
     @torch.no_grad()
     def see(self, lr: Tensor) -> Seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,17 @@ def moved(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
     return network
 
 
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """The arithmetic in which networks run beside frozen ones of a precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
+
+
+def weights_digest(*networks: nn.Module) -> str:
+    """Changes with the weights; for the key of a cache."""
+    sums = [float(value.float().sum()) for network in networks for value in network.state_dict().values()]
+    return hashlib.blake2b(repr(sums).encode(), digest_size=8).hexdigest()
+
+
 class FrozenAutoencoder:
     """A frozen first stage with its pixel range and its latents' scale."""
 
@@ -63,23 +75,23 @@ class FrozenAutoencoder:
         latent_format: Any,
     ) -> None:
         """into and out_of turn pictures in [0, 1] into the network's range and back."""
-        self._network: Any = network.requires_grad_(False)  # its encode and decode are the host's
+        self.network: Any = network.requires_grad_(False)  # its encode and decode are the host's
         self._into, self._out_of = into, out_of
         self._format = latent_format
         self._dtype = torch.float32
 
     def to(self, device: torch.device, dtype: torch.dtype) -> FrozenAutoencoder:
-        moved(self._network, device, dtype)
+        moved(self.network, device, dtype)
         self._dtype = dtype
         return self
 
     def encode(self, picture: Tensor) -> Tensor:
         """Latents in the model's scale of pictures (B, 3, H, W) in [0, 1]."""
-        return self._format.process_in(self._network.encode(self._into(picture).to(self._dtype)).float())
+        return self._format.process_in(self.network.encode(self._into(picture).to(self._dtype)).float())
 
     def decode(self, latent: Tensor) -> Tensor:
         """Pictures of latents in the model's scale."""
-        decoded = self._network.decode(self._format.process_out(latent).to(self._dtype))
+        decoded = self.network.decode(self._format.process_out(latent).to(self._dtype))
         return self._out_of(decoded.float().clone())  # the host writes in place
 
 
@@ -114,7 +126,11 @@ class FrozenNetworks:
 
     def cast(self) -> torch.autocast:
         """The arithmetic in which networks run."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision is torch.bfloat16)
+        return autocast(self.device, self.precision)
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """UNet and autoencoder."""
+        return self._unet, self._autoencoder.network
 
 
 def frozen_parts(model: ModelPatcher, vae: VAE) -> tuple[nn.Module, Tensor, FrozenAutoencoder, torch.device]:

@@ -13,7 +13,7 @@ import comfy.utils
 from torch import Tensor
 
 from ...training.atomic import sweep
-from ...training.config import START_ANEW, RunOptions
+from ...training.config import OWN_SETTINGS, START_ANEW, RunOptions
 from ...training.loss_log import LossLog
 from ...training.runs import AnyRun, TrainingRun, resume_run, save_run
 from .files import RunFiles, check_disk, save_picture, writing
@@ -43,6 +43,21 @@ def from_inputs(kind: type[AnySettings], inputs: Mapping[str, Any], **given: Any
     names = {field.name: INPUT_IDS.get(field.name, field.name) for field in fields(kind)}  # type: ignore[arg-type]
     found = {name: inputs[key] for name, key in names.items() if key in inputs}
     return kind(**{**found, **given})
+
+
+def preset_inputs(
+    kind: type[AnySettings],
+    presets: Mapping[str, Mapping[str, Any]],
+    name: str,
+    inputs: Mapping[str, Any],
+    **given: Any,
+) -> AnySettings:
+    """As `from_inputs`, under the settings of a preset by its name; OWN_SETTINGS has none."""
+    if name != OWN_SETTINGS and name not in presets:
+        raise ValueError(f"Got the settings {name!r}: expected {OWN_SETTINGS} or one of {', '.join(presets)}.")
+    own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    chosen = {key: value for key, value in presets.get(name, {}).items() if key in own}
+    return from_inputs(kind, inputs, **{**given, **chosen})
 
 
 class RunUnderHost(Generic[AnyRun]):

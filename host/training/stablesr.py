@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ...models.struct_parts import StructParts
 from ...sampling.noise import generator_for
 from ...training.data import DegradedPairs
 from ...training.runs import on_cpu, train
-from ...training.stablesr.config import NEAR_BASE, OWN, PRESETS, SIZES, StableSRConfig, StableSROptions
+from ...training.stablesr.config import NEAR_BASE, PRESETS, SIZES, StableSRConfig, StableSROptions
 from ...training.stablesr.init import initialise, parts_config, start_near_base
 from ...training.stablesr.losses import noised
 from ...training.stablesr.run import StableSRRun, stablesr_state
@@ -28,7 +28,7 @@ from ..loading import host_attention
 from ..stablesr.loading import LoadedStableSR, check_base, loaded_from_file
 from .files import STABLESR, below_output, pictures_of
 from .networks import PRECISIONS
-from .run import AnySettings, RunUnderHost, from_inputs
+from .run import AnySettings, RunUnderHost, preset_inputs
 from .stablesr_base import GuidedNetworks, check_guided, guided_base
 
 START_ROWS = 8
@@ -47,11 +47,7 @@ class TrainedStableSR:
 
 def settings_of(kind: type[AnySettings], preset: str, inputs: Mapping[str, Any], **given: Any) -> AnySettings:
     """Settings from a node's inputs, under those of a preset by its name."""
-    if preset != OWN and preset not in PRESETS:
-        raise ValueError(f"Got the settings {preset!r}: expected {OWN} or one of {', '.join(PRESETS)}.")
-    own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    chosen = {key: value for key, value in PRESETS.get(preset, {}).items() if key in own}
-    return from_inputs(kind, inputs, **{**given, **chosen})
+    return preset_inputs(kind, PRESETS, preset, inputs, **given)
 
 
 def train_stablesr(

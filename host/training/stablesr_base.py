@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import comfy.model_sampling
 import torch
@@ -14,19 +13,12 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ...models.struct_parts import StructParts
+from ...training.checkpointing import again, recompute
 from ...training.stablesr.run import GuidedBase
 from ..stablesr.patch import BlockPatch, Features, residual_blocks
 from .networks import FrozenNetworks, frozen_parts
-
-Out = TypeVar("Out")
-
-
-def again(function: Callable[..., Out], *given: object) -> Out:
-    """Calls a function and forgets what happened inside, which is computed again when gradients are wanted."""
-    return cast("Out", checkpoint(function, *given, use_reentrant=False))
 
 
 class FrugalPatch(BlockPatch):
@@ -41,8 +33,14 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
 
     predicts_v = False
     frugal = False
+    """Whether residual blocks are computed again on the way back."""
     text: Tensor
     _unet: UNetModel
+
+    def save_memory(self) -> None:
+        """Gradient checkpointing of the UNet's blocks and of the encoder."""
+        self.frugal = True
+        recompute(layer for layer in self._unet.modules() if isinstance(layer, SpatialTransformer))
 
     def predict(self, parts: StructParts | None, x_t: Tensor, t: Tensor, z_lr: Tensor) -> Tensor:
         """The UNet's output (B, 4, h, w)."""
@@ -50,12 +48,9 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
         with self.cast():
             if parts is None:
                 return self._unet(x_t, t, context=text).float()
-            call = again if self.frugal and torch.is_grad_enabled() else _plainly
-            features = Features(call(parts.encoder, z_lr, t))
-            kind = FrugalPatch if call is again else BlockPatch
+            features = Features(again(parts.encoder, z_lr, t) if self.frugal else parts.encoder(z_lr, t))
+            kind = FrugalPatch if self.frugal else BlockPatch
             with kind(self._unet, parts, features, 1.0).in_call({}) as options:
-                if call is again:
-                    options = _with_frugal_transformers(options)
                 return self._unet(x_t, t, context=text, transformer_options=options).float()
 
     @torch.no_grad()
@@ -79,28 +74,13 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
         return {one.name: one.block.out_channels for one in placed}, 1 + max(one.level for one in placed)
 
 
-def _plainly(function: Callable[..., Out], *given: object) -> Out:
-    return function(*given)
-
-
-def _with_frugal_transformers(options: dict[str, Any]) -> dict[str, Any]:
-    """Options under which transformers keep no more than what enters them; older hosts pass this over."""
-
-    def transformer(
-        layer: nn.Module, x: Tensor, emb: Tensor, context: Tensor, given: dict[str, Any], *_: Any
-    ) -> Tensor:
-        return again(layer, x, context, given)
-
-    patches = dict(options.get("patches", {}))
-    name = "forward_timestep_embed_patch"
-    return {**options, "patches": {**patches, name: [*patches.get(name, ()), (SpatialTransformer, transformer)]}}
-
-
 def guided_base(model: ModelPatcher, vae: VAE, text: Tensor, precision: torch.dtype, *, frugal: bool) -> GuidedNetworks:
     """Frozen copies of MODEL (with its patches) and VAE, which passed `check_guided`; text (1, L, C) for all pictures."""
     base = GuidedNetworks(*frozen_parts(model, vae), precision)
     base.predicts_v = predicts_v(model)
-    base.text, base.frugal = text, frugal
+    base.text = text
+    if frugal:
+        base.save_memory()
     return base
 
 

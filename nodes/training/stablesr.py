@@ -11,7 +11,8 @@ from ...host.images import join_image
 from ...host.training.files import STABLESR, folder_state
 from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.choices import PRESET_NAMES
-from ...training.stablesr.config import OWN, PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
+from ...training.config import OWN_SETTINGS
+from ...training.stablesr.config import PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
 from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import StableSR
 from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
@@ -70,8 +71,8 @@ def main_inputs() -> list[io.Input]:
         io.Vae.Input("vae", tooltip="The checkpoint's VAE; frozen."),
         io.Combo.Input(
             "settings",
-            options=[OWN, *PRESETS],
-            default=OWN,
+            options=[OWN_SETTINGS, *PRESETS],
+            default=OWN_SETTINGS,
             tooltip="paper: batch 6 in 32 accumulated batches, crop 512, sharpened targets, published size. paper, 768: batch 3, crop 768. adadiffsr base: as paper, without weight decay. They overrule the inputs below.",
         ),
         steps_input(SETTINGS.steps, 10_000_000),

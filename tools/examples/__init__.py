@@ -11,6 +11,7 @@ from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_TURBO
 from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
+from .train_cfw import TRAIN_CFW
 from .train_mmle import TRAIN_MMLE
 from .train_noise_predictor import TRAIN_NOISE_PREDICTOR
 from .train_stablesr import TRAIN_STABLESR
@@ -33,4 +34,5 @@ WORKFLOWS = (
     TRAIN_MMLE,
     TRAIN_NOISE_PREDICTOR,
     TRAIN_STABLESR,
+    TRAIN_CFW,
 )

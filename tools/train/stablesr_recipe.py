@@ -9,8 +9,8 @@ from ...host.stablesr.loading import loaded_from_file
 from ...host.standalone import set_output_folder
 from ...host.training.files import save_picture
 from ...host.training.stablesr import settings_of, train_stablesr
-from ...training.config import START_ANEW
-from ...training.stablesr.config import OWN, StableSRConfig, StableSROptions
+from ...training.config import OWN_SETTINGS, START_ANEW
+from ...training.stablesr.config import StableSRConfig, StableSROptions
 from .tasr_recipe import generated_pictures, load_base
 
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         "samples_every": options.samples_every,
         "resume": options.resume or START_ANEW,
     }
-    preset = options.settings or OWN
+    preset = options.settings or OWN_SETTINGS
     config = settings_of(StableSRConfig, preset, inputs)
     settings = settings_of(StableSROptions, preset, inputs, steps=options.steps)
     start = loaded_from_file(str(options.start_file), options.start_file.name) if options.start_file else None

@@ -51,9 +51,6 @@ class StableSROptions(RunOptions):
     """The frozen network's blocks are computed again on the way back, which saves memory and changes no number."""
 
 
-OWN = "own settings"
-"""In the place of a preset: the inputs count."""
-
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {
         "batch": 6, "accumulate": 32, "lr": 5e-5, "weight_decay": 0.01, "sharpened": True, "crop": 512,

@@ -51,6 +51,6 @@ def test_an_unknown_recipe_names_those_there_are():
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (
-        "There is no train 'nothing'; there are: embedded, mmle, noise_predictor, pfj, stablesr, tadsr, tasr."
+        "There is no train 'nothing'; there are: cfw, embedded, mmle, noise_predictor, pfj, stablesr, tadsr, tasr."
         in done.stdout
     ), done.stderr

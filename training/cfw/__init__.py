@@ -1,0 +1,1 @@
+"""StableSR's training of the fusion layers of its autoencoder (CFW)."""
