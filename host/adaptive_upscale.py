@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
 
-import comfy.model_management as mm
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
@@ -28,12 +27,10 @@ from .regions.sampler import RegionOptions, noise_space
 from .resshift import upscale
 from .resshift.loading import EMBEDDED, OneStepSR, load_one_step
 from .resshift.patchers import ResidualShiftModel
+from .vae import decode, encode
 
 ENLARGING, ENCODED, SAMPLED = 0.2, 0.25, 0.95
 """Ends of the stages on the progress bar, where a MODEL repaints."""
-UNTILED_VAE_PX = 1024 * 1024
-VAE_TILE_PX, VAE_OVERLAP_PX = 512, 64
-"""Larger pictures go through the VAE in tiles, those of the host's VAE Decode (Tiled)."""
 
 
 @dataclass(frozen=True)
@@ -185,27 +182,6 @@ def repaint(
     sampled, report = sample_latent(model, positive, negative, start, schedule, options, display)
     stage(SAMPLED, 1.0)
     return decode(vae, sampled["samples"])[..., :height, :width], report
-
-
-def encode(vae: VAE, image: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> latents, in tiles where it is large."""
-    mm.throw_exception_if_processing_interrupted()
-    pixels = image.movedim(1, -1)
-    if image.shape[2] * image.shape[3] <= UNTILED_VAE_PX:
-        return vae.encode(pixels)
-    return vae.encode_tiled(pixels, tile_x=VAE_TILE_PX, tile_y=VAE_TILE_PX, overlap=VAE_OVERLAP_PX)
-
-
-def decode(vae: VAE, latent: Tensor) -> Tensor:
-    """Latents -> (B, 3, H, W) in [0, 1], in tiles where it is large."""
-    mm.throw_exception_if_processing_interrupted()
-    cell = cast("int", vae.spacial_compression_decode())
-    if latent.shape[2] * latent.shape[3] * cell**2 <= UNTILED_VAE_PX:
-        pixels = vae.decode(latent)
-    else:
-        tile = VAE_TILE_PX // cell
-        pixels = vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=VAE_OVERLAP_PX // cell)
-    return pixels[..., :3].movedim(-1, 1).float()
 
 
 def describe(report: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from .quality import ImageQuality
 from .region import RegionSamplerNode, TiledRegionSampler
 from .region_analysis import RegionReport, UpscalePlan
 from .sigmas import SpacedSigmas
-from .stablesr import LoadStableSR, StableSRApply
+from .stablesr import LoadStableSR, StableSRApply, StableSRUpscale
 from .time_aware import AdapterMap, LoadTimeAwareControlNet, TimeAwareAdapterNode
 from .training.cfw import TrainCFW
 from .training.distill import DistillOneStepSR
@@ -43,6 +43,7 @@ NODES: list[type[io.ComfyNode]] = [
     InvSRUpscale,
     LoadStableSR,
     StableSRApply,
+    StableSRUpscale,
     LoadCFW,
     CFWDecode,
     LoadTimeAwareControlNet,

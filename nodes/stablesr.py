@@ -1,16 +1,32 @@
-"""Load StableSR and StableSR Apply."""
+"""Load StableSR, StableSR Apply and StableSR Upscale."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from ..host import files
-from .common import CATEGORY, LOADERS, CheckedNode, file_input, loader_fingerprint, output
-from .types import StableSR
+from ..host.images import join_image, split_image
+from ..host.stablesr.choices import PRESETS
+from ..imaging.color import ColorFix
+from .common import (
+    CATEGORY,
+    LOADERS,
+    NO_COLOR_FIX,
+    CheckedNode,
+    display_of,
+    file_input,
+    loader_fingerprint,
+    output,
+    seed_input,
+)
+from .region import check_tile
+from .types import CFW, StableSR
 
 if TYPE_CHECKING:
+    from ..host.stablesr.cfw import LoadedCFW
     from ..host.stablesr.loading import LoadedStableSR
 
 
@@ -29,26 +45,39 @@ class LoadStableSR(CheckedNode):
                 file_input(
                     "model_name",
                     files.STABLESR,
-                    "Files of models/adaptivesr/stablesr, told by their keys whatever their name. What else a checkpoint holds is left out. 512 and turbo files go with SD 2.1 base or SD Turbo, 768v files with SD 2.1 768.",
+                    "Files of models/adaptivesr/stablesr, told by their keys whatever their name. 512 and turbo files go with SD 2.1 base or SD Turbo, 768v files with SD 2.1 768.",
+                ),
+                io.Boolean.Input(
+                    "load_base",
+                    default=False,
+                    optional=True,
+                    tooltip="Also gives the MODEL, CLIP and VAE that a full checkpoint holds (stablesr_000117, 768v_000139, turbo): no other checkpoint is needed then. Files of the parts alone have none.",
                 ),
             ],
             outputs=[
-                StableSR.Output(display_name="stablesr", tooltip="For StableSR Apply."),
+                StableSR.Output(display_name="stablesr", tooltip="For StableSR Apply and StableSR Upscale."),
                 io.String.Output(display_name="info", tooltip="What was recognised and which base it goes with."),
+                io.Model.Output(display_name="model", tooltip="The base in the file, with load_base; else empty."),
+                io.Clip.Output(display_name="clip", tooltip="Its text encoder, with load_base; else empty."),
+                io.Vae.Output(
+                    display_name="vae",
+                    tooltip="Its VAE, with load_base; else empty. Load CFW gives one that fits better.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str) -> str:
+    def fingerprint_inputs(cls, model_name: str, load_base: bool = False) -> str:
         return loader_fingerprint(files.STABLESR, model_name)
 
     @classmethod
-    def execute(cls, model_name: str) -> io.NodeOutput:
-        from ..host.stablesr.loading import load_stablesr
+    def execute(cls, model_name: str, load_base: bool = False) -> io.NodeOutput:
+        from ..host.stablesr import loading
 
-        loaded = load_stablesr(model_name)
-        return output(loaded, loaded.summary, line=loaded.summary)
+        loaded = loading.load_stablesr(model_name)
+        base = loading.load_base(model_name) if load_base else (None, None, None)
+        return output(loaded, loaded.summary, *base, line=loaded.summary)
 
 
 class StableSRApply(CheckedNode):
@@ -107,3 +136,142 @@ class StableSRApply(CheckedNode):
 
         *outputs, remark = apply_stablesr(model, positive, negative, stablesr, lr_latent, strength)
         return output(*outputs, line=remark)
+
+
+def expert_inputs() -> list[io.Input]:
+    """What the preset and the kind of the MODEL decide where it is 0."""
+    return [
+        io.Int.Input(
+            "steps",
+            default=0,
+            min=0,
+            max=1000,
+            advanced=True,
+            tooltip="Model calls for every region. 0: the preset's, 200, 20 or 4.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=1.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            advanced=True,
+            tooltip="Guidance by the prompts. 1 is off, as in the paper's tables and for turbo; the authors' scripts also have 7 with prompts of their own: sharper, less faithful, twice the time.",
+        ),
+        io.Int.Input(
+            "tile_size",
+            default=0,
+            min=0,
+            max=8192,
+            step=64,
+            advanced=True,
+            tooltip="Side of a region in pixels; regions overlap by half, as in the paper. 0: what the base was trained on, 512, or 768 for one that predicts v.",
+        ),
+        io.Int.Input(
+            "decode_tile",
+            default=0,
+            min=0,
+            max=8192,
+            step=64,
+            advanced=True,
+            tooltip="With cfw: largest side of decoded tiles in pixels; 0 decodes the whole picture, and smaller tiles where memory runs out.",
+        ),
+    ]
+
+
+class StableSRUpscale(CheckedNode):
+    """StableSR from picture to picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AdaptiveSRStableSRUpscale",
+            display_name="StableSR Upscale",
+            category=CATEGORY,
+            description="Upscales pictures of any size with StableSR: enlarged, sampled region by region beside the encoder of the LR image, decoded with CFW, given the colours of the input.",
+            search_aliases=["stablesr", "upscale", "super resolution", "restore", "4x"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The base of the StableSR file, from Load StableSR (load_base) or Load Checkpoint."
+                ),
+                io.Conditioning.Input("positive", tooltip="Prompt. StableSR was trained with an empty one."),
+                io.Conditioning.Input("negative", tooltip="Negative prompt; unused at cfg 1."),
+                StableSR.Input("stablesr", tooltip="From Load StableSR."),
+                io.Vae.Input("vae", tooltip="The VAE of the base, or the one that Load CFW gives."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The small pictures, of any size. Where the result's shorter side would be below what the base was trained on, they are enlarged further and the result is reduced. Transparency is enlarged beside them.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    tooltip="How the published results were sampled: DDPM of 200 steps, DDIM of 20, or 4 steps for turbo files with SD Turbo.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=4.0,
+                    min=1.0,
+                    max=16.0,
+                    step=0.05,
+                    tooltip="Size of the result in multiples of the input; 4 as trained.",
+                ),
+                seed_input("One noise field for the whole picture, the same for every image of a batch."),
+                io.Float.Input(
+                    "w",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.01,
+                    tooltip="With cfw: strength of the fusion, 0.5 as the authors have it; towards 1 closer to the LR image.",
+                ),
+                io.Combo.Input(
+                    "color_fix",
+                    options=[NO_COLOR_FIX, *(mode.value for mode in ColorFix)],
+                    default=ColorFix.ADAIN.value,
+                    tooltip="Gives the result the input's colours: adain is the paper's choice, wavelet the authors' other one.",
+                ),
+                *expert_inputs(),
+                CFW.Input("cfw", optional=True, tooltip="From Load CFW; without it the VAE decodes alone."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The pictures in exactly scale times their size."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="JSON: sizes, calls, latent Mpx, steps per region, seconds, for Region Report.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        positive: list,
+        negative: list,
+        stablesr: LoadedStableSR,
+        vae: io.Vae.Type,
+        image: io.Image.Type,
+        preset: str,
+        scale: float,
+        seed: int,
+        w: float,
+        color_fix: str,
+        steps: int = 0,
+        cfg: float = 1.0,
+        tile_size: int = 0,
+        decode_tile: int = 0,
+        cfw: LoadedCFW | None = None,
+    ) -> io.NodeOutput:
+        from ..host.stablesr.upscale import StableSRParts, StableSRSettings, describe, upscale_rgb
+
+        check_tile(tile_size)
+        rgb, alpha = split_image(image)
+        color = None if color_fix == NO_COLOR_FIX else ColorFix(color_fix)
+        settings = StableSRSettings(preset, scale, seed, steps, cfg, w, color, tile_size, decode_tile)
+        display, parts = display_of(cls), StableSRParts(model, positive, negative, stablesr, vae, cfw)
+        large, report, remark = upscale_rgb(parts, rgb, settings, display)
+        line = " ".join(filter(None, (describe(report), remark)))
+        return output(join_image(large, alpha), json.dumps(report), line=line, display=display)

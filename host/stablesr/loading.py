@@ -9,15 +9,25 @@ from typing import Any
 
 import comfy.conds
 import comfy.model_base
+import comfy.sd
+import folder_paths
 import node_helpers
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...models import registry
 from ...models.state_dict import StateDict, UnsupportedModelError
-from ...models.struct_parts import StructParts, base_prediction, describe_other, select_parts
+from ...models.struct_parts import (
+    DENOISER,
+    MODULATION,
+    StructParts,
+    base_prediction,
+    describe_other,
+    select_parts,
+)
 from .. import files
 from ..loading import Loaded, Recipe, base_model, file_patcher
 from .patch import LR_LATENT, PARTS, StructPatch, other_block_patches, residual_blocks
@@ -62,6 +72,38 @@ def loaded_from_file(path: str, name: str) -> LoadedStableSR:
     ]
     return LoadedStableSR(
         file_patcher(path, RECIPE, weights=weights), f"{identified.label}; {known}. Use with {base}.", guess
+    )
+
+
+def load_base(name: str) -> tuple[ModelPatcher, Any, VAE]:
+    """MODEL, CLIP and VAE that a full checkpoint of StableSR holds beside its parts, by the host's own loader.
+
+    Raises UnsupportedModelError with a sentence for a file of the parts alone.
+    """
+    path = files.find_file(files.STABLESR, name)
+    weights = files.load_file(path)
+    if not any(key.startswith(DENOISER) and MODULATION not in key for key in weights):
+        raise UnsupportedModelError(
+            f"'{name}' holds StableSR's parts alone: expected a full checkpoint such as stablesr_000117.ckpt for load_base; switch it off "
+            "and take MODEL, CLIP and VAE from Load Checkpoint."
+        )
+    try:
+        found = comfy.sd.load_state_dict_guess_config(
+            dict(weights), embedding_directory=folder_paths.get_folder_paths("embeddings")
+        )
+    except Exception as error:
+        raise UnsupportedModelError(_damaged_base(name, error)) from error
+    model, clip, vae = found[:3] if found else (None, None, None)
+    if model is None or clip is None or vae is None:
+        raise UnsupportedModelError(_damaged_base(name, None))
+    return model, clip, vae
+
+
+def _damaged_base(name: str, error: Exception | None) -> str:
+    reason = f" ({' '.join(str(error).splitlines()[:1])[:150]})" if error else ""
+    return (
+        f"'{name}' holds a base that ComfyUI cannot load{reason}: expected UNet, text encoder and VAE of Stable Diffusion 2.1; switch "
+        "load_base off and take them from Load Checkpoint, or get the file again from its publisher."
     )
 
 

@@ -38,6 +38,7 @@ SMALLER = {
     "AdaptiveSRTrainNoisePredictor.size": "small",
     "AdaptiveSRTrainNoisePredictor.precision": "float32",
     "AdaptiveSRTrainNoisePredictor.adversarial_weight": 0,
+    "AdaptiveSRStableSRUpscale.preset": "turbo, 4 steps",
     "ImageScale.width": 96,
     "ImageScaleBy.scale_by": 4,
 }

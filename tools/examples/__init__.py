@@ -8,7 +8,7 @@ from .distill import DISTILL_ONE_STEP
 from .image_quality import IMAGE_QUALITY
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
-from .stablesr import STABLESR, STABLESR_TURBO
+from .stablesr import STABLESR, STABLESR_768V, STABLESR_TURBO
 from .tasr import TASR, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
 from .train_cfw import TRAIN_CFW
@@ -27,6 +27,7 @@ WORKFLOWS = (
     INVSR,
     INVSR_STEPS,
     STABLESR,
+    STABLESR_768V,
     STABLESR_TURBO,
     TASR,
     TASR_TRAINING_FREE,

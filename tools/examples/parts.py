@@ -91,6 +91,7 @@ DOWNLOADS: Mapping[str, tuple[str, str]] = {
         "adaptivesr_noise_predictor",
     ),
     "stablesr_000117.ckpt": (_HUB.format("Iceclear/StableSR", "stablesr_000117.ckpt"), "adaptivesr_stablesr"),
+    "stablesr_768v_000139.ckpt": (_HUB.format("Iceclear/StableSR", "stablesr_768v_000139.ckpt"), "adaptivesr_stablesr"),
     "stablesr_turbo.ckpt": (_HUB.format("Iceclear/StableSR", "stablesr_turbo.ckpt"), "adaptivesr_stablesr"),
     "vqgan_cfw_00011.ckpt": (_HUB.format("Iceclear/StableSR", "vqgan_cfw_00011.ckpt"), "adaptivesr_cfw"),
 }

@@ -1,31 +1,12 @@
-"""StableSR: the paper's chain of 200 steps, and the four steps of its turbo form."""
+"""StableSR in one node: the paper's chain at 512 and at 768 pixels, and the four steps of its turbo form."""
 
 from dataclasses import dataclass
 
-from .parts import (
-    SD21_BASE,
-    SD_TURBO,
-    File,
-    Link,
-    Node,
-    Workflow,
-    about,
-    checkpoint,
-    color_fix,
-    compare,
-    encode,
-    enlarge_four_times,
-    files_list,
-    picture,
-    prompt,
-    sample_custom,
-    save,
-    settings,
-    whole_cells,
-)
+from .parts import SD_TURBO, File, Link, Node, Workflow, about, checkpoint, compare, files_list, picture, save, settings
 
 PUBLISHED = "Iceclear/StableSR", "https://huggingface.co/Iceclear/StableSR"
 PARTS = File("Load StableSR", "stablesr_000117.ckpt", *PUBLISHED, "adaptivesr/stablesr")
+PARTS_768V = File("Load StableSR", "stablesr_768v_000139.ckpt", *PUBLISHED, "adaptivesr/stablesr")
 TURBO_PARTS = File("Load StableSR", "stablesr_turbo.ckpt", *PUBLISHED, "adaptivesr/stablesr")
 CFW = File("Load CFW", "vqgan_cfw_00011.ckpt", *PUBLISHED, "adaptivesr/cfw")
 LICENCE = "StableSR's files are S-Lab 1.0: **not for commercial use**."
@@ -36,160 +17,146 @@ NEGATIVE = r"3d, cartoon, anime, sketches, \(worst quality:2\), \(low quality:2\
 
 @dataclass(frozen=True)
 class Form:
-    """What the two workflows do not share."""
+    """What the workflows do not share. base None: MODEL and CLIP lie in the StableSR file."""
 
     name: str
-    checkpoint: File
     stablesr: File
-    steps: int
+    preset: str
     about: str
     settings: str
-    prompts: tuple[Node, ...]
-    negative: Link
+    base: File | None = None
 
 
 def _workflow(form: Form) -> Workflow:
-    return Workflow(form.name, (about(form.about), *_inputs(form), *form.prompts, *_sampling(form), *_output(form)))
-
-
-def _inputs(form: Form) -> tuple[Node, ...]:
-    return (
-        checkpoint(form.checkpoint),
-        Node("load_stablesr", "AdaptiveSRLoadStableSR", inputs={"model_name": form.stablesr.name}),
-        Node("load_cfw", "AdaptiveSRLoadCFW", inputs={"cfw_name": CFW.name}),
-        picture(),
-        enlarge_four_times(),
-        encode("pad", "LR latent"),
+    return Workflow(
+        form.name,
+        (
+            about(form.about),
+            *_models(form),
+            picture(),
+            *_prompts(form),
+            Node("upscale", "AdaptiveSRStableSRUpscale", inputs=_upscale_inputs(form)),
+            save("upscale", f"AdaptiveSR_{form.name}"),
+            compare("load_image", "upscale"),
+            settings(form.settings),
+        ),
     )
 
 
-def _sampling(form: Form) -> tuple[Node, ...]:
-    return (
-        Node(
-            "apply",
-            "AdaptiveSRStableSRApply",
-            inputs={
-                "model": Link("checkpoint"),
-                "positive": Link("positive"),
-                "negative": form.negative,
-                "stablesr": Link("load_stablesr"),
-                "lr_latent": Link("encode"),
-                "strength": 1.0,
-            },
-        ),
-        Node(
-            "guider",
-            "CFGGuider",
-            inputs={"model": Link("apply"), "positive": Link("apply", 1), "negative": Link("apply", 2), "cfg": 1.0},
-        ),
-        Node(
-            "sampler",
-            "AdaptiveSRRegionSampler",
-            inputs={
-                "sampler_name": "ddpm",
-                "tile_size": 512,
-                "overlap": 256,
-                "merge_mode": "aggregate",
-                "region_batch": 0,
-            },
-        ),
-        Node(
-            "sigmas",
-            "AdaptiveSRSpacedSigmas",
-            inputs={"model": Link("checkpoint"), "steps": form.steps, "denoise": 1.0},
-        ),
-        Node("noise", "RandomNoise", inputs={"noise_seed": 42}, title="Noise"),
-        sample_custom(Link("noise"), Link("sampler"), Link("sigmas"), Link("encode")),
+def _models(form: Form) -> tuple[Node, ...]:
+    whole = form.base is None
+    inputs = {"model_name": form.stablesr.name, "load_base": whole}
+    parts = Node("load_stablesr", "AdaptiveSRLoadStableSR", inputs=inputs)
+    cfw = Node("load_cfw", "AdaptiveSRLoadCFW", inputs={"cfw_name": CFW.name})
+    return (parts, cfw) if form.base is None else (checkpoint(form.base), parts, cfw)
+
+
+def _base(form: Form, part: int) -> Link:
+    """MODEL (0) or CLIP (1) of the base."""
+    return Link("load_stablesr", 2 + part) if form.base is None else Link("checkpoint", part)
+
+
+def _prompts(form: Form) -> tuple[Node, ...]:
+    texts = {"positive": ("", "Prompt (empty, as trained)")}
+    if form.base is None:
+        texts["negative"] = (NEGATIVE, "Negative prompt (from cfg above 1)")
+    return tuple(
+        Node(key, "CLIPTextEncode", size=(340, 130), inputs={"clip": _base(form, 1), "text": text}, title=title)
+        for key, (text, title) in texts.items()
     )
 
 
-def _output(form: Form) -> tuple[Node, ...]:
-    return (
-        Node(
-            "decode",
-            "AdaptiveSRCFWDecode",
-            inputs={
-                "vae": Link("load_cfw", 1),
-                "cfw": Link("load_cfw"),
-                "latent": Link("sample"),
-                "lr_image": Link("pad"),
-                "w": 0.5,
-                "tile": 0,
-                "overlap": 64,
-            },
-        ),
-        color_fix("crop", "enlarge"),
-        save("color", f"AdaptiveSR_{form.name}"),
-        compare("enlarge", "color"),
-        settings(form.settings),
-        *whole_cells("enlarge"),
-    )
+def _upscale_inputs(form: Form) -> dict[str, object]:
+    return {
+        "model": _base(form, 0),
+        "positive": Link("positive"),
+        "negative": Link("negative" if form.base is None else "positive"),
+        "stablesr": Link("load_stablesr"),
+        "vae": Link("load_cfw", 1),
+        "image": Link("load_image"),
+        "preset": form.preset,
+        "scale": 4.0,
+        "seed": 42,
+        "w": 0.5,
+        "color_fix": "adain",
+        "steps": 0,
+        "cfg": 1.0,
+        "tile_size": 0,
+        "decode_tile": 0,
+        "cfw": Link("load_cfw"),
+    }
 
 
 FILES = """## StableSR{form}
 
-1. Put the three files in place.
+1. Put the files in place.
 2. Choose your picture.
 3. Press **Run**.
 
-The picture is enlarged first and encoded; that latent, with the noise of timestep 999 on it, is where sampling starts, and StableSR \
-looks at the clean one at every step. {more}
+The picture is enlarged and encoded; that latent, with the noise of timestep 999 on it, is where sampling starts, and StableSR \
+looks at the clean one at every step. Pictures of any size come out at exactly four times their size. {more}
 
 {files}
 
 {licence}"""
 
-TILES = (
-    "* **Region Sampler**: *aggregate* with tiles of 512 and an overlap of 256 pixels is the paper's aggregation 64 / 32 of latents. Tiles of "
-    "768 and an overlap of 384 for 768v.\n"
-    "* **Enlarge**: the shorter side should reach 512 pixels after it; enlarge tiny pictures more and reduce the result.\n"
+SETTINGS = (
+    "* **w**: 0 is plain decoding, 1 closest to the LR image; the effect is subtle.\n"
+    "* **color_fix**: *adain* is the paper's, *wavelet* the authors' other choice.\n"
+    "* **decode_tile** 512 needs less memory.\n"
+    "* In parts (*StableSR Apply*, *Region Sampler*, *CFW Decode*): see the workflow `adadiffsr`."
 )
-DECODING = (
-    "* **CFW Decode** *w*: 0 is plain decoding, 1 closest to the LR image; the effect is subtle. *tile* 512 needs less memory.\n"
-    "* **Wavelet Color Fix**: *adain* is the authors' other choice."
+CHAINS = (
+    "* **preset**: *paper, 200 steps*, or *DDIM, 20 steps* in a tenth of the time.\n"
+    "* **cfg** is 1, as in the paper's tables: no guidance, empty prompt. The authors' scripts also have 7 with the negative prompt that "
+    f"stands here and the prompt `{POSITIVE}`: sharper, less faithful, twice the time. The backslashes keep ComfyUI from reading weights.\n"
 )
 
 STABLESR = _workflow(
     Form(
         name="stablesr",
-        checkpoint=SD21_BASE,
         stablesr=PARTS,
-        steps=200,
+        preset="paper, 200 steps",
         about=FILES.format(
             form="",
-            files=files_list(SD21_BASE, PARTS, CFW),
+            files=files_list(PARTS, CFW),
             licence=LICENCE,
-            more="Its small *webui* file works as well; the 768v file goes with SD 2.1 768, `v2-1_768-ema-pruned`.\n\nChange first: **steps** of "
-            "*Spaced Sigmas*. 200 are the paper's; 20 take a tenth of the time.",
+            more="The file holds Stable Diffusion 2.1 too, which its hub no longer has; with the small *webui* file, switch *load_base* off and "
+            "connect Load Checkpoint.\n\nChange first: **preset**. *DDIM, 20 steps* takes a tenth of the time.",
         ),
-        settings="* **Spaced Sigmas** *steps*: 200 as in the paper, 20 for a quick look.\n"
-        "* **Guidance** is off, as in the paper's tables: *cfg* 1, empty prompt. The authors' scripts also have *cfg* 7 with the negative prompt "
-        f"that stands here and the prompt `{POSITIVE}`: sharper, less faithful, twice the time. The backslashes keep ComfyUI from reading weights.\n"
-        + TILES
-        + DECODING,
-        prompts=(
-            prompt("positive", "", "Prompt (empty, as trained)"),
-            prompt("negative", NEGATIVE, "Negative prompt (from cfg above 1)"),
+        settings=CHAINS + SETTINGS,
+    )
+)
+
+STABLESR_768V = _workflow(
+    Form(
+        name="stablesr_768v",
+        stablesr=PARTS_768V,
+        preset="paper, 200 steps",
+        about=FILES.format(
+            form=", 768 pixels",
+            files=files_list(PARTS_768V, CFW),
+            licence=LICENCE,
+            more="Its base predicts v and was trained on 768 pixels: regions have that size, and smaller results are reached by way of "
+            "it.\n\nChange first: **preset**. *DDIM, 20 steps* takes a tenth of the time.",
         ),
-        negative=Link("negative"),
+        settings=CHAINS + SETTINGS,
     )
 )
 
 STABLESR_TURBO = _workflow(
     Form(
         name="stablesr_turbo",
-        checkpoint=SD_TURBO,
         stablesr=TURBO_PARTS,
-        steps=4,
+        preset="turbo, 4 steps",
+        base=SD_TURBO,
         about=FILES.format(
             form=" turbo",
             files=files_list(SD_TURBO, TURBO_PARTS, CFW),
             licence=f"{LICENCE} SD Turbo has a licence of its own, Stability AI's.",
-            more="Four steps, an empty prompt and no guidance, as the authors run it.\n\nChange first: **w** of *CFW Decode*.",
+            more="Four steps, an empty prompt and no guidance, as the authors run it.\n\nChange first: **w**.",
         ),
-        settings="* **Spaced Sigmas** *steps*: 4. More get blurrier, fewer leave artifacts.\n"
-        "* **CFGGuider** *cfg* stays at 1: the authors run turbo without guidance.\n" + TILES + DECODING,
-        prompts=(prompt("positive", "", "Prompt (empty, as trained)"),),
-        negative=Link("positive"),
+        settings="* **steps** 0 means the preset's 4. More get blurrier, fewer leave artifacts.\n"
+        "* **cfg** stays at 1: the authors run turbo without guidance.\n" + SETTINGS,
     )
 )

@@ -15,10 +15,12 @@ from .outcomes import Outcomes, Stopwatch
 from .values import judged, small_workflow
 
 UPSCALING = (
-    "one_step_sr", "adaptive_upscale", "adadiffsr_embedded", "image_quality", "invsr", "invsr_steps", "stablesr", "stablesr_turbo",
-    "adadiffsr", "tasr", "tasr_training_free", "tiled_region_upscale", "adadiffsr_any_model",
+    "one_step_sr", "adaptive_upscale", "adadiffsr_embedded", "image_quality", "invsr", "invsr_steps", "stablesr", "stablesr_768v",
+    "stablesr_turbo",    "adadiffsr", "tasr", "tasr_training_free", "tiled_region_upscale", "adadiffsr_any_model",
 )  # fmt: skip
 """Workflows that make a large picture of the one that is loaded."""
+SWEPT = tuple(name for name in UPSCALING if name not in ("stablesr", "stablesr_768v"))
+"""Those that differ in what they do with sizes: the graph of these two is stablesr_turbo's."""
 TRAINING: dict[str, dict[str, object]] = {
     "distill_one_step": {"steps": 1, "batch_size": 1, "generated_pictures": 1, "crop_size": 64, "metrics": "psnr"},
     "train_mmle": {
@@ -38,7 +40,7 @@ SIZES = [
     *((OTHER_SIDE, side) for side in ODD_SIDES),
 ]
 """(width, height): both sides are every odd number in the first third."""
-CASES = [(name, size) for size in SIZES for name in UPSCALING]
+CASES = [(name, size) for size in SIZES for name in SWEPT]
 SCALE, OTHER_SCALE = 4, 3
 """Of the workflows that enlarge by a factor, and of those that enlarge to a width: odd, so that odd sides stay odd."""
 

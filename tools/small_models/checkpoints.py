@@ -62,8 +62,15 @@ def put_whole_checkpoint(base: Path, name: str, kind: Kind = SD2, seed: int = 0)
 
 
 def with_small_checkpoint(prompt: Prompt, name: str = SMALL_SD2) -> Prompt:
-    """A copy of an API workflow that loads this checkpoint, with empty prompts in place of texts."""
+    """A copy of an API workflow that loads this checkpoint, with empty prompts in place of texts.
+
+    Bases that lie in a StableSR file are taken from the checkpoint too.
+    """
     changed = copy.deepcopy(prompt)
+    for key in [key for key, node in changed.items() if node["inputs"].get("load_base")]:
+        changed[key]["inputs"]["load_base"] = False
+        changed[f"{key}0"] = {"class_type": "CheckpointLoaderSimple", "inputs": {}}
+        _relink(changed, key, f"{key}0")
     for node in changed.values():
         if node["class_type"] == "CheckpointLoaderSimple":
             node["inputs"]["ckpt_name"] = name
@@ -71,6 +78,14 @@ def with_small_checkpoint(prompt: Prompt, name: str = SMALL_SD2) -> Prompt:
             loader = node["inputs"]["clip"][0]
             node.update(class_type="AdaptiveSREmptyPrompt", inputs={"model": [loader, 0]})
     return changed
+
+
+def _relink(prompt: Prompt, stablesr: str, checkpoint: str) -> None:
+    """MODEL, CLIP and VAE, outputs 2 to 4 of Load StableSR, become outputs 0 to 2 of Load Checkpoint."""
+    for node in prompt.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] == stablesr and value[1] >= 2:
+                node["inputs"][name] = [checkpoint, value[1] - 2]
 
 
 def small_checkpoint(seed: int = 0, kind: Kind = SD2) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from ..env.client import Prompt
 from .cfw import small_cfw
-from .checkpoints import SD1, SD2, Kind, put_whole_checkpoint
+from .checkpoints import SD1, SD2, Kind, put_whole_checkpoint, small_checkpoint
 from .controls import small_tasr_file, small_tile_controlnet
 from .stablesr import stablesr_for_small_checkpoint
 from .tiny import tiny_noise_predictor
@@ -62,7 +62,11 @@ def _tasr(models: Path, name: str) -> None:
 
 
 def _stablesr(models: Path, name: str) -> None:
-    weights = stablesr_for_small_checkpoint()
+    """Parts and their base, as the published checkpoints are; the text encoder's tensors share the zeros of the largest."""
+    shapes = {key: torch.Size(shape) for key, shape in SD2.text_encoder()}
+    zeros = torch.zeros(max(shape.numel() for shape in shapes.values())).half()
+    text = {key: zeros[: shape.numel()].view(shape) for key, shape in shapes.items()}
+    weights = {**small_checkpoint(), **text, **stablesr_for_small_checkpoint()}
     _save({"state_dict": weights}, models / "adaptivesr" / "stablesr" / name)
 
 

@@ -169,11 +169,11 @@ def test_without_prompts_there_is_nothing_to_guide(upscale, connected):
 
 
 def test_large_pictures_go_through_the_vae_in_tiles(comfy, vae, monkeypatch):
-    module = comfy.module("host.adaptive_upscale")
+    module = comfy.module("host.vae")
     image = picture(1, 64, 544, 3).movedim(-1, 1)
     with torch.inference_mode():
         whole = module.encode(vae, image), module.decode(vae, module.encode(vae, image))
-        monkeypatch.setattr(module, "UNTILED_VAE_PX", 64)
+        monkeypatch.setattr(module, "UNTILED_PX", 64)
         tiled = module.encode(vae, image), module.decode(vae, whole[0])
     assert tiled[1].shape == image.shape
     for a, b in zip(whole, tiled):
