@@ -166,7 +166,7 @@ def expert_inputs() -> list[io.Input]:
             max=8192,
             step=64,
             advanced=True,
-            tooltip="Side of a region in pixels; regions overlap by half, as in the paper. 0: what the base was trained on, 512, or 768 for one that predicts v.",
+            tooltip="Side of a region in pixels, and the least that the shorter side is enlarged to; regions overlap by half, as in the paper. 0: what the base was trained on, 512, or 768 for one that predicts v.",
         ),
         io.Int.Input(
             "decode_tile",
@@ -201,7 +201,7 @@ class StableSRUpscale(CheckedNode):
                 io.Vae.Input("vae", tooltip="The VAE of the base, or the one that Load CFW gives."),
                 io.Image.Input(
                     "image",
-                    tooltip="The small pictures, of any size. Where the result's shorter side would be below what the base was trained on, they are enlarged further and the result is reduced. Transparency is enlarged beside them.",
+                    tooltip="The small pictures, of any size. Where the result's shorter side would be below a region's (what the base was trained on), they are enlarged further and the result is reduced. Transparency is enlarged beside them.",
                 ),
                 io.Combo.Input(
                     "preset",

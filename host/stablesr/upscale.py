@@ -31,7 +31,7 @@ from .loading import LoadedStableSR, apply_stablesr, check_base
 MULTIPLE = 32
 """Sides of the canvas in pixels are multiples of it, as in the public scripts."""
 LONGEST = 2
-"""A picture that is small and narrow is enlarged until its longer side has so many times the trained size."""
+"""A picture that is small and narrow is enlarged until its longer side has so many times a region's."""
 ENCODED, SAMPLED = 0.05, 0.9
 """Ends of the stages on the progress bar."""
 
@@ -71,9 +71,9 @@ class CanvasSizes:
     enlarged: tuple[int, int]
 
 
-def canvas_of(height: int, width: int, scale: float, trained_px: int) -> CanvasSizes:
-    """The factor is `scale`, or what lifts the shorter side to `trained_px` if that is more; of strips it lifts the longer to twice that."""
-    wanted = min(trained_px / min(height, width), LONGEST * trained_px / max(height, width))
+def canvas_of(height: int, width: int, scale: float, tile_px: int) -> CanvasSizes:
+    """The factor is `scale`, or what lifts the shorter side to a region's if that is more; of strips it lifts the longer to twice that."""
+    wanted = min(tile_px / min(height, width), LONGEST * tile_px / max(height, width))
     factor = max(wanted, scale)
     result, enlarged = ((max(1, round(height * by)), max(1, round(width * by))) for by in (scale, factor))
     return CanvasSizes(result, enlarged)
@@ -88,15 +88,15 @@ def upscale_rgb(
     given the enlarged picture's colours; cropped, and reduced where the shorter side had to be larger than the result's.
     """
     began, preset = perf_counter(), PRESETS[settings.preset]
-    trained = kind_of(parts.model.model).trained_px
+    tile = settings.tile_px or kind_of(parts.model.model).trained_px
     _check(parts)
-    canvas = canvas_of(rgb.shape[2], rgb.shape[3], settings.scale, trained)
+    canvas = canvas_of(rgb.shape[2], rgb.shape[3], settings.scale, tile)
     check_room(len(rgb), *canvas.enlarged)
     large = pad_to_multiple(bicubic_resize(to_intermediate(rgb), *canvas.enlarged).clamp(0, 1), MULTIPLE)
     stage(0.0, ENCODED)
     latent = encode(parts.vae, large)
     stage(ENCODED, SAMPLED)
-    sampled, report, remark = _sampled(parts, latent, settings, trained, display)
+    sampled, report, remark = _sampled(parts, latent, settings, tile, display)
     stage(SAMPLED, 1.0)
     image, decoded = _decoded(parts, sampled, large, settings)
     if settings.color is not None:
@@ -121,14 +121,13 @@ def _check(parts: StableSRParts) -> None:
 
 
 def _sampled(
-    parts: StableSRParts, latent: Tensor, settings: StableSRSettings, trained_px: int, display: RegionDisplay
+    parts: StableSRParts, latent: Tensor, settings: StableSRSettings, tile_px: int, display: RegionDisplay
 ) -> tuple[Tensor, dict[str, Any], str]:
     preset = PRESETS[settings.preset]
     model, positive, negative, remark = apply_stablesr(
         parts.model, parts.positive, parts.negative, parts.stablesr, {"samples": latent}, 1.0
     )
-    tile = settings.tile_px or trained_px
-    options = RegionOptions(tile, tile // 2, MergeMode.AGGREGATE, sampler=preset.sampler)
+    options = RegionOptions(tile_px, tile_px // 2, MergeMode.AGGREGATE, sampler=preset.sampler)
     # Every image gets the noise of the first one, so that a batch gives what its images give alone.
     noise = cast("Tensor", comfy.sample.prepare_noise(latent, settings.seed, [0] * len(latent)))
     sampled, report = sample_canvas(
@@ -142,7 +141,7 @@ def _sampled(
         options=options,
         display=display,
     )
-    return sampled, {**report, "cfg": settings.cfg, "seed": settings.seed, "tile_px": tile}, remark
+    return sampled, {**report, "cfg": settings.cfg, "seed": settings.seed, "tile_px": tile_px}, remark
 
 
 def _decoded(parts: StableSRParts, latent: Tensor, large: Tensor, settings: StableSRSettings) -> tuple[Tensor, str]:

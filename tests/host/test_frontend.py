@@ -16,9 +16,10 @@ SHRINK = """(smaller) => {
     const changed = [];
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? []) {
-            const most = smaller[`${node.type}.${widget.name}`] ?? smaller[widget.name];
+            const exact = smaller[`${node.type}.${widget.name}`];
+            const most = exact ?? smaller[widget.name];
             if (most === undefined || typeof widget.value !== typeof most) continue;
-            if (typeof most === "number" && widget.value <= most) continue;
+            if (exact === undefined && typeof most === "number" && widget.value <= most) continue;
             widget.value = most;
             widget.callback?.(most);
             changed.push(`${node.type}.${widget.name}`);
@@ -38,7 +39,8 @@ SMALLER = {
     "AdaptiveSRTrainNoisePredictor.size": "small",
     "AdaptiveSRTrainNoisePredictor.precision": "float32",
     "AdaptiveSRTrainNoisePredictor.adversarial_weight": 0,
-    "AdaptiveSRStableSRUpscale.preset": "turbo, 4 steps",
+    "AdaptiveSRStableSRUpscale.steps": 2,
+    "AdaptiveSRStableSRUpscale.tile_size": 64,
     "ImageScale.width": 96,
     "ImageScaleBy.scale_by": 4,
 }

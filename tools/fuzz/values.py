@@ -69,8 +69,8 @@ def small_workflow(name: str) -> Prompt:
             inputs["steps"] = min(inputs["steps"], 4 if "gain" in inputs else FEW_STEPS)
         if node["class_type"] == "ImageScale":
             inputs.update(width=96, height=0)
-        if node["class_type"] == "AdaptiveSRStableSRUpscale":  # its canvas is never small: 512 pixels in one region
-            inputs.update(steps=1, tile_size=0, w=0.0)
+        if node["class_type"] == "AdaptiveSRStableSRUpscale":
+            inputs.update(steps=1, tile_size=64)
     return prompt
 
 

@@ -25,6 +25,7 @@ SMALL = {
     "AdaptiveSRLoadStableSR": {"model_name": SMALL_STABLESR},
     "AdaptiveSRLoadCFW": {"cfw_name": SMALL_CFW},
     "AdaptiveSRRegionSampler": {"tile_size": 64, "overlap": 32, "region_batch": 4},
+    "AdaptiveSRStableSRUpscale": {"tile_size": 64},
 }
 
 
