@@ -1,6 +1,6 @@
 """Spatial feature modulation: a map of the LR image scales and shifts a normalised map of the denoiser.
 
-StableSR (Wang et al. 2023, section 3.1, eq. 3) writes it as scale and shift alone; the published weights also normalise
+StableSR (Wang et al. 2023, section 3.1, eq. 1) writes it as scale and shift alone; the published weights also normalise
 first, with a trained affine (as SPADE: Park et al. 2019, eq. 1). Modulation thus replaces a map: with zero weights it is
 a normalisation and not the identity. Key names are those of the published weights.
 """

@@ -162,7 +162,7 @@ class TimeAwareAdapters(nn.Module):
         *,
         alpha_max: float | None = None,
     ) -> Tensor:
-        """alpha (B, 1, h, w) in (0, alpha_max) at site `index`: alpha_max sigmoid(adapter) (TASR eq. 2 with alpha_max 1).
+        """alpha (B, 1, h, w) in (0, alpha_max) at site `index`: alpha_max sigmoid(adapter) (TASR fig. 2b with alpha_max 1).
 
         ValueError if the tensors do not have the channels that this site's adapter was made for.
         """

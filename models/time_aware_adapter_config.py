@@ -12,7 +12,7 @@ Design = Literal["full", "lite", "paper"]
 DESIGNS: tuple[Design, ...] = ("full", "lite", "paper")
 LITE_WIDTH = 128
 ALPHA_MAX: dict[Design, float] = {"full": 2.0, "lite": 2.0, "paper": 1.0}
-"""Upper end of the gate: 2 in the published code, whose start is then 1 everywhere; 1 in the paper (eq. 2)."""
+"""Upper end of the gate: 2 in the published code, whose start is then 1 everywhere; 1 in the paper (fig. 2b)."""
 INPUT_KEYS: dict[Design, str] = {"full": "in_layers.2.weight", "lite": "proj.weight", "paper": "conv1.weight"}
 EMB_KEYS: dict[Design, str] = {"full": "emb_layers.1.weight", "lite": "emb.weight", "paper": "emb.weight"}
 

@@ -1,6 +1,6 @@
 """How strongly a ControlNet speaks at a timestep: a schedule without any trained part.
 
-Ours, from TASR's observation (section 1, fig. 1) that control in the last tenth of the chain costs detail and gives next to no fidelity:
+Ours, from TASR's observation (section 1, fig. 1) that control in the last fifth of the chain costs detail and gives next to no fidelity:
 s(t) = s_lo + (1 - s_lo) S(clamp((t - t_off) / (t_on - t_off), 0, 1)) with S(u) = u^2 (3 - 2 u).
 """
 

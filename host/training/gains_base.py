@@ -198,8 +198,13 @@ def _converted(positive: Sequence[Any]) -> dict[str, Any]:
     if not positive:
         raise ValueError("positive is empty: expected a prompt; connect CLIP Text Encode or Empty Prompt, or nothing.")
     text, values = positive[0]
+    if values.get("control") is not None:
+        raise ValueError(
+            "positive carries a ControlNet: expected text alone, since the regressor and the injection are trained for the MODEL alone, and "
+            "a file made beside a ControlNet would be taken for one of the MODEL; disconnect Apply ControlNet."
+        )
     kept = {key: value.clone() if isinstance(value, Tensor) else value for key, value in values.items()}
-    for key in ("model_conds", "control", LR_CONDITION):
+    for key in ("model_conds", LR_CONDITION):
         kept.pop(key, None)
     return comfy.sampler_helpers.convert_cond([[text.clone(), kept]])[0]
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ...host.images import join_image
 from ...host.training.files import TASR, folder_state
+from ...imaging.degradation.choices import PRESET_NAMES
 from ...models.time_aware_adapter_config import DESIGNS
 from ...training.tasr.config import STAGES, TasrConfig, TasrOptions
 from ...training.tasr.losses import X0Formula
@@ -33,7 +34,14 @@ class TrainTimeAwareAdapter(CheckedNode):
             search_aliases=["tasr", "train controlnet", "diffbir training", "finetune", "time-aware adapter"],
             is_output_node=True,
             is_experimental=True,
-            inputs=[*network_inputs(), *main_inputs(), *data_inputs(), *advanced_inputs(), *optional_inputs()],
+            inputs=[
+                *network_inputs(),
+                *main_inputs(),
+                *data_inputs(),
+                *advanced_inputs(),
+                *optional_inputs(),
+                *later_inputs(),
+            ],
             outputs=[
                 TimeAwareAdapter.Output(display_name="adapter", tooltip="Trained gates; nothing after stage I."),
                 io.ControlNet.Output(display_name="control_net", tooltip="The ControlNet that was trained with them."),
@@ -184,6 +192,38 @@ def advanced_inputs() -> list[io.Input]:
             tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32.",
         ),
         save_input(SETTINGS.save_every, " (about 4 GB for an SD 2.1 ControlNet)"),
+    ]
+
+
+def later_inputs() -> list[io.Input]:
+    """Inputs that came later, which older files do not have."""
+    return [
+        io.Combo.Input(
+            "degradation",
+            options=list(PRESET_NAMES),
+            default=SETTINGS.degradation,
+            optional=True,
+            advanced=True,
+            tooltip="How the LR pictures are made: tasr is the public code's (CodeFormer's form), real-esrgan what the paper names (section 4.1).",
+        ),
+        io.Int.Input(
+            "l1_below",
+            default=DEFAULTS.l1_below,
+            min=1,
+            max=1000,
+            optional=True,
+            advanced=True,
+            tooltip="The pixel error counts below this timestep, t_1 of the paper: 800. 1000: everywhere, which the paper's Table 4 advises against.",
+        ),
+        io.Int.Input(
+            "reward_until",
+            default=DEFAULTS.reward_until,
+            min=0,
+            max=999,
+            optional=True,
+            advanced=True,
+            tooltip="The adapters' steps and the reward take timesteps from 0 to this one, t_clipiqa of the paper: 200. 999: everywhere, where the paper saw the training collapse.",
+        ),
     ]
 
 

@@ -49,7 +49,7 @@ PAPER_METRICS = (
     GainMetric("brisque", 0.0, 100.0, lower_better=True, full_reference=False, weight=0.5),
     GainMetric("musiq", 20.0, 80.0, full_reference=False, weight=0.5),
 )
-"""The six of AdaDiffSR, section 4.1, in the order of the regressor's outputs; names are pyiqa's."""
+"""The six of AdaDiffSR, section 3.2, in the order of the regressor's outputs; names are pyiqa's."""
 
 LATENT_METRICS = (PAPER_METRICS[0], PAPER_METRICS[3], GainMetric("sharpness", 0.0, 4.0, full_reference=False))
 """What `imaging.metrics.gain_measures.latent_measures` has; mean absolute Laplacian stands in for quality (ours)."""

@@ -43,7 +43,7 @@ FACE_WEIGHTS = TADWeights(score=0.1, adversarial=0.2)
 
 @dataclass(frozen=True)
 class DistillSettings(TrainConfig):
-    """What is minimised and how. Defaults are TAD-SR's for x4 (section 4.1 and its released configuration).
+    """What is minimised and how. Defaults are TAD-SR's for x4 (section V-A and its released configuration).
 
     A part whose weight is 0 is left out and costs nothing.
     """
@@ -185,7 +185,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "SinSR": {"score": NONE, "adversarial": NONE, "inverse": 1.0, "cycle": 1.0},
     "ResShift teacher": {"score": NONE, "adversarial": NONE, "distill": 0.0, "resshift": 1.0},
 }
-"""The method, its ablations (TAD-SR, section 4.3) and its forerunners, as changes of the defaults."""
+"""The method, its ablations (TAD-SR, section V-C) and its forerunners, as changes of the defaults."""
 
 
 def variant(name: str, settings: DistillSettings | None = None) -> DistillSettings:

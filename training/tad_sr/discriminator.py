@@ -1,4 +1,4 @@
-"""The time-aware discriminator of TAD-SR (arXiv 2408.07476, section 3.4, eqs. 9-12) with the published keys."""
+"""The time-aware discriminator of TAD-SR (arXiv 2408.07476, section IV-B, eqs. 9-12) with the published keys."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def distill_state(teacher: LatentModel, student: Denoiser, settings: DistillSett
 
 
 def make_discriminator(teacher: LatentModel, settings: DistillSettings) -> TimeAwareDiscriminator:
-    """A fresh, blind discriminator for the teacher's feature maps (TAD-SR, section 3.4), from the seed."""
+    """A fresh, blind discriminator for the teacher's feature maps (TAD-SR, section IV-B), from the seed."""
     channels = teacher.network.config.tap_channels(settings.taps)
     # The published embedding is as wide as the narrowest map.
     config = DiscriminatorConfig.for_channels(channels, embed_dim=min(channels), c_dim=settings.discriminator_width)

@@ -25,7 +25,9 @@ class TasrConfig(TrainConfig):
     adapter_every: int = 5
     """Every n-th step trains the adapters, the others the ControlNet: 5 in the public code, 2 is turns ("alternate")."""
     l1_below: int = 800
+    """t_1 of the paper; 1000 is everywhere."""
     reward_until: int = 200
+    """t_clipiqa of the paper, included; 999 is everywhere."""
     l1_weight: float = 0.01
     """0.1 in the public code's configuration, as the reward's."""
     reward_weight: float = 0.01

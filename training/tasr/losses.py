@@ -28,7 +28,7 @@ def noised(z_0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
 
 
 def predicted_x0(z_t: Tensor, eps: Tensor, abar: Tensor, formula: X0Formula = X0Formula.CORRECT) -> Tensor:
-    """The clean latent that a noise prediction implies: (z_t - sqrt(1 - abar) eps) / sqrt(abar) (TASR eq. 3).
+    """The clean latent that a noise prediction implies: (z_t - sqrt(1 - abar) eps) / sqrt(abar) (TASR eq. 4).
 
     Deviation: the paper prints alpha_t where abar_t is meant. The public code computes sqrt(abar) z_t - sqrt(1 - abar) eps,
     whose coefficients are too small by abar and sqrt(abar): 0.75 and 0.87 at t = 200, but 0.04 and 0.19 at t = 799.
@@ -40,12 +40,12 @@ def predicted_x0(z_t: Tensor, eps: Tensor, abar: Tensor, formula: X0Formula = X0
 
 
 def denoise_loss(prediction: Tensor, eps: Tensor) -> Tensor:
-    """L_d, the mean squared error of the noise (TASR eq. 1; a norm there, its square's mean in the public code)."""
+    """L_d, the mean squared error of the noise (TASR eq. 2; a norm there, its square's mean in the public code)."""
     return (prediction.float() - eps.float()).square().mean()
 
 
 def masked_l1(picture: Tensor, target: Tensor, t: Tensor, below: int = 800) -> Tensor:
-    """L_1 = |I_HR - I_hat| over the samples with 0 < t < below (TASR eq. 4), both ends left out as in the public code.
+    """L_1 = |I_HR - I_hat| over the samples with 0 < t < below (TASR eq. 3), both ends left out as in the public code.
 
     Normalised by the chosen samples' pixels plus 1e-5, so that a batch without one gives 0.
     """

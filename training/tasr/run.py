@@ -66,7 +66,7 @@ class TasrRun(TrainingRun):
 
 
 def tasr_state(config: TasrConfig, controlnet: nn.Module, adapters: TimeAwareAdapters | None) -> TrainState:
-    """Step 0 of a stage, with one AdamW for each trained network (TASR, section 4.1: weight decay 0.01)."""
+    """Step 0 of a stage, with one AdamW for each trained network (TASR, section 4.2: weight decay 0.01)."""
     networks = {"controlnet": controlnet, **({} if adapters is None else {"adapters": adapters})}
     if (adapters is None) == (config.stage == BOTH):
         raise ValueError(

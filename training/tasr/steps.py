@@ -134,7 +134,7 @@ def step_loss(
 def decoded(
     config: TasrConfig, base: FrozenBase, z_hat: Tensor, target: Tensor, drawn: TasrDraw
 ) -> tuple[Tensor, Tensor]:
-    """I_hat = clamp(Decode(z_hat), 0, 1) (TASR eq. 3) and the target, both of the drawn crop."""
+    """I_hat = clamp(Decode(z_hat), 0, 1) (TASR eq. 4) and the target, both of the drawn crop."""
     (top, left), (rows, columns), scale = drawn.crop, decoded_cells(config, z_hat.shape), base.pixels_per_cell
     picture = base.decode(z_hat[..., top : top + rows, left : left + columns]).float().clamp(0, 1)
     part = target[..., scale * top : scale * (top + rows), scale * left : scale * (left + columns)]

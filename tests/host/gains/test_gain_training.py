@@ -58,6 +58,13 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_controlnet_is_refused_and_not_dropped(train):
+    prompt = [[torch.zeros(1, 77, 768), {"control": object()}]]
+    for node in ("TrainMMLE", "TrainPFJ"):
+        with pytest.raises(ValueError, match="positive carries a ControlNet: expected text alone"):
+            train(node, name="refused", positive=prompt, **({} if node == "TrainMMLE" else {"gain_models": None}))
+
+
 def test_both_train_save_and_load(comfy, train, sr, output):
     before = {key: value.clone() for key, value in sr.patcher.model.diffusion_model.state_dict().items()}
     models, losses, report = train("TrainMMLE", name="both")
