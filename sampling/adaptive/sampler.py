@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 
 import torch
@@ -19,10 +20,17 @@ from .steppers import Last, Step, Stepper
 from .tracks import Track, make_tracks, predict_again, row_crop, validate
 from .types import Gains, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, mean_gains
 
+KEPT_NOISE = 8
+"""Fields of the levels arrived at last that are kept: regions at levels of their own arrive at the same ones in turn."""
+MOST_NOISE_BYTES = 2**25
+"""Of all that are kept together; larger canvases draw theirs again."""
+
 
 def canvas_noise(x: Tensor, seed: int) -> NoiseField:
     """Step noise for a canvas (B, C, H, W), keyed by (seed, grid index arrived at), on its device; alike for all images."""
+    field_bytes = 4 * x[0].numel()
 
+    @lru_cache(maxsize=min(KEPT_NOISE, MOST_NOISE_BYTES // max(1, field_bytes)))
     def noise(level: int) -> Tensor:
         return gaussian_field(x.shape[1:], seed=seed, step=level, device=x.device)
 

@@ -10,6 +10,7 @@ from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.sampling.noise import gaussian_field
 from adaptivesr.tools.bench.parts.region_networks import GaussianDenoiser, TileNetwork, WatchedRun, crops
 
 VE, FLOW = NoiseSpace.VARIANCE_EXPLODING, NoiseSpace.FLOW
@@ -409,3 +410,13 @@ def test_crops_follow_their_rows():
     picture = canvas(2, 4, *SIZE)
     rows = rows_of(REGIONS, 2)
     assert torch.equal(crops(picture, rows[-1:])[0], picture[(1, slice(None), *REGIONS[-1].slices)])
+
+
+def test_step_noise_is_drawn_once_for_levels_arrived_at_in_turn_and_never_kept_for_huge_canvases(monkeypatch):
+    x = torch.zeros(2, 3, 5, 4)
+    noise = canvas_noise(x, 7)
+    torch.testing.assert_close(noise(3), gaussian_field((3, 5, 4), seed=7, step=3), rtol=0, atol=0)
+    assert noise(3) is noise(3)
+    monkeypatch.setattr("adaptivesr.sampling.adaptive.sampler.MOST_NOISE_BYTES", 4 * 3 * 5 * 4 - 1)
+    huge = canvas_noise(x, 7)
+    assert huge(3) is not huge(3) and torch.equal(huge(3), noise(3))

@@ -8,9 +8,11 @@ from adaptivesr.sampling.adaptive.sampler import sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.tools.bench.reuse import EASY, LAZY, walked
 from adaptivesr.tools.exact import canvas as canvases
 from adaptivesr.tools.exact import theory
 from adaptivesr.tools.exact.posterior import divided, stationary
+from adaptivesr.tools.exact.theory import karras, sampled_variance
 
 STEPPERS = ("euler", "ddim", "euler_ancestral", "ddpm", "dpmpp_2m")
 BORDERS = canvases.stripes(("flat", "soft", "texture"), regions=2, size=8, shift=2)
@@ -140,3 +142,22 @@ def test_rows_are_predicted_from_themselves_alone():
     for i, row in enumerate(rows):
         alone = model(tiles[i : i + 1], sigma[i : i + 1], [row])
         torch.testing.assert_close(model(tiles, sigma, rows)[i], alone[0], rtol=0, atol=1e-13)
+
+
+def test_a_cache_that_reuses_nothing_leaves_every_mode_as_euler_makes_it():
+    variance, sigmas = torch.tensor([0.01, 0.3, 4.0], dtype=torch.float64), karras(7)
+    calls = [(sigma, True) for sigma in sigmas[:-1]]
+    for kind in (EASY, LAZY):
+        spread = walked(torch.ones(3).double(), torch.zeros(3).double(), variance, calls, kind)
+        expected = sampled_variance(variance, sigmas)
+        torch.testing.assert_close(spread.square() * (variance + sigmas[0] ** 2), expected)
+        assert not walked(torch.zeros(3).double(), torch.ones(3).double(), variance, calls, kind).any()
+
+
+def test_a_reused_noise_output_shifts_the_mean_and_a_reused_clean_one_does_not():
+    variance, sigmas = torch.tensor([0.01, 0.3, 4.0], dtype=torch.float64), karras(7)
+    calls = [(sigma, i != 3) for i, sigma in enumerate(sigmas[:-1])]
+    shift = {
+        kind: walked(torch.zeros(3).double(), torch.ones(3).double(), variance, calls, kind) for kind in (EASY, LAZY)
+    }
+    assert shift[EASY].abs().min() > 0 and not shift[LAZY].any()

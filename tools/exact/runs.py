@@ -15,7 +15,7 @@ from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import Decision, FixedSchedule, StepPolicy
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import Gains, NoiseSpace, RegionObserver, Row, rows_of
+from ...sampling.adaptive.types import Gains, NoiseSpace, RegionModel, RegionObserver, Row, rows_of
 from ...sampling.batching import BatchSize
 from .canvas import ExactCanvas
 from .posterior import Gaussian
@@ -95,13 +95,13 @@ class ExactTrial:
     @cached_property
     def fine(self) -> Tensor:
         """The picture (1, C, H, W) of very many steps of the second order."""
-        return self._sample(karras(FINE_STEPS), FixedSchedule(), None, "dpmpp_2m")
+        return self.sample(karras(FINE_STEPS), FixedSchedule(), None, "dpmpp_2m")
 
     def run(self, sigmas: Sequence[float], policy: StepPolicy, observe: Observe | None = None) -> ExactOutcome:
         """Runs Euler under a policy; where nothing has to be observed and W2 is known, only the policy is asked."""
         recorded = Recorded(policy)
         known = self.exact and observe is None
-        samples = self._walk(recorded, len(sigmas)) if known else self._sample(sigmas, recorded, observe, "euler")
+        samples = self._walk(recorded, len(sigmas)) if known else self.sample(sigmas, recorded, observe, "euler")
         visited = [[sigmas[level] for level in recorded.levels[i]] for i in range(len(self.canvas.regions))]
         errors = self.closed_form(visited) if self.exact else self._to_fine(samples)
         return ExactOutcome(tuple(len(own) - 1 for own in visited), tuple(errors))
@@ -127,11 +127,19 @@ class ExactTrial:
     def _to_fine(self, samples: Tensor) -> list[float]:
         return self.canvas.tiles(samples - self.fine).square().flatten(1).mean(1).tolist()
 
-    def _sample(self, sigmas: Sequence[float], policy: StepPolicy, observe: Observe | None, stepper: str) -> Tensor:
+    def sample(
+        self,
+        sigmas: Sequence[float],
+        policy: StepPolicy,
+        observe: Observe | None,
+        stepper: str,
+        model: RegionModel | None = None,
+    ) -> Tensor:
+        """Gives the picture (1, C, H, W) of one run, by the optimal denoiser unless another model is given."""
         start = self.canvas.start(self.mean, sigmas[0], self.seed)
         step = stepper_for(stepper, NoiseSpace.VARIANCE_EXPLODING)
         return sample_regions(
-            self.canvas.model(self.mean), start, sigmas, regions=self.canvas.regions, stepper=step, merge=MergeMode.FINAL,
+            model or self.canvas.model(self.mean), start, sigmas, regions=self.canvas.regions, stepper=step, merge=MergeMode.FINAL,
             policy=policy, noise=lambda level: torch.zeros_like(start[0]), rows_per_call=BatchSize(36),
             observer=None if observe is None else Estimated(observe),
         ).samples  # fmt: skip
