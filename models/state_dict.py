@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -42,6 +43,10 @@ def canonicalize(sd: Mapping[str, object]) -> StateDict:
     return result
 
 
+LARGEST_WEIGHT = 1e7
+"""Float16, in which many are published, ends at 65504; flipped bits give 1e20 and more, at which sums overflow and pictures come out as NaN."""
+
+
 def sound(contents: object) -> Mapping[str, object]:
     """Returns what a file holds, out of its containers, with tensors that are dense, real, finite and in memory.
 
@@ -76,13 +81,20 @@ def _sound(key: str, tensor: Tensor) -> Tensor:
         "torch.float8"
     ):  # a file cast for size: float16 holds all its values, and every layer takes it
         value = value.to(torch.float16)
-    # One pass without a mask of the tensor's size; only a sum that is not finite is looked at again.
-    doubtful = value.is_floating_point() and not bool(torch.isfinite(value.sum(dtype=torch.float32)))
-    if doubtful and not bool(torch.isfinite(value).all()):
-        raise UnsupportedModelError(
-            f"The tensor {_short(key)} holds NaN or infinite values: expected finite weights; the file is damaged or its training has "
-            "failed, get it again from its publisher."
-        )
+    if value.is_floating_point() and value.numel():
+        lowest, highest = (
+            float(end) for end in value.aminmax()
+        )  # one pass without a mask of the tensor's size; NaN shows in both
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise UnsupportedModelError(
+                f"The tensor {_short(key)} holds NaN or infinite values: expected finite weights; the file is damaged or its training "
+                "has failed, get it again from its publisher."
+            )
+        if max(-lowest, highest) > LARGEST_WEIGHT:
+            raise UnsupportedModelError(
+                f"The tensor {_short(key)} holds values up to {max(-lowest, highest):.1e}: expected weights below {LARGEST_WEIGHT:.0e}; the "
+                "file is damaged, get it again from its publisher."
+            )
     return value
 
 

@@ -48,6 +48,7 @@ UNSOUND = {
     "quantized": lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8),
     "larger than its file": lambda: torch.zeros(1).expand(2**20, 2**20),
     "NaN": lambda: torch.full((3,), math.nan),
+    "damaged": lambda: torch.tensor([0.3, -1e24]),
     "infinite in half": lambda: torch.tensor([1.0, math.inf], dtype=torch.float16),
     "infinite in float8": lambda: torch.tensor([1.0, math.inf]).to(torch.float8_e5m2),
 }
@@ -72,7 +73,8 @@ def test_weights_cast_to_float8_load_with_the_values_that_they_have():
 
 
 def test_great_values_whose_sum_overflows_are_finite():
-    assert sound({"a": torch.full((4,), 3e38)})["a"].shape == (4,)
+    great = torch.full((2**12,), 6e4, dtype=torch.float16)  # their sum is above what float16 holds
+    assert torch.equal(sound({"x": great})["x"], great)
 
 
 RANKS = {"scalar": lambda v: v.sum(), "flat": torch.flatten, "empty": lambda v: v[:0], "more axes": lambda v: v[None]}
@@ -140,3 +142,11 @@ def test_statistics_of_maps_one_cell_wide_are_finite(height, width):
 def test_a_column_has_the_statistics_of_a_row():
     rows = torch.randn(3, 2, 4, 1, 7, generator=torch.Generator().manual_seed(2))
     assert torch.allclose(latent_statistics(*rows), latent_statistics(*rows.mT))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_large_weights_and_empty_tensors_of_every_type_are_sound(dtype):
+    found = sound(
+        {"a": torch.tensor([6e4, -6e4], dtype=dtype), "b": torch.zeros(0, dtype=dtype), "n": torch.tensor(10**12)}
+    )
+    assert found["a"].abs().min() > 5e4 and found["b"].numel() == 0 and int(found["n"]) == 10**12
