@@ -87,8 +87,8 @@ TASR = Workflow(
     "tasr",
     (
         about(
-            "## TASR: a ControlNet that knows the time\n\n1. Put the two files in place.\n2. Choose your picture, and the width of "
-            "the result in **Enlarge** (height 0 keeps the aspect).\n3. Say in **Tags** what is there, separated by commas; "
+            "## TASR: a ControlNet that knows the time\n\n1. Put the two files in place.\n2. Choose your picture. **Enlarge** makes it "
+            "four times larger; where its shorter side is below 128 pixels, raise *scale_by* until the result's has 512, and reduce the result.\n3. Say in **Tags** what is there, separated by commas; "
             "press **Run**.\n\nChange first: **Tags**. The paper takes them from RAM. Any node that gives a STRING can take its place, for "
             "example those of *ComfyUI-WD14-Tagger* or *ComfyUI-Florence2*: connect it to *text*. Tags of a cleaned picture are "
             "better than tags of a blurred one.\n\nThe public weights were made with a **cleaned** picture as condition: for "
@@ -107,7 +107,12 @@ TASR = Workflow(
             },
         ),
         picture(),
-        enlarge_to(512, "bicubic", "Enlarge"),
+        Node(
+            "resize",
+            "ImageScaleBy",
+            inputs={"image": Link("load_image"), "upscale_method": "bicubic", "scale_by": 4.0},
+            title="Enlarge",
+        ),
         Node("size", "GetImageSize", inputs={"image": Link("pad")}),
         prompt("positive", "portrait, person, smile, flag", "Tags"),
         prompt("negative", NEGATIVE, "What it does not show"),
@@ -123,7 +128,17 @@ TASR = Workflow(
             "CFGGuider",
             inputs={"model": Link("checkpoint"), "positive": Link("apply"), "negative": Link("apply", 1), "cfg": 4.5},
         ),
-        Node("sampler", "KSamplerSelect", inputs={"sampler_name": "ddpm"}),
+        Node(
+            "sampler",
+            "AdaptiveSRRegionSampler",
+            inputs={
+                "sampler_name": "ddpm",
+                "tile_size": 0,
+                "overlap": 128,
+                "merge_mode": "consensus",
+                "region_batch": 0,
+            },
+        ),
         Node("sigmas", "AdaptiveSRSpacedSigmas", inputs={"model": Link("checkpoint"), "steps": 20, "denoise": 1.0}),
         Node("noise", "RandomNoise", inputs={"noise_seed": 0}, title="Noise"),
         sample_custom(Link("noise"), Link("sampler"), Link("sigmas"), Link("empty")),
@@ -132,7 +147,9 @@ TASR = Workflow(
             "* **schedule** *both* adds off_late to the gates: 4 of 20 ControlNet calls fewer.\n"
             "* **strength** in *Apply ControlNet* scales the control as ever.\n"
             "* **Spaced Sigmas** and *ddpm* are the paper's chain of 20 steps.\n"
-            "* For large pictures take *Tiled Region Sampler* in place of the five nodes around the sampler."
+            "* **Region Sampler**: pictures above 512 pixels are sampled in regions near the size that the base was trained on; up to it there is "
+            "one, as in the paper.\n"
+            "* **degradation** and timesteps of the training: see *Train Time-Aware Adapter*."
         ),
         *whole_cells("resize"),
     ),

@@ -15,6 +15,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
+SIDE = 512
+"""Of the demo photo, in pixels."""
 ADAPTER, MAP = "AdaptiveSRTimeAwareAdapter", "AdaptiveSRAdapterMap"
 
 
@@ -37,6 +39,8 @@ def shipped(name, width, steps=20, **adapter):
     prompt = with_small_controls(with_small_checkpoint(prompt))
     for node_id in nodes_of_class(prompt, "ImageScale"):
         prompt[node_id]["inputs"].update(width=width)
+    for node_id in nodes_of_class(prompt, "ImageScaleBy"):
+        prompt[node_id]["inputs"].update(scale_by=width / SIDE)
     (node_id,) = nodes_of_class(prompt, ADAPTER)
     prompt[node_id]["inputs"].update(adapter)
     for node_id in nodes_of_class(prompt, "AdaptiveSRSpacedSigmas"):
