@@ -175,10 +175,11 @@ def ways() -> dict[str, Callable[[ExactTrial], tuple[float, float]]]:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench reuse", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="runs of every way (3)")
+    parser.add_argument("--canvases", nargs="+", choices=CANVASES, default=CANVASES, help="canvases (all)")
     options = parser.parse_args(argv)
     enter_host(env.host_source(env.ensure_environment()))
     rows: dict[str, dict[str, dict[str, float | None]]] = {}
-    for name in CANVASES:
+    for name in options.canvases:
         trials = [ExactTrial(canvas(name), seed) for seed in range(options.seeds)]
         curves = even_curve([p.gaussian for p in trials[0].canvas.posteriors])
         known = [(n + 1.0, mean(errors)) for n, errors in enumerate(zip(*curves))]
@@ -192,8 +193,8 @@ def main(argv: list[str]) -> int:
     lines = [
         "Evaluations per region, W2² and, in bold, even steps for the same W2 divided by evaluations.",
         "",
-        "| way | " + " | ".join(CANVASES) + " |",
-        "|---" * (len(CANVASES) + 1) + "|",
+        "| way | " + " | ".join(options.canvases) + " |",
+        "|---" * (len(options.canvases) + 1) + "|",
     ]
     for way, found in rows.items():
         cells = [f"{c['calls']:.1f}, {c['w2']:.1e}, **{_words(c['efficiency'])}**" for c in found.values()]
