@@ -18,10 +18,11 @@ from ...sampling.noise import generator_for
 from ...sampling.tiled.residual_shift_presets import guess_preset
 from ...training.data import DegradedPairs
 from ...training.runs import train
+from ...training.sheets import Trial, sheet
 from ...training.tad_sr.config import DistillOptions, DistillSettings
 from ...training.tad_sr.distillation import DistillRun, distill_state
 from ...training.tad_sr.memory import GB, memory_plan
-from ...training.tad_sr.samples import Trial, measure, sheet, try_out
+from ...training.tad_sr.samples import measure, try_out
 from ..resshift.loading import OneStepSR
 from .distill_base import (
     autoencoder_bytes,

@@ -28,7 +28,7 @@ from ...training.invsr.run import (
 )
 from ...training.invsr.sizes import PREDICTORS
 from ...training.runs import train
-from ...training.tad_sr.samples import Trial, sheet
+from ...training.sheets import Trial, sheet
 from ..invsr.loading import STARTS_KEY, NoisePredictorModel, loaded_from_file
 from .distill_data import trial_pair
 from .files import INVSR, NO_LPIPS, below_output, pictures_of, save_picture

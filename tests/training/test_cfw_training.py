@@ -200,7 +200,7 @@ def test_four_triples_are_learnt_tenfold(triples):
     run = make_run(triples, batch=4, adversarial_weight=0.0, lr=3e-3)
     run.triples = Fixed(triples)
     run.triples.kept = [tensor.float() for tensor in run.triples.kept]
-    train(run, 200)
+    train(run, 400)
     totals = [sum(row.values()) for _, row in run.log.rows]
     assert min(totals[-10:]) < 0.1 * totals[0]
 

@@ -10,9 +10,10 @@ from adaptivesr.models.residual_unet import ResidualUNet, ResidualUNetConfig
 from adaptivesr.models.swin import SwinConfig
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training.data import DegradedPairs
+from adaptivesr.training.sheets import Trial, sheet
 from adaptivesr.training.tad_sr.config import DistillSettings, variant
 from adaptivesr.training.tad_sr.memory import GB, kept_bytes, memory_plan
-from adaptivesr.training.tad_sr.samples import Trial, measure, sheet
+from adaptivesr.training.tad_sr.samples import measure
 from PIL import Image
 from torch import nn
 

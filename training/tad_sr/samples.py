@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.func import functional_call
 
 from ...imaging.metrics.named import NamedMetrics
 from ...sampling.samplers import Denoise, sample_deterministic, sample_one_step
+from ..sheets import Trial
 from .distillation import DistillRun
-
-GAP, HEADER, COLUMN = 4, 16, 160
-"""Pixels between pictures, of the words above them, and at least of a column."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Pictures (B, 3, H, W) in [0, 1]: what was enlarged, the truth, and by name what was made of it; seconds per picture."""
-
-    lr: Tensor
-    truth: Tensor
-    made: Mapping[str, Tensor]
-    seconds: Mapping[str, float]
 
 
 @torch.no_grad()
@@ -76,20 +59,3 @@ def measure(trial: Trial, metrics: NamedMetrics) -> dict[str, dict[str, float]]:
             values = [float(function(a, b)) for a, b in pairs]
             found[name][metric] = round(sum(values) / len(values), 4)
     return found
-
-
-def sheet(trial: Trial) -> Tensor:
-    """One row per picture: LR, what was made, the truth, small ones with larger pixels; (1, 3, H, W) in [0, 1]."""
-    factor = -(-COLUMN // trial.truth.shape[-1])
-    height, width = (factor * side for side in trial.truth.shape[-2:])
-    seen = {"LR": trial.lr, **trial.made, "truth": trial.truth}
-    columns = {name: F.interpolate(pictures, size=(height, width), mode="nearest") for name, pictures in seen.items()}
-    canvas = Image.new("RGB", (len(columns) * (width + GAP) - GAP, HEADER + len(trial.lr) * (height + GAP)), "white")
-    draw = ImageDraw.Draw(canvas)
-    for column, (name, pictures) in enumerate(columns.items()):
-        left = column * (width + GAP)
-        draw.text((left + 2, 2), name, fill="black")
-        pixels = (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        for row, picture in enumerate(pixels):
-            canvas.paste(Image.fromarray(picture), (left, HEADER + row * (height + GAP)))
-    return torch.from_numpy(np.asarray(canvas).copy()).permute(2, 0, 1)[None].float() / 255
