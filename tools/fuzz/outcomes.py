@@ -46,7 +46,7 @@ class Outcomes:
         return int(bool(self.bad))
 
 
-class Stopwatch:
+class HostWork:
     """Seconds that a process has worked for a case, which a busy machine does not lengthen; those that went by where it does not tell."""
 
     def __init__(self, pid: int) -> None:

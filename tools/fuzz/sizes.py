@@ -11,7 +11,7 @@ from ..env import server as devserver
 from ..env.client import Client, HostError, Prompt, nodes_of_class
 from ..env.environment import ROOT
 from ..small_models.stand_ins import put_stand_ins
-from .outcomes import Outcomes, Stopwatch
+from .outcomes import HostWork, Outcomes
 from .values import judged, small_workflow
 
 UPSCALING = (
@@ -114,7 +114,7 @@ def run(source: Path, count: int, case: int | None = None) -> Outcomes:
     """The first cases of the list, or one."""
     outcomes = Outcomes("sizes", 0)
     with devserver.running_host(source, prepare=prepare, quiet=True) as running, running.client() as client:
-        folder, watch = running.base / "temp", Stopwatch(running.process.pid)
+        folder, watch = running.base / "temp", HostWork(running.process.pid)
         folder.mkdir(exist_ok=True)
         for number in range(min(count, len(CASES))) if case is None else [case]:
             name, size = CASES[number]

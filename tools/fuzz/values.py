@@ -14,7 +14,7 @@ from ..env import server as devserver
 from ..env.client import Client, HostError, Prompt, PromptRejectedError, PromptRun
 from ..env.environment import ROOT
 from ..small_models.stand_ins import put_stand_ins
-from .outcomes import Outcomes, Stopwatch
+from .outcomes import HostWork, Outcomes
 
 WORKFLOWS = (
     "one_step_sr",
@@ -120,7 +120,7 @@ def run(source: Path, count: int, seed: int, case: int | None = None) -> Outcome
     """Queues so many graphs, or the one of a case, on a host of its own."""
     outcomes = Outcomes("values", seed)
     with devserver.running_host(source, prepare=prepare, quiet=True) as host, host.client() as client:
-        watch, where = Stopwatch(host.process.pid), places(client.object_info())
+        watch, where = HostWork(host.process.pid), places(client.object_info())
         for name in WORKFLOWS if case is None else ():  # as it is: it must run, and its networks are in memory then
             whole = client.run(small_workflow(name), timeout=120)
             if not whole.succeeded:

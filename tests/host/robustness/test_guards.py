@@ -53,9 +53,9 @@ def test_a_failure_prints_what_repeats_it(capsys):
 
 
 def test_what_a_case_takes_is_what_its_process_works():
-    from adaptivesr.tools.fuzz.outcomes import Stopwatch
+    from adaptivesr.tools.fuzz.outcomes import HostWork
 
-    watch = Stopwatch(os.getpid())
+    watch = HostWork(os.getpid())
     until = time.process_time() + 0.2
     while time.process_time() < until:
         pass
