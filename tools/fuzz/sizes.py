@@ -30,6 +30,7 @@ TRAINING: dict[str, dict[str, object]] = {
         "steps": 1, "batch_size": 1, "crop_size": 64, "size": "small", "precision": "float32", "taus": "200", "samples_every": 0,
     },
     "train_stablesr": {"steps": 1, "batch_size": 1, "crop_size": 64},
+    "train_cfw": {"steps": 1, "batch_size": 1, "crop_size": 64, "triples": 1, "sampling_steps": 1},
 }  # fmt: skip
 """Workflows that train, and what makes them short."""
 ODD_SIDES = range(1, 70, 2)
