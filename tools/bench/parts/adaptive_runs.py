@@ -73,7 +73,7 @@ class Setting:
 
 
 @dataclass
-class Stopwatch:
+class NetworkStopwatch:
     """Seconds of one part of a run."""
 
     seconds: float = 0.0
@@ -91,7 +91,7 @@ class Stopwatch:
 class WatchedGains:
     """An estimator whose time is taken."""
 
-    def __init__(self, inner: Any, watch: Stopwatch) -> None:
+    def __init__(self, inner: Any, watch: NetworkStopwatch) -> None:
         self.inner, self.watch = inner, watch
 
     @property
@@ -107,14 +107,14 @@ class WatchedGains:
 class WatchedPlan(GainPlan):
     """A plan that makes watched estimators."""
 
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    watch: NetworkStopwatch = field(default_factory=NetworkStopwatch)
 
     def start(self, guider: Any, sigmas: Tensor, latent_image: Tensor, rows: Sequence[Row] = ()) -> GainRun:
         run = super().start(guider, sigmas, latent_image, rows)
         return replace(run, observe=WatchedGains(run.observe, self.watch))
 
 
-def watched(plan: GainPlan, watch: Stopwatch) -> WatchedPlan:
+def watched(plan: GainPlan, watch: NetworkStopwatch) -> WatchedPlan:
     """The plan with its estimator's time taken."""
     return WatchedPlan(**{f.name: getattr(plan, f.name) for f in fields(plan)}, watch=watch)
 
@@ -145,9 +145,11 @@ class AdaptiveBase:
         picture, report, watch = self.sample(low, choice)
         return picture, outcome(report, picture, truth, watch, fixed)
 
-    def sample(self, low: Tensor, choice: Variant) -> tuple[Tensor, dict[str, Any], tuple[Stopwatch, Stopwatch]]:
+    def sample(
+        self, low: Tensor, choice: Variant
+    ) -> tuple[Tensor, dict[str, Any], tuple[NetworkStopwatch, NetworkStopwatch]]:
         """The picture, the sampler's report, and the time of network and estimator."""
-        model, network, estimator = self.base.patcher.clone(), Stopwatch(), Stopwatch()
+        model, network, estimator = self.base.patcher.clone(), NetworkStopwatch(), NetworkStopwatch()
 
         def call_model(apply: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
             return network.timed(apply, arguments["input"], arguments["timestep"], **arguments["c"])
@@ -231,7 +233,11 @@ def every_step() -> GainLimits:
 
 
 def outcome(
-    report: dict[str, Any], picture: Tensor, truth: Tensor, watch: tuple[Stopwatch, Stopwatch], fixed: Tensor | None
+    report: dict[str, Any],
+    picture: Tensor,
+    truth: Tensor,
+    watch: tuple[NetworkStopwatch, NetworkStopwatch],
+    fixed: Tensor | None,
 ) -> Outcome:
     """What a sampler's report and its picture (1, 3, H, W) amount to."""
     quality = measure(picture, truth)
