@@ -121,6 +121,37 @@ def test_a_file_is_gone_on_with_from_where_it_stands(comfy, train, base):
     assert equal(before, parts.parts.state_dict())
 
 
+@pytest.mark.slow
+def test_four_pictures_with_their_noise_are_learnt_tenfold(comfy, loaded):
+    """With times and noise held, all that the loss asks for can be learnt: encoder and SFT layers reach the whole UNet.
+
+    With fresh noise the loss falls little, since the frozen base already predicts what noise there is.
+    """
+    module = comfy.module
+    config = module("training.stablesr.config").StableSRConfig(batch=4, lr=3e-3, sharpened=False)
+    data, runs = module("training.data"), module("training.stablesr.run")
+    cells = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(4))
+    pictures = list(torch.nn.functional.interpolate(cells, size=80, mode="bicubic").clamp(0, 1))
+    source = data.DegradedPairs(pictures, 64, module("imaging.degradation.presets").PRESETS["stablesr"], scale=1)
+    with torch.no_grad():
+        text = module("host.conditioning").empty_prompt(loaded["model"])[0][0]
+        base = module("host.training.stablesr_base").guided_base(
+            loaded["model"], loaded["vae"], text, torch.float32, frugal=False
+        )
+        parts = module("host.training.stablesr").fresh_parts(base, source, config, "small")
+
+    class Held(runs.StableSRRun):
+        """Every step draws the same pictures, times and noise."""
+
+        def loss(self, generator):
+            return super().loss(module("sampling.noise").generator_for(3))
+
+    run = Held(runs.stablesr_state(config, parts), config, base, source)
+    module("training.runs").train(run, 25)
+    losses = [row["denoise"] for _, row in run.log.rows]
+    assert losses[-1] < 0.1 * losses[0]
+
+
 def test_bfloat16_and_accumulation(train):
     report = json.loads(
         train(name="ssr_b", steps=1, precision="bfloat16", accumulate=2, gradient_checkpointing=True)[2]
