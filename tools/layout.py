@@ -17,7 +17,7 @@ TITLE, ROW, WIDGET = 30, 20, 24
 GAP, COLUMN_GAP, GROUP_GAP = 30, 40, 40
 PADDING, HEADING = 20, 44
 """Room inside a group: at its sides, and for its own title."""
-TALLEST = 1000
+TALLEST = 1150
 """Height that a column of groups should not pass."""
 ORIGIN = (40, 40)
 LINE, LETTER = 12.5, 5.0
@@ -25,8 +25,13 @@ LINE, LETTER = 12.5, 5.0
 ADDRESS = re.compile(r"\]\([^)]*\)")
 TEXT = 70
 """Room for the line that nodes of ours grow by when they have run."""
-MAP = 300
-"""Room for the map that our front end extension puts into nodes that sample: that of a picture of 3 to 2, nearly."""
+LONG_TEXT = 240
+WITH_LONG_TEXT = ("AdaptiveSRRegionReport", "AdaptiveSRUpscalePlan")
+"""The same for nodes that say many lines."""
+MAP = 400
+"""Room for the map that our front end extension puts into nodes that sample: that of a square picture."""
+TALLER, BADGE, FOOTER = 8, 24, 20
+"""What Nodes 2.0 adds to any node, to ours for the pack's name, and to those with widgets: measured in the front end 1.58."""
 WITH_MAP = (
     "AdaptiveSRTiledRegionSampler",
     "AdaptiveSRRegionSampler",
@@ -152,7 +157,10 @@ def group_of(node: Node) -> str:
 def _block(title: str, nodes: Sequence[Node], definitions: Mapping[str, Any]) -> _Block:
     """Nodes from top to bottom, in as many columns of about equal height as it takes."""
     sizes = {node.key: node_size(node, definitions) for node in nodes}
-    steps = {node.key: TITLE + sizes[node.key][1] + _growth(node, definitions) + GAP for node in nodes}
+    steps = {
+        node.key: TITLE + sizes[node.key][1] + _growth(node, definitions) + _more(node, definitions) + GAP
+        for node in nodes
+    }
     inside: dict[str, Box] = {}
     x = tallest = 0
     for column in _columns(nodes, steps):
@@ -202,7 +210,16 @@ def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
     """What a node gets taller by when it runs."""
     ours = node.type.startswith("AdaptiveSR") and "unique_id" in definitions[node.type]["input"].get("hidden", {})
     says = ours or node.type == "GetImageSize"
-    return (TEXT if says else 0) + (MAP if node.type in WITH_MAP else 0)
+    text = LONG_TEXT if node.type in WITH_LONG_TEXT else TEXT
+    return (text if says else 0) + (MAP if node.type in WITH_MAP else 0)
+
+
+def _more(node: Node, definitions: Mapping[str, Any]) -> int:
+    """What a node is taller by in Nodes 2.0, before it has run."""
+    inputs = definitions[node.type]["input"]
+    declared = {**inputs.get("required", {}), **inputs.get("optional", {})}
+    widgets = any(not is_socket(kind, options[0] if options else {}) for kind, *options in declared.values())
+    return TALLER + BADGE * node.type.startswith("AdaptiveSR") + FOOTER * widgets
 
 
 def is_socket(kind: Any, settings: Mapping[str, Any]) -> bool:

@@ -23,6 +23,8 @@ from .layout import GraphLayout, Group, arrange, extra_widgets, is_socket
 
 FOLDER = env.ROOT / "workflows"
 PACK_ID = "adaptivesr"
+COMPARES, COMPARED = "ImageCompare", "adaptivesr_comparer"
+"""The host's node whose pictures our extension draws in the classic renderer, and its property that asks for it."""
 REPOSITORY = "https://github.com/adaptivesr/ComfyUI-AdaptiveSR"
 
 
@@ -147,6 +149,8 @@ def _ui_node(
         raw["title"] = node.title
     if node.type == FRONTEND_NOTE:
         return raw
+    if node.type == COMPARES:
+        raw["properties"][COMPARED] = True
     if node.type.startswith("AdaptiveSR"):
         raw["properties"]["cnr_id"] = PACK_ID
     models = [

@@ -7,6 +7,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { compare } from "./comparer.js";
 import { finishedRuns, promptOf, sameInputs } from "./earlier_runs.js";
 import { RegionOverlay } from "./region_overlay.js";
 import { ResultLine } from "./result_line.js";
@@ -15,6 +16,7 @@ const EVENT = "adaptivesr.regions";
 const OUTPUT = "adaptivesr_regions";
 const LINE = "adaptivesr_line";
 const OURS = "AdaptiveSR"; // how the ids of our nodes begin
+const COMPARES = "ImageCompare"; // the host's node, which our workflows have
 const NO_ID = "00000000-0000-0000-0000-000000000000";
 const REMEMBERED = 64;
 
@@ -66,7 +68,7 @@ function nodeOf(id) {
   let graph = rootGraph();
   for (const part of path) graph = graph?.subgraphs?.get(part) ?? graph?.getNodeById(Number(part))?.subgraph;
   const node = graph?.getNodeById(Number(last)) ?? graph?.getNodeById(last);
-  return isOurs(node) ? node : null;
+  return isOurs(node) || node?.comfyClass === COMPARES ? node : null;
 }
 
 /**
@@ -121,6 +123,7 @@ function remember(message) {
  */
 function showOutput(node, output, { missing = false, earlier = false } = {}) {
   if (!node || !output) return;
+  if (!isOurs(node)) return void compare(node, output);
   const text = output[OUTPUT]?.[0];
   if (text && !(missing && overlays.get(node)?.state)) overlayOf(node)?.show({ phase: "end", ...JSON.parse(text) }, earlier);
   if (output[LINE]?.length && !(missing && lines.has(node))) lineOf(node)?.show(output[LINE].join("\n"), earlier);
@@ -215,7 +218,7 @@ app.registerExtension({
   }),
 
   nodeCreated: harmless((node) => {
-    if (!isOurs(node)) return;
+    if (!isOurs(node) && node.comfyClass !== COMPARES) return;
     const before = node.onExecuted;
     const show = harmless((output) => showOutput(node, output));
     node.onExecuted = function (output, ...rest) {

@@ -48,6 +48,18 @@ SMALLER = {
 BOXES = """() => app.graph.nodes.map((node) => ({
     name: node.title, box: [...node.boundingRect], size: [...node.size], least: [...node.computeSize()],
 }))"""
+SET_VUE = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+DRAWN = """() => {
+    const {scale, offset} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect();
+    return app.graph.nodes.map((node) => {
+        const drawn = document.querySelector(`[data-node-id='${node.id}']`).getBoundingClientRect();
+        const place = [(drawn.left - canvas.left) / scale - offset[0], (drawn.top - canvas.top) / scale - offset[1]];
+        return {name: node.title, box: [...place, drawn.width / scale, drawn.height / scale].map(Math.round)};
+    });
+}"""
+COMPARERS = """() => app.graph.nodes.filter((node) => node.type === "ImageCompare").map((node) =>
+    node.widgets.some((widget) => widget.name === "adaptivesr_comparer" && widget.element.querySelector("img").naturalWidth > 0))"""
+"""Whether nodes that compare pictures show them, in the classic renderer by our extension."""
 CLIPPED_NOTES = """() => [...document.querySelectorAll(".comfy-markdown-content")]
     .filter((note) => note.clientHeight > 0 && note.scrollHeight > note.clientHeight + 2)
     .map((note) => `${note.innerText.slice(0, 40)}: ${note.scrollHeight} in ${note.clientHeight}`)"""
@@ -72,7 +84,10 @@ def frontend(browser, server):
     opened.complaints = []
 
     def hear(message):
-        if message.type == "error":
+        asks_for_sizes = (
+            "missingModelDownload" in f"{message.text} {message.location}"
+        )  # of files, online: not allowed here
+        if message.type == "error" and not asks_for_sizes:
             opened.complaints.append(f"{message.text} {message.location}")
 
     opened.on("console", hear)
@@ -103,6 +118,17 @@ def overlapping(nodes):
     return found
 
 
+def crosses(box, groups):
+    """Whether a node lies on the frame of a group: it touches the group and is not inside."""
+    x, y, width, height = box
+    for left, top, wide, high in groups:
+        touches = x < left + wide and left < x + width and y < top + high and top < y + height
+        inside = left <= x and top <= y and x + width <= left + wide and y + height <= top + high
+        if touches and not inside:
+            return True
+    return False
+
+
 def test_no_node_of_the_workflow_is_missing(page):
     missing = page.evaluate("app.graph.nodes.map((n) => n.type).filter((t) => !LiteGraph.registered_node_types[t])")
     assert missing == []
@@ -130,6 +156,18 @@ def test_the_workflow_runs_from_the_page(page):
     page.wait_for_timeout(500)
     assert page.complaints == []
     assert overlapping(page.evaluate(BOXES)) == []  # with the maps, texts and pictures of the run
+    assert all(page.evaluate(COMPARERS))
+
+
+def test_nodes_2_draws_nodes_apart_and_inside_their_groups(page):
+    page.evaluate(SET_VUE, True)
+    page.wait_for_function("() => document.querySelectorAll('[data-node-id]').length === app.graph.nodes.length")
+    page.wait_for_timeout(1500)
+    nodes, groups = page.evaluate(DRAWN), page.evaluate("app.graph.groups.map((group) => [...group.boundingRect])")
+    page.evaluate(SET_VUE, False)
+    page.wait_for_timeout(500)
+    assert overlapping(nodes) == []
+    assert [node["name"] for node in nodes if crosses(node["box"], groups)] == []
 
 
 def test_the_template_browser_lists_every_workflow_with_its_picture(browser, server, tmp_path):

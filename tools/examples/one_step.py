@@ -46,7 +46,7 @@ ONE_STEP_SR = Workflow(
             "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory, 0 chooses. One noise field covers the "
             "picture and tiles are blended before decoding.\n"
             "* The **report** output counts network calls and pixels.\n"
-            "* **Before | after** shows its slider in ComfyUI's *Nodes 2.0* rendering; elsewhere look at *Save Image*."
+            "* **Before | after**: move the mouse over the picture."
         ),
     ),
 )

@@ -181,7 +181,7 @@ def save(image: str, prefix: str) -> Node:
 
 
 def compare(before: str, after: str) -> Node:
-    """A slider between two pictures; only the newer renderer of the front end draws it."""
+    """A slider between two pictures; in the front end's classic renderer our extension draws it."""
     inputs = {"compare_view": ["", ""], "image_a": Link(before), "image_b": Link(after)}
     return Node("compare", "ImageCompare", size=(400, 400), inputs=inputs, title="Before | after")
 
