@@ -93,8 +93,7 @@ FILES = """## StableSR{form}
 2. Choose your picture.
 3. Press **Run**.
 
-The picture is enlarged and encoded; that latent, with the noise of timestep 999 on it, is where sampling starts, and StableSR \
-looks at the clean one at every step. Pictures of any size come out at exactly four times their size. {more}
+Pictures of any size come out four times larger. {more}
 
 {files}
 
