@@ -40,7 +40,7 @@ ADADIFFSR = Workflow(
             "AdaptiveSRLoadStableSR",
             _at(1, 200),
             (WIDTH, 90),
-            {"model_name": PARTS.name},
+            {"model_name": PARTS.name, "load_base": False},
         ),
         Node("load_cfw", "AdaptiveSRLoadCFW", _at(1, 350), (WIDTH, 110), {"cfw_name": CFW.name}),
         Node("load_image", "LoadImage", _at(1, 520), (WIDTH, 340), {"image": "example.png"}, title="Your picture"),

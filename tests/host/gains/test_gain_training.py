@@ -60,9 +60,8 @@ def equal(one, other):
 
 def test_a_controlnet_is_refused_and_not_dropped(train):
     prompt = [[torch.zeros(1, 77, 768), {"control": object()}]]
-    for node in ("TrainMMLE", "TrainPFJ"):
-        with pytest.raises(ValueError, match="positive carries a ControlNet: expected text alone"):
-            train(node, name="refused", positive=prompt, **({} if node == "TrainMMLE" else {"gain_models": None}))
+    with pytest.raises(ValueError, match="positive carries a ControlNet: expected text alone"):
+        train("TrainMMLE", name="refused", positive=prompt)
 
 
 def test_both_train_save_and_load(comfy, train, sr, output):

@@ -86,9 +86,9 @@ def test_the_workflow_runs_at_any_size_and_number_of_steps(client, run, width, h
 
 
 @pytest.mark.parametrize(("width", "height", "steps"), [(48, 40, 5), (37, 21, 1), (2, 35, 7)])
-def test_the_workflow_in_parts_loses_half_cells_at_most(client, run, width, height, steps):
+def test_the_workflow_in_parts_keeps_every_size_too(client, run, width, height, steps):
     prompt, done = run("invsr_steps", width, height, steps=steps)
-    assert saved(client, prompt, done).shape == (height // 2 * 8, width // 2 * 8, 3)
+    assert saved(client, prompt, done).shape == (4 * height, 4 * width, 3)
 
 
 def test_pixel_chop_and_guidance_run_from_the_workflow(client, run):
