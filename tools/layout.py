@@ -37,6 +37,7 @@ WITH_MAP = (
     "AdaptiveSRRegionSampler",
     "AdaptiveSROneStepDistilledSR",
     "AdaptiveSRInvSRUpscale",
+    "AdaptiveSRStableSRUpscale",
 )
 
 Box = tuple[int, int, int, int]

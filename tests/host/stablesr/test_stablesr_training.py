@@ -66,7 +66,7 @@ def test_it_trains_saves_and_what_it_saves_loads_and_guides(comfy, train, loaded
     loader = comfy.node("AdaptiveSRLoadStableSR")
     assert name in loader.INPUT_TYPES()["required"]["model_name"][1]["options"]
     with torch.inference_mode():
-        again, _ = loader.execute(name).args
+        again, _, *_ = loader.execute(name).args
         guided = [sampled(comfy, loaded, one) for one in (parts, again)]
     assert torch.equal(*guided) and torch.isfinite(guided[0]).all()
 
