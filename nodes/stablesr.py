@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -68,7 +68,7 @@ class LoadStableSR(CheckedNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, load_base: bool = False) -> str:
+    def fingerprint_inputs(cls, model_name: str, **inputs: Any) -> str:
         return loader_fingerprint(files.STABLESR, model_name)
 
     @classmethod

@@ -17,7 +17,7 @@ def fingerprints(comfy):
 
 
 def test_loaders_and_trainings_have_fingerprints(fingerprints):
-    assert len(fingerprints) == 12
+    assert len(fingerprints) == 13
 
 
 def test_a_linked_input_gives_a_constant_key(fingerprints):

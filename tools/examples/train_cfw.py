@@ -28,7 +28,13 @@ TRAIN_CFW = Workflow(
             {"ckpt_name": SD21_BASE.name},
             title="The base, which stays as it is",
         ),
-        Node("load_parts", "AdaptiveSRLoadStableSR", (460, 240), (340, 100), {"model_name": PARTS.name, "load_base": False}),
+        Node(
+            "load_parts",
+            "AdaptiveSRLoadStableSR",
+            (460, 240),
+            (340, 100),
+            {"model_name": PARTS.name, "load_base": False},
+        ),
         Node("load_cfw", "AdaptiveSRLoadCFW", (460, 380), (340, 120), {"cfw_name": CFW.name}),
         Node("load_image", "LoadImage", (460, 540), (340, 340), {"image": "example.png"}, title="Or a folder"),
         Node(
