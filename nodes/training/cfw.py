@@ -115,7 +115,13 @@ def data_inputs() -> list[io.Input]:
             tooltip="How the LR pictures are made: as StableSR was trained.",
         ),
         io.Int.Input(
-            "crop_size", default=SETTINGS.crop, min=64, max=2048, step=64, tooltip="Side of the crops in pixels."
+            "crop_size",
+            default=SETTINGS.crop,
+            min=64,
+            max=2048,
+            step=64,
+            advanced=True,
+            tooltip="Side of the crops in pixels.",
         ),
         io.Int.Input(
             "triples",
@@ -129,6 +135,7 @@ def data_inputs() -> list[io.Input]:
             default=SETTINGS.sampling_steps,
             min=1,
             max=1000,
+            advanced=True,
             tooltip="Steps of the chain that gives a triple's latent. The paper: 200.",
         ),
         io.Int.Input(
@@ -137,6 +144,7 @@ def data_inputs() -> list[io.Input]:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=False,
+            advanced=True,
             tooltip="Of crops, degradations, noise, the order of the triples and fresh layers.",
         ),
         name_input(SETTINGS.name),
