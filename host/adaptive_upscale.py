@@ -64,7 +64,8 @@ def adaptive_upscale(
 ) -> tuple[Tensor, dict[str, Any]]:
     """RGB (B, 3, H, W) in [0, 1] -> (B, 3, height, width) of exactly `size` = (width, height), and a report.
 
-    `display` shows the MODEL's regions, without one the tiles. Without anything connected by the embedded one-step weights. A MODEL repaints what they, or ONE_STEP_SR, have enlarged.
+    Without anything connected by the embedded one-step weights. A MODEL repaints what they, or ONE_STEP_SR, have enlarged.
+    `display` shows the MODEL's regions, or the tiles where there is none.
     """
     _check(parts)
     start = perf_counter()

@@ -111,7 +111,7 @@ def size_inputs(**options: Any) -> Sequence[io.Input]:
     ]
 
 
-def color_fix_input(tooltip: str) -> io.Input:
-    """The choice of a colour fix, none at first."""
+def color_fix_input(tooltip: str, default: str = NO_COLOR_FIX) -> io.Input:
+    """The choice of a colour fix."""
     options = [NO_COLOR_FIX, *(mode.value for mode in ColorFix)]
-    return io.Combo.Input("color_fix", options=options, default=NO_COLOR_FIX, tooltip=tooltip)
+    return io.Combo.Input("color_fix", options=options, default=default, tooltip=tooltip)

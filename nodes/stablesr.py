@@ -16,6 +16,7 @@ from .common import (
     LOADERS,
     NO_COLOR_FIX,
     CheckedNode,
+    color_fix_input,
     display_of,
     file_input,
     loader_fingerprint,
@@ -75,8 +76,10 @@ class LoadStableSR(CheckedNode):
     def execute(cls, model_name: str, load_base: bool = False) -> io.NodeOutput:
         from ..host.stablesr import loading
 
-        loaded = loading.load_stablesr(model_name)
-        base = loading.load_base(model_name) if load_base else (None, None, None)
+        if load_base:
+            loaded, *base = loading.load_with_base(model_name)
+        else:
+            loaded, base = loading.load_stablesr(model_name), [None] * 3
         return output(loaded, loaded.summary, *base, line=loaded.summary)
 
 
@@ -226,11 +229,9 @@ class StableSRUpscale(CheckedNode):
                     round=0.01,
                     tooltip="With cfw: strength of the fusion, 0.5 as the authors have it; towards 1 closer to the LR image.",
                 ),
-                io.Combo.Input(
-                    "color_fix",
-                    options=[NO_COLOR_FIX, *(mode.value for mode in ColorFix)],
-                    default=ColorFix.ADAIN.value,
-                    tooltip="Gives the result the input's colours: adain is the paper's choice, wavelet the authors' other one.",
+                color_fix_input(
+                    "Gives the result the input's colours: adain is the paper's choice, wavelet the authors' other one.",
+                    ColorFix.ADAIN.value,
                 ),
                 *expert_inputs(),
                 CFW.Input("cfw", optional=True, tooltip="From Load CFW; without it the VAE decodes alone."),

@@ -172,7 +172,7 @@ class _Rows:
 
 
 class Fusion:
-    """The patches of one model call: each site adds alpha * residual (TASR, without a number there), behind whatever other controls added."""
+    """The patches of one model call: each site adds alpha * residual (TASR gives it no number), behind other controls."""
 
     def __init__(self, influence: Influence, rows: _Rows, residuals: Residuals, call: Call) -> None:
         self._influence, self._rows, self._call = influence, rows, call

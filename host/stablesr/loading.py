@@ -62,7 +62,10 @@ def load_stablesr(name: str) -> LoadedStableSR:
 
 def loaded_from_file(path: str, name: str) -> LoadedStableSR:
     """As `load_stablesr`, of a file by its path."""
-    weights = files.load_file(path)
+    return _parts_of(files.load_file(path), path, name)
+
+
+def _parts_of(weights: StateDict, path: str, name: str) -> LoadedStableSR:
     identified = _identified(weights, name)
     prediction = base_prediction(weights)
     known = f"the file's denoiser predicts {prediction}" if prediction else "the file holds no denoiser"
@@ -75,13 +78,18 @@ def loaded_from_file(path: str, name: str) -> LoadedStableSR:
     )
 
 
-def load_base(name: str) -> tuple[ModelPatcher, Any, VAE]:
-    """MODEL, CLIP and VAE that a full checkpoint of StableSR holds beside its parts, by the host's own loader.
+def load_with_base(name: str) -> tuple[LoadedStableSR, ModelPatcher, Any, VAE]:
+    """As `load_stablesr`, with the MODEL, CLIP and VAE that a full checkpoint holds beside the parts; the file is read once.
 
-    Raises UnsupportedModelError with a sentence for a file of the parts alone.
+    Raises UnsupportedModelError with a sentence for a file of the parts alone, too.
     """
     path = files.find_file(files.STABLESR, name)
     weights = files.load_file(path)
+    return _parts_of(weights, path, name), *_base_of(weights, name)
+
+
+def _base_of(weights: StateDict, name: str) -> tuple[ModelPatcher, Any, VAE]:
+    """By the host's own loader."""
     if not any(key.startswith(DENOISER) and MODULATION not in key for key in weights):
         raise UnsupportedModelError(
             f"'{name}' holds StableSR's parts alone: expected a full checkpoint such as stablesr_000117.ckpt for load_base; switch it off "

@@ -45,7 +45,7 @@ class TrainedFusion:
         return h, self._added(block + 1, skip, h, skip, self._output.pop())
 
     def _added(self, site: int, target: Tensor, h: Tensor, skip: Tensor | None, residual: Tensor) -> Tensor:
-        """target + alpha * residual (TASR, without a number there); alpha is 1 without adapters."""
+        """target + alpha * residual (TASR gives it no number); alpha is 1 without adapters."""
         if self._adapters is None:
             return target + residual
         self.alphas.append(self._adapters.forward_site(site, h, skip, residual, self._emb))
