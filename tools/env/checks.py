@@ -15,6 +15,7 @@ from .server import has_accelerator
 from .steps import StepError, say
 
 STOP_SECONDS = 30.0
+MOST_WORKERS = 4  # each of them holds a host, and a browser: about 3 GB
 
 
 def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
@@ -46,6 +47,7 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
     command = [
         env.script(environment, "pytest"),
         *([] if named else ["tests"]),
+        *([] if named or "-m" in pytest_arguments else _workers()),
         "-m",
         marks,
         *pytest_arguments,
@@ -54,6 +56,11 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
     # The tests' networks are tiny: more threads only wait for one another, minutes long on a busy machine.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     return _run(command, {**hosts, **threads, "ADAPTIVESR_CHROMIUM": str(browser or "")})
+
+
+def _workers() -> list[str]:
+    """The whole suite uses all cores; a worker starts one host, and the tests of a file stay with one worker."""
+    return ["-n", str(min(os.cpu_count() or 1, MOST_WORKERS)), "--dist", "loadfile"]
 
 
 def _browser() -> Path | None:
