@@ -49,6 +49,10 @@ class FullAdapter(nn.Module):
     def last(self) -> nn.Module:
         return self.out_layers[4]
 
+    @property
+    def reads_time(self) -> nn.Linear:
+        return cast("nn.Linear", self.emb_layers[1])
+
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         x = self.in_layers[2](F.silu(group_norm(self.in_layers[0], x)))  # (B, m, h, w)
         x = modulated(group_norm(self.out_layers[0], x), self.emb_layers[1](F.silu(emb)))
@@ -75,6 +79,10 @@ class LiteAdapter(nn.Module):
     @property
     def last(self) -> nn.Module:
         return self.conv2
+
+    @property
+    def reads_time(self) -> nn.Linear:
+        return cast("nn.Linear", self.emb)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         x = self.conv1(F.silu(group_norm(self.norm1, self.proj(x))))  # (B, M, h, w)
@@ -104,6 +112,10 @@ class PaperAdapter(nn.Module):
     @property
     def last(self) -> nn.Module:
         return self.conv2
+
+    @property
+    def reads_time(self) -> nn.Linear:
+        return cast("nn.Linear", self.emb)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         return self.conv2(F.relu(modulated(group_norm(self.norm, self.conv1(x)), self.emb(F.silu(emb)))))
@@ -151,6 +163,11 @@ class TimeAwareAdapters(nn.Module):
                 nn.init.constant_(parameter, 1.0 if name.endswith("weight") else 0.0)
         for index in range(len(self.config.inputs)):
             zero_weights(self.site(index).last)
+
+    def forget_time(self) -> None:
+        """Takes the timestep from all gates, and keeps it from them in training: the weights that read it are zero and stay so."""
+        for index in range(len(self.config.inputs)):
+            nn.init.zeros_(self.site(index).reads_time.weight).requires_grad_(False)
 
     def forward_site(
         self,

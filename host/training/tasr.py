@@ -27,6 +27,7 @@ from ...training.tasr.run import TasrRun, tasr_state, trained_tensors
 from ..control.choices import EPS
 from ..control.controlnet import LatentControl, control_from_weights
 from ..control.parts import TimeAwarePart, adapter_part_from_weights
+from .cleaner import cleaner_of
 from .files import TASR, below_output, pictures_of
 from .networks import PRECISIONS
 from .run import RunUnderHost, from_inputs
@@ -78,11 +79,12 @@ def train_time_aware(
     start: tuple[Any, TimeAwarePart | None],
     config: TasrConfig,
     settings: TasrOptions,
+    cleaner: Any = None,
 ) -> TrainedTimeAware:
     """Trains, saves and returns what was learned.
 
     source is (folder, IMAGE), prompts are (positive, CLIP), start is (CONTROL_NET, TIME_AWARE_ADAPTER), each with None where
-    nothing is connected. A cancel saves the state, which can be resumed, and goes on to the host.
+    nothing is connected; cleaner is an UPSCALE_MODEL for the conditions. A cancel saves the state, which can be resumed, and goes on to the host.
     """
     _check_settings(settings, config.batch)
     # What may be refused comes before the copies of the networks. A graph runs in inference mode, whose tensors cannot take
@@ -93,9 +95,11 @@ def train_time_aware(
             pictures = pictures_of(*source)
             reward = _reward(config, settings)
             pairs = DegradedPairs(pictures, settings.crop, PRESETS[settings.degradation], scale=1)
-            data = PromptedPairs(pairs, *texts_of(pictures, *prompts))
+            clean, cleaned_by = cleaner_of(cleaner, settings.crop)
+            data = PromptedPairs(pairs, *texts_of(pictures, *prompts), clean)
             base = base_of(model, vae, PRECISIONS[settings.precision])
         run, begun = _new_run(model, base, data, reward, start, config, settings)
+        run.about += cleaned_by
         with RunUnderHost(run, TASR, settings, begun) as hosted:
             train(run, hosted.until, hosted.after_step)
         control, adapters = trained_tensors(run)
@@ -137,7 +141,7 @@ def _new_run(
     network, begun = trainable_controlnet(start[0], model)
     LatentControlConfig.from_state_dict(network.state_dict())  # refuses what could not be loaded again
     adapters = None
-    if config.stage == BOTH:
+    if config.has_adapters:
         adapters = _adapters(model, start[1], settings.design, config.seed).to(base.device)
     label = "no adapters" if adapters is None else adapters.config.label
     parts = (f"{settings.crop} px", settings.degradation, settings.reward, settings.precision)

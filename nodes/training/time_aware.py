@@ -11,7 +11,7 @@ from ...host.images import join_image
 from ...host.training.files import TASR, folder_state
 from ...imaging.degradation.choices import PRESET_NAMES
 from ...models.time_aware_adapter_config import DESIGNS
-from ...training.tasr.config import STAGES, TasrConfig, TasrOptions
+from ...training.tasr.config import LEARNERS, SCHEDULES, STAGES, TasrConfig, TasrOptions
 from ...training.tasr.losses import X0Formula
 from ...training.tasr.rewards import REWARDS
 from ..common import CheckedNode, fingerprint, output
@@ -65,7 +65,8 @@ class TrainTimeAwareAdapter(CheckedNode):
         config, settings = settings_of(stage, inputs), from_inputs(TasrOptions, inputs, steps=steps)
         source = inputs.get("image_folder", ""), inputs.get("images")
         start = inputs.get("control_net"), inputs.get("adapter")
-        trained = train_time_aware(model, vae, source, (positive, inputs.get("clip")), start, config, settings)
+        prompts = positive, inputs.get("clip")
+        trained = train_time_aware(model, vae, source, prompts, start, config, settings, inputs.get("cleaner"))
         losses = join_image(trained.losses)
         return output(
             trained.adapters, trained.control, losses, json.dumps(trained.report), line=describe(trained.report)
@@ -117,7 +118,7 @@ def main_inputs() -> list[io.Input]:
             "reward",
             options=list(REWARDS),
             default=SETTINGS.reward,
-            tooltip="What the adapters' steps maximise at timesteps 0 to 200. CLIP-IQA needs CLIP's RN50.pt where pyiqa keeps it; nothing is downloaded. The other one is ours: it matches the original's local sharpness and is no measure of quality.",
+            tooltip="What the adapters' steps maximise at timesteps 0 to 200. CLIP-IQA, and MANIQA and MUSIQ of the paper's ablation, need their files where pyiqa keeps them; nothing is downloaded. gradient energy match is ours: it matches the original's local sharpness and is no measure of quality.",
         ),
         io.Int.Input(
             "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of crops, degradations, noise and timesteps."
@@ -223,6 +224,34 @@ def later_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="The adapters' steps and the reward take timesteps from 0 to this one, t_clipiqa of the paper: 200. 999: everywhere, where the paper saw the training collapse.",
+        ),
+        io.Combo.Input(
+            "loss_schedule",
+            options=list(SCHEDULES),
+            default=DEFAULTS.loss_schedule,
+            optional=True,
+            advanced=True,
+            tooltip="The schedules of the paper's Table 4. by timestep: the method. inverse: the same intervals counted from timestep 999 down. everywhere: both picture losses at all timesteps. reward only: without the pixel error. All but the first made worse pictures there.",
+        ),
+        io.Combo.Input(
+            "reward_moves",
+            options=list(LEARNERS),
+            default=DEFAULTS.reward_moves,
+            optional=True,
+            advanced=True,
+            tooltip="adapters: the method. ControlNet, without adapters: stage II on the ControlNet alone, which the paper shows to end in reward hacking.",
+        ),
+        io.Boolean.Input(
+            "sees_time",
+            default=DEFAULTS.sees_time,
+            optional=True,
+            advanced=True,
+            tooltip="Off: the gates do not know the timestep, an ablation of the paper; also of a connected adapter.",
+        ),
+        io.UpscaleModel.Input(
+            "cleaner",
+            optional=True,
+            tooltip="Load Upscale Model with a restoration network (SwinIR, BSRNet, Real-ESRGAN): every condition is cleaned by it, as in the public code. Clean your pictures alike when you use the result. Without it the condition is the LR picture, as the paper says.",
         ),
     ]
 

@@ -37,7 +37,7 @@ def test_the_reference_values():
         torch.testing.assert_close(
             predicted_x0(z_t, GOLDEN["eps_pred"], abar, formula), GOLDEN[key], atol=1e-5, rtol=1e-5
         )
-    found = masked_l1(GOLDEN["pred01"], GOLDEN["gt"] / 2 + 0.5, t)
+    found = masked_l1(GOLDEN["pred01"], GOLDEN["gt"] / 2 + 0.5, TasrConfig().has_l1(t, 1000))
     torch.testing.assert_close(found[None], GOLDEN["l1_masked"], atol=1e-5, rtol=0)
     torch.testing.assert_close(reward_loss(GOLDEN["rewards"]), GOLDEN["clipiqa_loss_unweighted"])
 
@@ -57,7 +57,7 @@ def test_a_perfect_prediction_gives_the_clean_latent_and_the_published_codes_for
 @pytest.mark.parametrize(("t", "counts"), [(0, False), (1, True), (799, True), (800, False), (999, False)])
 def test_l1_counts_strictly_between_its_ends(t, counts):
     picture, target = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
-    found = masked_l1(picture, target, torch.tensor([t]))
+    found = masked_l1(picture, target, TasrConfig().has_l1(torch.tensor([t]), 1000))
     expected = (picture - target).abs().mean() if counts else torch.zeros(())
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -65,11 +65,11 @@ def test_l1_counts_strictly_between_its_ends(t, counts):
 def test_l1_is_the_mean_over_the_chosen_samples_only():
     picture, target = torch.rand(3, 3, 8, 8), torch.rand(3, 3, 8, 8)
     picture.requires_grad_()
-    found = masked_l1(picture, target, torch.tensor([900, 100, 500]))
+    found = masked_l1(picture, target, torch.tensor([False, True, True]))
     torch.testing.assert_close(found, (picture[1:] - target[1:]).abs().mean(), atol=1e-6, rtol=0)
     found.backward()
     assert picture.grad[0].abs().sum() == 0 and picture.grad[1:].abs().min() > 0
-    assert masked_l1(picture, target, torch.tensor([900, 900, 0])) == 0
+    assert masked_l1(picture, target, torch.zeros(3, dtype=torch.bool)) == 0
 
 
 def test_the_pull_is_zero_at_the_neutral_gate_only():
@@ -89,6 +89,25 @@ def test_the_adapters_turns_and_their_timesteps():
     assert others.max() > 980 and others.min() < 20
 
 
+@pytest.mark.parametrize(
+    ("schedule", "reward", "l1"),
+    [
+        ("by timestep", (0, 200), (1, 799)),
+        ("inverse", (799, 999), (200, 998)),
+        ("everywhere", (0, 999), (0, 999)),
+        ("reward only", (0, 200), None),
+    ],
+)
+def test_the_schedules_of_table_4(schedule, reward, l1):
+    config, t = TasrConfig(loss_schedule=schedule), torch.arange(1000)
+    times = config.reward_times(1000)
+    assert (times[0], times[-1]) == reward
+    counted = t[config.has_l1(t, 1000)].tolist()
+    assert counted == ([] if l1 is None else list(range(l1[0], l1[1] + 1)))
+    drawn = draw(replace(config, batch=64), 0, (4096, 4, 8, 8), 1000, generator_for(0)).t
+    assert reward[0] <= drawn.min() <= reward[0] + 5 and reward[1] - 5 <= drawn.max() <= reward[1]
+
+
 def test_the_decoded_crop_lies_inside_and_prompts_drop_at_their_rate():
     config = TasrConfig(decode_cells=8, prompt_dropping=0.5)
     assert decoded_cells(config, (1, 4, 6, 20)) == (6, 8)
@@ -105,7 +124,10 @@ def test_the_decoded_crop_lies_inside_and_prompts_drop_at_their_rate():
         ({"stage": 3}, "stage 3: expected 1"),
         ({"adapter_every": 0}, "at least 1"),
         ({"batch": 0}, "at least 1"),
-        ({"reward_until": 900}, "reward < L1"),
+        ({"reward_until": 1000}, "0 to 999"),
+        ({"l1_below": 0}, "1 to 1000"),
+        ({"loss_schedule": "mine"}, "'mine'.*inverse, everywhere"),
+        ({"reward_moves": "nothing"}, "ControlNet, without adapters"),
         ({"x0_formula": "mine"}, "mine"),
     ],
 )
@@ -142,3 +164,49 @@ def test_clip_iqa_without_weights_is_a_sentence_that_offers_ours(tmp_path, monke
         rewards.make_reward(rewards.CLIP_IQA, torch.device("cpu"))
     with pytest.raises(ValueError, match="'SSIM'"):
         rewards.make_reward("SSIM", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["MANIQA", "MUSIQ"])
+def test_named_rewards_without_weights_or_with_damaged_ones_are_a_sentence(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = rewards.NAMED[name].file
+    with pytest.raises(
+        rewards.MissingRewardError, match=rf"{name} needs its weights {file}.*{name.lower()} is first used"
+    ):
+        rewards.make_reward(name, torch.device("cpu"))
+    (tmp_path / "hub" / "pyiqa").mkdir(parents=True)
+    (tmp_path / "hub" / "pyiqa" / file).write_bytes(b"something else")
+    monkeypatch.setattr(rewards, "bare_network", lambda metric, options: torch.nn.Linear(1, 1))
+    with pytest.raises(rewards.MissingRewardError, match="could not read"):
+        rewards.make_reward(name, torch.device("cpu"))
+
+
+class Brightness(torch.nn.Module):
+    """In the place of a metric: its scale times the mean, of what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def forward(self, picture):
+        self.seen.append(tuple(picture.shape))
+        return (self.scale * picture.mean((1, 2, 3)))[:, None]
+
+
+@pytest.mark.parametrize(("name", "best"), [("MANIQA", 1.0), ("MUSIQ", 100.0)])
+def test_named_rewards_are_one_at_the_metrics_best_and_see_pictures_of_its_size(tmp_path, monkeypatch, name, best):
+    stand_in = Brightness()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(rewards, "bare_network", lambda metric, options: stand_in)
+    (tmp_path / "hub" / "pyiqa").mkdir(parents=True)
+    torch.save({"module.scale": torch.tensor(best)}, tmp_path / "hub" / "pyiqa" / rewards.NAMED[name].file)
+    reward = rewards.make_reward(name, torch.device("cpu"))
+    picture = torch.full((2, 3, 64, 96), 0.5, requires_grad=True)
+    value = reward(picture, torch.zeros_like(picture))
+    torch.testing.assert_close(value, torch.full((2,), 0.5))
+    assert stand_in.seen == [(2, 3, 224, 336)] and not stand_in.scale.requires_grad
+    value.sum().backward()
+    assert picture.grad.min() > 0
+    reward(torch.rand(1, 3, 256, 300), picture)
+    assert stand_in.seen[-1] == (1, 3, 256, 300)

@@ -118,7 +118,7 @@ def adapters(seed=7, *, neutral=True):
 
 def make_run(stage=2, **settings):
     config = TasrConfig(**{"stage": stage, "batch": 4, "lr": 1e-3, "adapter_every": 2, "decode_cells": 8, **settings})
-    state = tasr.tasr_state(config, control(), adapters(neutral=False) if stage == 2 else None)
+    state = tasr.tasr_state(config, control(), adapters(neutral=False) if config.has_adapters else None)
     return tasr.TasrRun(state, config, Base(), FourPictures(), gradient_energy_match)
 
 
@@ -181,6 +181,44 @@ def test_l1_moves_the_controlnet_only_and_the_reward_the_adapters_only():
         without = gradients(make_run(l1_weight=0.0, reward_weight=0.0), step, [10, 50, 100, 150])[1]
         assert {name.split(".")[0] for name in with_it} == {part} == {name.split(".")[0] for name in without}
         assert all(not torch.equal(with_it[name], without[name]) for name in with_it)
+
+
+def test_without_adapters_the_reward_moves_the_controlnet_at_its_timesteps():
+    run = make_run(reward_moves="ControlNet, without adapters", l1_weight=1.0, reward_weight=1.0)
+    assert run.adapters is None and len(run.state.optimizers) == 1
+    before = parameters(run)
+    train(run, 2)
+    assert changed(before, parameters(run)) == {"controlnet"}
+    assert set(gradients(run, 0, [10, 300, 900, 999])[0]) == {"denoise", "l1", "reward_loss"}
+    assert set(gradients(run, 0, [300, 300, 900, 999])[0]) == {"denoise", "l1"}
+    assert set(gradients(run, 0, [900, 900, 900, 999])[0]) == {"denoise"}
+    with_it = gradients(run, 0, [10, 300, 900, 999])[1]
+    run.reward = None
+    without = gradients(run, 0, [10, 300, 900, 999])[1]
+    heard = [name for name in with_it if "of_text" not in name]  # the sample with the reward has no prompt
+    assert all(not torch.equal(with_it[name], without[name]) for name in heard)
+
+
+def test_the_inverse_order_has_the_reward_at_noise():
+    run = make_run(loss_schedule="inverse", l1_weight=1.0, reward_weight=1.0)
+    assert set(gradients(run, 0, [800, 850, 900, 999])[0]) == {"denoise", "reward_loss", "alpha"}
+    assert set(gradients(run, 1, [0, 100, 199, 999])[0]) == {"denoise"}
+    assert set(gradients(run, 1, [0, 100, 200, 999])[0]) == {"denoise", "l1"}
+
+
+def test_gates_that_do_not_see_the_time_learn_and_never_follow_it():
+    run = make_run(sees_time=False, weight_decay=0.1)
+    before = parameters(run)
+    train(run, 3)
+    after, site = parameters(run), run.adapters.site(1)
+    assert changed(before, after) == {"adapters", "controlnet"}
+    assert not torch.equal(before["adapters.1.0.conv1.weight"], after["adapters.1.0.conv1.weight"])
+    assert site.emb.weight.abs().sum() == 0
+    maps = [torch.randn(1, WIDTH, 8, 8) for _ in range(3)]
+    early, late = (run.adapters.forward_site(1, *maps, torch.randn(1, EMB)) for _ in range(2))
+    assert torch.equal(early, late)
+    seeing = make_run().adapters
+    assert not torch.equal(*(seeing.forward_site(1, *maps, torch.randn(1, EMB)) for _ in range(2)))
 
 
 def test_gradients_equal_those_of_one_graph_with_both_networks_open():

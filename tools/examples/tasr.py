@@ -92,7 +92,7 @@ TASR = Workflow(
             "press **Run**.\n\nChange first: **Tags**. The paper takes them from RAM. Any node that gives a STRING can take its place, for "
             "example those of *ComfyUI-WD14-Tagger* or *ComfyUI-Florence2*: connect it to *text*. Tags of a cleaned picture are "
             "better than tags of a blurred one.\n\nThe public weights were made with a **cleaned** picture as condition: for "
-            "noisy sources put *Upscale Image (using Model)* with a restoration model (BSRNet, Real-ESRGAN x2) before **Enlarge**.\n\n"
+            "noisy sources put *Upscale Image (using Model)* with BSRNet x4 (or SwinIR, Real-ESRGAN x4) in place of **Enlarge**, and connect it where **Enlarge** goes: to *Pad* and to the colours.\n\n"
             "DiffBIR's `v2.pth` works here too: set **schedule** to *training-free*.\n\n"
             + files_list(SD21_BASE, TASR_FILE)
         ),

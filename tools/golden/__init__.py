@@ -4,7 +4,7 @@ A method is one module with a table `CHECKS: {file stem: function of a Golden}`;
 <method>/<file>.safetensors. Tensors under `w.` are weights and those with `in` in their dotted name are inputs; every
 other tensor is an expected result, and one that no check has compared counts as failed.
 A name in the table may be a pattern (`18_e2e_*`). Checks named `reference_only_...` follow the reference where the pack goes
-another way on purpose: they keep the vectors understood and prove nothing about the pack.
+another way on purpose: they keep the vectors understood, prove nothing about the pack, and their lines end in `(reference only)`.
 A .json file is a golden file where the table has its whole name (`traces.json`); any other is configuration for its
 neighbours, and passed over.
 
@@ -51,8 +51,9 @@ def run(directory: Path) -> int:
 def _report(path: Path) -> list[CheckResult]:
     method = method_of(path)
     results = check_file(path, checks_of(method))
+    mark = "  (reference only)" if is_reference_only(find_check(path, checks_of(method))) else ""
     for result in results:
-        print(result.line(method, path.stem))
+        print(f"{result.line(method, path.stem)}{mark}")
     return results
 
 
@@ -79,6 +80,11 @@ def find_check(path: Path, checks: Checks) -> Check | None:
     """The check of a file: that of its name, else that of the first pattern that fits it."""
     name = _name_in_table(path)
     return checks.get(name) or next((check for pattern, check in checks.items() if fnmatchcase(name, pattern)), None)
+
+
+def is_reference_only(check: Check | None) -> bool:
+    """Whether a check, by its name, follows the reference alone."""
+    return getattr(check, "__name__", "").startswith("reference_only")
 
 
 def check_file(path: Path, checks: Checks) -> list[CheckResult]:

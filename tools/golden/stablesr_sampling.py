@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...sampling.schedules import Table, stable_diffusion_alphas
 from ...sampling.spaced import SpacedSchedule, spaced_timesteps
+from ...training.stablesr.losses import noised, velocity
 from ...training.stablesr.samples import clean_prediction
 from .adadiffsr_codebook import implicit_jump
 from .stablesr_tiles import metadata
@@ -119,16 +120,10 @@ def predicted_x0(x: Tensor, output: Tensor, a: float, kind: str) -> Tensor:
 
 
 def check_start_and_targets(golden: Golden) -> None:
-    latent, noise = golden["in.latent"], golden["in.noise"]
-    alphas = torch.from_numpy(stable_diffusion_alphas()).float()
-    golden.expect("out.x_T", noised(latent, noise, alphas[-1]))
-    a = alphas[golden["in.t"]].view(-1, 1, 1, 1)
-    golden.expect("out.q_sample_t", noised(latent, noise, a))
-    golden.expect("out.v_target_t", a.sqrt() * noise - (1.0 - a).sqrt() * latent)
-
-
-def noised(latent: Tensor, noise: Tensor, a: Tensor) -> Tensor:
-    return a.sqrt() * latent + (1.0 - a).sqrt() * noise
+    latent, noise, t = golden["in.latent"], golden["in.noise"], golden["in.t"].long()
+    golden.expect("out.x_T", noised(latent, torch.tensor([999]), noise))
+    golden.expect("out.q_sample_t", noised(latent, t, noise))
+    golden.expect("out.v_target_t", velocity(latent, t, noise))
 
 
 def reference_only_guidance(golden: Golden) -> None:

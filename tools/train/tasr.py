@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ...models.time_aware_adapter_config import DESIGNS
-from ...training.tasr.config import TasrConfig
+from ...training.tasr.config import LEARNERS, SCHEDULES, TasrConfig
 from ...training.tasr.rewards import ENERGY, REWARDS
 from ..env import environment as env
 from ..env.in_process import enter_host
@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--adapter-every", type=int, default=default.adapter_every)
     top.add_argument("--size", choices=DESIGNS, default="lite", help="of the adapters")
     top.add_argument("--reward", choices=REWARDS, default=ENERGY)
+    top.add_argument("--loss-schedule", choices=SCHEDULES, default=default.loss_schedule, help="of the paper's Table 4")
+    top.add_argument("--reward-moves", choices=LEARNERS, default=default.reward_moves)
+    top.add_argument("--without-time", action="store_true", help="gates that do not know the timestep")
     top.add_argument("--crop", type=int, help="pixels; 512 with a checkpoint, else 64")
     top.add_argument("--seed", type=int, default=default.seed)
     top.add_argument("--precision", choices=("bfloat16", "float32"), default="float32")

@@ -41,6 +41,9 @@ def run(options: argparse.Namespace) -> int:
         lr=options.lr,
         seed=options.seed,
         adapter_every=options.adapter_every,
+        loss_schedule=options.loss_schedule,
+        reward_moves=options.reward_moves,
+        sees_time=not options.without_time,
     )
     settings = TasrOptions(
         options.steps,

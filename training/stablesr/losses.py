@@ -20,12 +20,10 @@ def guided_diffusion_loss(
     """Squared error of the prediction for each image, (B,); the caller averages it.
 
     hr, lr: scaled latents (B, C, h, w) of the truth and of the enlarged LR image; timesteps: (B,) of 0 to 999; noise: unit
-    normal, like hr. The target is the noise (Ho et al. 2020, eq. 14), or v = sqrt(abar) noise - sqrt(1 - abar) hr (Salimans
-    and Ho 2022, section 4) for a base that predicts v.
+    normal, like hr. The target is the noise (Ho et al. 2020, eq. 14), or v for a base that predicts it.
     """
-    signal, deviation = factors(timesteps)
-    target = signal * noise - deviation * hr if predicts_v else noise
-    return per_sample_mse(predict(signal * hr + deviation * noise, timesteps, lr), target)
+    target = velocity(hr, timesteps, noise) if predicts_v else noise
+    return per_sample_mse(predict(noised(hr, timesteps, noise), timesteps, lr), target)
 
 
 def factors(timesteps: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,3 +36,9 @@ def noised(latent: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
     """x_t = sqrt(abar) latent + sqrt(1 - abar) noise (Ho et al. 2020, eq. 4)."""
     signal, deviation = factors(timesteps)
     return signal * latent + deviation * noise
+
+
+def velocity(latent: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+    """v = sqrt(abar) noise - sqrt(1 - abar) latent (Salimans and Ho 2022, section 4)."""
+    signal, deviation = factors(timesteps)
+    return signal * noise - deviation * latent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,14 @@ class PromptedPairs:
     texts: Sequence[Tensor]
     """(1, L, C) for every picture, or one for all."""
     empty_text: Tensor | None = None
+    clean: Callable[[Tensor], Tensor] | None = None
+    """Cleans conditions (B, 3, H, W) in [0, 1], as the public code does; the paper encodes the LR picture as it is."""
 
     def batch(self, generator: torch.Generator, size: int) -> PromptedBatch:
         """size crops of pictures drawn with replacement."""
         chosen, target, condition = self.pairs.chosen_batch(generator, size)
+        if self.clean is not None:
+            condition = self.clean(condition)
         texts = [self.texts[i if len(self.texts) > 1 else 0] for i in chosen]
         if self.empty_text is None:
             return PromptedBatch(target, condition, torch.cat(same_length(texts)), None)

@@ -44,14 +44,14 @@ def denoise_loss(prediction: Tensor, eps: Tensor) -> Tensor:
     return (prediction.float() - eps.float()).square().mean()
 
 
-def masked_l1(picture: Tensor, target: Tensor, t: Tensor, below: int = 800) -> Tensor:
-    """L_1 = |I_HR - I_hat| over the samples with 0 < t < below (TASR eq. 3), both ends left out as in the public code.
+def masked_l1(picture: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
+    """L_1 = |I_HR - I_hat| over the chosen samples (B,) (TASR eq. 3).
 
     Normalised by the chosen samples' pixels plus 1e-5, so that a batch without one gives 0.
     """
-    chosen = ((t > 0) & (t < below)).to(picture)  # (B,)
+    counts = chosen.to(picture)  # (B,)
     errors = (picture - target).abs().flatten(1).sum(1)  # (B,)
-    return (errors * chosen).sum() / (chosen.sum() * picture[0].numel() + 1e-5)
+    return (errors * counts).sum() / (counts.sum() * picture[0].numel() + 1e-5)
 
 
 def reward_loss(rewards: Tensor) -> Tensor:

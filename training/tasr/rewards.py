@@ -1,14 +1,19 @@
-"""What the adapters' steps maximise: CLIP-IQA, as in TASR (section 3.3), or a reward of ours that needs no weights."""
+"""What the adapters' steps maximise: CLIP-IQA, as in TASR (section 3.3), MANIQA or MUSIQ as in its Table 4, or a reward of ours
+that needs no weights."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..sharpness import gradient_energy
 
@@ -17,10 +22,27 @@ Reward = Callable[[Tensor, Tensor], Tensor]
 
 CLIP_IQA = "CLIP-IQA"
 ENERGY = "gradient energy match (ours, weight-free)"
-REWARDS = (CLIP_IQA, ENERGY)
+MANIQA, MUSIQ = "MANIQA", "MUSIQ"
+REWARDS = (CLIP_IQA, ENERGY, MANIQA, MUSIQ)
 CLIP_FILE, CLIP_SHA256 = "RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 CLIP_SIDE = 224
 """CLIP-IQA's backbone was trained at this size; smaller pictures are enlarged to it."""
+
+
+@dataclass(frozen=True)
+class NamedReward:
+    """A metric of pyiqa without a reference: its file in pyiqa's folder, its options, and its score for the best picture."""
+
+    file: str
+    best: float
+    options: Mapping[str, Any]
+
+
+NAMED = {
+    # One crop of 224 pixels in place of twenty: each goes through a ViT on the way back.
+    MANIQA: NamedReward("ckpt_koniq10k.pt", 1.0, {"train_dataset": "koniq", "test_sample": 1}),
+    MUSIQ: NamedReward("musiq_koniq_ckpt-e95806b9.pth", 100.0, {}),
+}
 
 
 class MissingRewardError(ValueError):
@@ -33,6 +55,8 @@ def make_reward(name: str, device: torch.device) -> Reward:
         return gradient_energy_match
     if name == CLIP_IQA:
         return clip_iqa(clip_weights(), device)
+    if name in NAMED:
+        return named_reward(name, named_weights(name), device)
     raise ValueError(f"Got the reward {name!r}: expected one of {', '.join(REWARDS)}.")
 
 
@@ -71,10 +95,62 @@ def clip_iqa(weights: Path, device: torch.device) -> Reward:
     metric = pyiqa.create_metric("clipiqa", as_loss=True, device=device, backbone=str(weights))
     metric.requires_grad_(False).eval()
 
-    def reward(picture: Tensor, target: Tensor) -> Tensor:
-        short = min(picture.shape[-2:])
-        if short < CLIP_SIDE:
-            picture = F.interpolate(picture, scale_factor=CLIP_SIDE / short, mode="bilinear", antialias=False)
-        return metric.net(picture).flatten()
+    return lambda picture, target: metric.net(enlarged(picture)).flatten()
 
-    return reward
+
+def enlarged(picture: Tensor) -> Tensor:
+    """A picture (B, 3, H, W) whose shorter side is at least what the metrics were trained on."""
+    short = min(picture.shape[-2:])
+    if short >= CLIP_SIDE:
+        return picture
+    return F.interpolate(picture, scale_factor=CLIP_SIDE / short, mode="bilinear", antialias=False)
+
+
+def named_weights(name: str) -> Path:
+    """The file of a metric's weights where pyiqa keeps it."""
+    path = Path(torch.hub.get_dir()) / "pyiqa" / NAMED[name].file
+    if not path.is_file():
+        raise MissingRewardError(
+            f"The reward {name} needs its weights {path.name}, which are not in {path.parent}: expected the file that pyiqa "
+            f"fetches when its metric {name.lower()} is first used; put it there, or choose the reward '{ENERGY}'."
+        )
+    return path
+
+
+def named_reward(name: str, weights: Path, device: torch.device) -> Reward:
+    """A metric of pyiqa with frozen weights from a file, divided by its best score; the target is not looked at."""
+    named = NAMED[name]
+    network = bare_network(name.lower(), named.options)
+    try:
+        # pyiqa would unpickle what it finds.
+        found = torch.load(weights, map_location="cpu", weights_only=True)
+        tensors = found.get("params", found)
+        network.load_state_dict({key.removeprefix("module."): value for key, value in tensors.items()})
+    except Exception as error:  # a damaged file raises anything
+        raise MissingRewardError(
+            f"The reward {name} could not read {weights.name} ({type(error).__name__}): expected the published weights; delete "
+            f"the file and get it again, or choose the reward '{ENERGY}'."
+        ) from error
+    network.to(device).requires_grad_(False).eval()
+    return lambda picture, target: network(enlarged(picture)).flatten() / named.best
+
+
+def bare_network(metric: str, options: Mapping[str, Any]) -> nn.Module:
+    """The network of one of pyiqa's metrics without weights, so that nothing is fetched."""
+    import pyiqa  # noqa: PLC0415  see clip_iqa
+
+    with without_backbones():
+        return pyiqa.create_metric(metric, as_loss=True, device=torch.device("cpu"), pretrained=False, **options).net
+
+
+@contextmanager
+def without_backbones() -> Generator[None, None, None]:
+    """Inside, timm gives the backbone of MANIQA without weights: pyiqa always asks for them, which fetches a file, and then
+    overwrites all of them with its own."""
+    timm: Any = importlib.import_module("timm")
+    create = timm.create_model
+    timm.create_model = lambda name, **more: create(name, **{**more, "pretrained": False})
+    try:
+        yield
+    finally:
+        timm.create_model = create

@@ -12,7 +12,7 @@ from ...models.time_aware_adapter import TimeAwareAdapters
 from ..checkpoint import TrainState
 from ..optim import make_adamw
 from ..runs import TrainingRun, descend, new_state, on_cpu
-from .config import BOTH, TasrConfig
+from .config import TasrConfig
 from .rewards import Reward
 from .steps import FrozenBase, PromptedBatch, draw, step_loss
 
@@ -27,7 +27,7 @@ class PromptedSource(Protocol):
 
 @dataclass
 class TasrRun(TrainingRun):
-    """`state.model` has the trained networks under `controlnet` and, in stage II, `adapters`."""
+    """`state.model` has the trained networks under `controlnet` and, where there are any, `adapters`."""
 
     config: TasrConfig
     base: FrozenBase
@@ -40,7 +40,7 @@ class TasrRun(TrainingRun):
 
     @property
     def adapters(self) -> TimeAwareAdapters | None:
-        if self.config.stage != BOTH:
+        if not self.config.has_adapters:
             return None
         return cast("TimeAwareAdapters", self.state.model.get_submodule("adapters"))
 
@@ -68,10 +68,13 @@ class TasrRun(TrainingRun):
 def tasr_state(config: TasrConfig, controlnet: nn.Module, adapters: TimeAwareAdapters | None) -> TrainState:
     """Step 0 of a stage, with one AdamW for each trained network (TASR, section 4.2: weight decay 0.01)."""
     networks = {"controlnet": controlnet, **({} if adapters is None else {"adapters": adapters})}
-    if (adapters is None) == (config.stage == BOTH):
+    if (adapters is None) == config.has_adapters:
         raise ValueError(
-            "Stage II trains adapters and stage I has none: expected adapters to be given in stage II only."
+            "Stage II trains adapters and stage I has none, nor has a stage II whose reward moves the ControlNet: expected "
+            "adapters to be given in stage II only."
         )
+    if adapters is not None and not config.sees_time:
+        adapters.forget_time()
     optimizers = [make_adamw(network, config.lr, config.weight_decay) for network in networks.values()]
     return new_state(PHASES[config.stage], nn.ModuleDict(networks), optimizers)  # the paper averages nothing
 
@@ -81,9 +84,11 @@ def turn(run: TasrRun, adapters_learn: bool) -> None:
     run.controlnet.requires_grad_(not adapters_learn)
     if run.adapters is not None:
         run.adapters.requires_grad_(adapters_learn)
+        if not run.config.sees_time:
+            run.adapters.forget_time()
 
 
 def trained_tensors(run: TasrRun) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """State dicts of the ControlNet and, in stage II, of the adapters, on the CPU."""
+    """State dicts of the ControlNet and, where there are any, of the adapters, on the CPU."""
     control = on_cpu(run.controlnet.state_dict())
     return control, None if run.adapters is None else on_cpu(run.adapters.state_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.time_aware_adapter import TimeAwareAdapters
-from .config import TasrConfig
+from .config import CONTROL, TasrConfig
 from .losses import X0Formula, at, denoise_loss, masked_l1, neutral_pull, noised, predicted_x0, reward_loss
 from .rewards import Reward
 
@@ -70,10 +70,10 @@ def draw(
 ) -> TasrDraw:
     """Timesteps, noise, kept prompts and the corner of the decoded crop, for latents of a shape (B, 4, h, w).
 
-    The adapters' turns see t = 0..reward_until, the others all timesteps.
+    The adapters' turns see the reward's timesteps, the others all.
     """
-    limit = config.reward_until + 1 if config.trains_adapters(step) else steps_of_noise
-    t = torch.randint(limit, (shape[0],), generator=generator)
+    times = config.reward_times(steps_of_noise) if config.trains_adapters(step) else range(steps_of_noise)
+    t = torch.randint(times.start, times.stop, (shape[0],), generator=generator)
     eps = torch.randn(tuple(shape), generator=generator)
     keep = torch.rand(shape[0], generator=generator) >= config.prompt_dropping
     side = decoded_cells(config, shape)
@@ -101,7 +101,7 @@ def step_loss(
     """The scalar to minimise at a step, and its parts by name.
 
     Stage I: L_d. Stage II: L_d + l1_weight L_1 when the ControlNet learns, L_d + reward_weight ReLU(1 - R) when the adapters
-    do (TASR eq. 6, split as section 3.3 says).
+    do (TASR eq. 6, split as section 3.3 says). A stage II without adapters has both on the ControlNet, each at its timesteps.
     """
     target, condition = pictures.target.to(base.device), pictures.condition.to(base.device)
     z_0, z_lr = base.encode(target), base.encode(condition)
@@ -111,24 +111,42 @@ def step_loss(
     prediction, alphas = base.predict(controlnet, adapters, z_t, z_lr, t, _texts(pictures, drawn).to(base.device))
     loss = denoise_loss(prediction, eps)
     numbers = {"denoise": float(loss.detach())}
-    if adapters is None:
+    if config.stage == CONTROL:
         return loss, numbers
-    learn = config.trains_adapters(step)
-    if learn or bool(((t > 0) & (t < config.l1_below)).any()):  # else nothing needs the decoder
+    wanted = picture_samples(config, step, t, len(base.alphas_cumprod), has_reward=reward is not None)
+    if any(bool(chosen.any()) for chosen in wanted.values()):  # else nothing needs the decoder
         z_hat = predicted_x0(z_t, prediction, abar, X0Formula(config.x0_formula))
         picture, part = decoded(config, base, z_hat, target, drawn)
-        if learn and reward is not None:
-            extra = reward_loss(reward(picture, part)).mean()
-            loss, numbers["reward_loss"] = loss + config.reward_weight * extra, float(extra.detach())
-        elif not learn:
-            extra = masked_l1(picture, part, t, config.l1_below)
-            loss, numbers["l1"] = loss + config.l1_weight * extra, float(extra.detach())
-    if learn and config.pull_weight:
-        pull = neutral_pull(alphas, adapters.config.alpha_max / 2)
-        loss, numbers["pull"] = loss + config.pull_weight * pull, float(pull.detach())
-    if learn:
+        for name, extra, weight in picture_losses(config, wanted, picture, part, reward):
+            loss, numbers[name] = loss + weight * extra, float(extra.detach())
+    if adapters is not None and config.trains_adapters(step):
+        if config.pull_weight:
+            pull = neutral_pull(alphas, adapters.config.alpha_max / 2)
+            loss, numbers["pull"] = loss + config.pull_weight * pull, float(pull.detach())
         numbers["alpha"] = float(torch.stack([alpha.detach().float().mean() for alpha in alphas]).mean())
     return loss, numbers
+
+
+def picture_samples(config: TasrConfig, step: int, t: Tensor, count: int, *, has_reward: bool) -> dict[str, Tensor]:
+    """Which samples (B,) have which loss of the decoded picture at a step of stage II, by the loss's name."""
+    learn, times = config.trains_adapters(step), config.reward_times(count)
+    wanted: dict[str, Tensor] = {}
+    if not learn:
+        wanted["l1"] = config.has_l1(t, count)
+    if has_reward and (learn or not config.has_adapters):
+        wanted["reward_loss"] = (t >= times.start) & (t < times.stop)
+    return wanted
+
+
+def picture_losses(
+    config: TasrConfig, wanted: Mapping[str, Tensor], picture: Tensor, target: Tensor, reward: Reward | None
+) -> Iterator[tuple[str, Tensor, float]]:
+    """Name, value and weight of the losses of a decoded picture, over the samples that have them."""
+    if "l1" in wanted and bool(wanted["l1"].any()):
+        yield "l1", masked_l1(picture, target, wanted["l1"]), config.l1_weight
+    chosen = wanted.get("reward_loss")
+    if chosen is not None and reward is not None and bool(chosen.any()):
+        yield "reward_loss", reward_loss(reward(picture[chosen], target[chosen])).mean(), config.reward_weight
 
 
 def decoded(

@@ -164,6 +164,54 @@ def test_other_designs_train(train, design):
     assert adapter.network.site(1).last.weight.abs().max() > 0  # zero before the first turn
 
 
+def test_a_stage_two_without_adapters_saves_a_controlnet_alone(train):
+    adapter, _, _, report = train(without=("adapter",), reward_moves="ControlNet, without adapters", name="hacked")
+    assert adapter is None and json.loads(report)["adapters"] is None
+    assert "reward" in json.loads(report) and "denoise" in json.loads(report)["losses"]
+
+
+def test_gates_without_the_time_load_like_others(comfy, train):
+    adapter, _, _, report = train(sees_time=False, loss_schedule="inverse", steps=2, name="timeless")
+    name = Path(json.loads(report)["file"]).name
+    with torch.inference_mode():
+        part = comfy.node("AdaptiveSRLoadTimeAwareControlNet").execute(name, "(from the ControlNet file)").args[1]
+    for network in (adapter.network, part.network):
+        assert all(
+            network.site(index).reads_time.weight.abs().sum() == 0 for index in range(len(network.config.inputs))
+        )
+
+
+class Enlarger:
+    """What the host carries as UPSCALE_MODEL: a network, its scale, and a call."""
+
+    def __init__(self, scale, gain):
+        self.scale, self.model = scale, torch.nn.Conv2d(3, 3, 1, bias=False)
+        torch.nn.init.dirac_(self.model.weight)
+        with torch.no_grad():
+            self.model.weight.mul_(gain)
+
+    @torch.inference_mode()
+    def __call__(self, image):
+        return torch.nn.functional.interpolate(self.model(image), scale_factor=self.scale).clamp_(0, 1)
+
+
+def test_conditions_are_cleaned_by_a_connected_network(comfy, train, base):
+    cleaner_of = comfy.module("host.training.cleaner").cleaner_of
+    condition = torch.rand(2, 3, 64, 64)
+    for scale in (1, 4):
+        clean, about = cleaner_of(Enlarger(scale, 0.5), 64)
+        cleaned = clean(condition)
+        small = torch.nn.functional.avg_pool2d(condition, 8)
+        assert cleaned.shape == condition.shape and about.startswith(", cleaned by ")
+        torch.testing.assert_close(torch.nn.functional.avg_pool2d(cleaned, 8), 0.5 * small, atol=0.05, rtol=0)
+        assert not cleaned.is_inference()
+    assert cleaner_of(None, 64) == (None, "")
+    kinds = [state_of(base, train(steps=2, name="clean", cleaner=one)[3]) for one in (None, Enlarger(4, 0.5))]
+    assert any(not torch.equal(kinds[0][key], kinds[1][key]) for key in kinds[0])
+    with pytest.raises(ValueError, match=r"enlarges 3 times.*Load Upscale Model"):
+        train(cleaner=Enlarger(3, 1.0))
+
+
 def test_images_in_place_of_a_folder_and_bfloat16(train):
     report = json.loads(
         train(image_folder="", images=torch.rand(3, 70, 80, 3), precision="bfloat16", steps=2, name="b")[3]
