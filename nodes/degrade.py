@@ -31,7 +31,7 @@ class RealWorldDegradation(CheckedNode):
                     "preset",
                     options=list(PRESET_NAMES),
                     default="real-esrgan",
-                    tooltip="Whose table. real-esrgan, diffbir, tad_sr, invsr: strong, two rounds of damage. stablesr, adadiffsr: the same, weaker. invsr_test: one light round. tasr: strong blur. mild: light, what the embedded weights know. bicubic: only reduces.",
+                    tooltip="Whose table. real-esrgan, diffbir, tad_sr, invsr: strong, two rounds of damage. stablesr, adadiffsr: the same, weaker. invsr_test: one light round. tasr: strong blur. mild: light, what the embedded weights know. gfpgan_face: very strong, for faces. bicubic: only reduces.",
                 ),
                 io.Int.Input(
                     "scale",

@@ -57,12 +57,22 @@ class DegradedPairs:
             target = self._targets(chosen, generator)
             low = degrade(target, self.preset, generator, self.scale)
             if bool(low.isfinite().all()):
+                target, low = self._some_grey(target, low, generator)
                 return chosen, usm_sharpen(target) if self.sharpened else target, low
         entries = [(i, self.pictures[i]) for i in chosen]
         names = ", ".join(str(entry) if isinstance(entry, Path) else f"picture {i + 1}" for i, entry in entries)
         raise ValueError(
             f"The degradation gave no finite pictures in {ATTEMPTS} tries; look at {names}, or choose another preset."
         )
+
+    def _some_grey(self, target: Tensor, low: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Some pairs without colour, where the preset wants them; BT.601, as GFPGAN has it."""
+        if not self.preset.gray:
+            return target, low
+        grey = (torch.rand(len(target), generator=generator) < self.preset.gray)[:, None, None, None]
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        plain = [torch.where(grey, (luma * side).sum(1, keepdim=True), side) for side in (target, low)]
+        return plain[0], plain[1]
 
     def _targets(self, chosen: Sequence[int], generator: torch.Generator) -> Tensor:
         if self.reduced:

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ...imaging.degradation.presets import degrade
 from ...models.pixel_denoiser import PixelDenoiser
+from ...models.residual_unet_config import ResidualUNetConfig
 from ...sampling.noise import generator_for
+from ...training.config import OWN_SETTINGS, START_ANEW
 from ...training.data import DegradedPairs
 from ...training.image_folder import grown_to
 from ...training.synthetic import synthetic_image
-from ...training.tad_sr.config import DistillSettings, variant
+from ...training.tad_sr.config import PAPER, DistillOptions, DistillSettings, paper_settings, variant
 from ..images import split_image
 from ..resshift.loading import OneStepSR
 from .files import pictures_of as given_pictures
-from .run import from_inputs
+from .run import preset_inputs
 
 TRIED = 4
 """Pictures on the sample sheet."""
@@ -34,10 +36,25 @@ def settings_of(method: str, teacher: OneStepSR, inputs: Mapping[str, Any]) -> D
     """
     network = checked(teacher).network
     unit = 1.0 / float(network.residual_std) if isinstance(network, PixelDenoiser) else 1.0
-    given = from_inputs(DistillSettings, inputs)
+    given = preset_inputs(DistillSettings, presets_of(teacher), inputs.get("settings", OWN_SETTINGS), inputs)
     chosen = variant(method, replace(given, score_weight=unit * given.score_weight, fidelity=unit * given.fidelity))
     squares = {name: unit**2 * getattr(chosen, name) for name in ("distill", "inverse", "cycle", "resshift")}
     return replace(chosen, **squares)
+
+
+def options_of(teacher: OneStepSR, steps: int, inputs: Mapping[str, Any]) -> DistillOptions:
+    """What the node's inputs tell a run beyond its settings. The paper's number of steps is a fresh run's."""
+    name, presets = inputs.get("settings", OWN_SETTINGS), presets_of(teacher)
+    if inputs.get("resume", START_ANEW) != START_ANEW:
+        presets = {key: {**preset, "steps": steps} for key, preset in presets.items()}
+    return preset_inputs(DistillOptions, presets, name, inputs, steps=steps)
+
+
+def presets_of(teacher: OneStepSR) -> dict[str, Mapping[str, Any]]:
+    """Settings by name for this kind of teacher."""
+    config = checked(teacher).network.config
+    channels = config.latent_channels if isinstance(config, ResidualUNetConfig) else 3
+    return {PAPER: paper_settings(channels)}
 
 
 def checked(teacher: Any) -> OneStepSR:

@@ -12,5 +12,6 @@ PRESET_NAMES = (
     "tasr",
     "mild",
     "bicubic",
+    "gfpgan_face",
 )
 """In the order of a widget; `presets.PRESETS` has them all."""

@@ -36,6 +36,8 @@ class RealWorldPreset:
 
     about: str
     steps: tuple[DegradationStep, ...]
+    gray: float = 0.0
+    """Share of pairs that a training makes grey, the good picture too."""
 
 
 LARGE, SMALL = (7, 21), (3, 13)
@@ -103,6 +105,17 @@ _FIRST: tuple[DegradationStep, ...] = (
     Round(),
 )
 
+# TAD-SR and ResShift for faces, after GFPGAN (Wang et al. 2021, section 4.1), whose training enlarges the result again.
+_FACE: tuple[DegradationStep, ...] = (
+    Blur((41, 41), (0.1, 15.0), weights=(0.5, 0.5, 0.0, 0.0, 0.0, 0.0), sinc=0.0),
+    Shrink(0.8, 32.0),
+    Noise((0, 20), gaussian=1.0, gray=0.0),
+    Round(),
+    Jpeg((30, 100)),
+    ToTarget(("bilinear",), (1.0,)),
+    Round(),
+)
+
 # The mixture on which the embedded weights were trained (`tools.embedded_weights.degrade_mild`); there an uneven blur lies along the axes.
 _MILD: tuple[DegradationStep, ...] = (
     Blur((15, 15), (0.05, 2.2), weights=(0.7, 0.3, 0.0, 0.0, 0.0, 0.0), sinc=0.0),
@@ -148,6 +161,9 @@ PRESETS: Mapping[str, RealWorldPreset] = {
         "light blur, noise and JPEG; a third is only reduced", (WeightedChoice(0.65, _MILD, REDUCED),)
     ),
     "bicubic": RealWorldPreset("antialiased bicubic reduction, nothing else", REDUCED),
+    "gfpgan_face": RealWorldPreset(
+        "faces: ResShift, TAD-SR and StableSR after GFPGAN, reduction up to 32", _FACE, 0.01
+    ),
 }
 """By name. Kernels, noise levels, grey flags and JPEG qualities are drawn for every picture."""
 

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from ...host.images import join_image
 from ...host.training.files import DISTILL, folder_state
 from ...imaging.degradation.choices import PRESET_NAMES
-from ...training.tad_sr.config import VARIANTS, DistillOptions, DistillSettings, ScoreForm
+from ...training.config import OWN_SETTINGS
+from ...training.tad_sr.config import LOGIT_MEANS, PAPER, VARIANTS, DistillOptions, DistillSettings, ScoreForm
 from ..common import CheckedNode, fingerprint, output
 from ..types import OneStepSR
 from .inputs import folder_input, rate_input, resume_input, save_input, steps_input
@@ -42,7 +43,14 @@ class DistillOneStepSR(CheckedNode):
             ],
             is_output_node=True,
             is_experimental=True,
-            inputs=[*main_inputs(), *data_inputs(), *weight_inputs(), *run_inputs(), *optional_inputs()],
+            inputs=[
+                *main_inputs(),
+                *data_inputs(),
+                *weight_inputs(),
+                *run_inputs(),
+                *optional_inputs(),
+                *later_inputs(),
+            ],
             outputs=[
                 OneStepSR.Output(display_name="one_step_sr", tooltip="The trained network, for One-Step Distilled SR."),
                 io.Image.Output(display_name="losses", tooltip="Every part of the loss over the steps."),
@@ -64,14 +72,14 @@ class DistillOneStepSR(CheckedNode):
         cls, teacher: OneStepModel, method: str, steps: int, student: OneStepModel | None = None, **inputs: Any
     ) -> io.NodeOutput:
         from ...host.training.distill import DistillSource, distill
-        from ...host.training.distill_data import settings_of
-        from ...host.training.run import describe, from_inputs
+        from ...host.training.distill_data import options_of, settings_of
+        from ...host.training.run import describe
 
         settings = settings_of(method, teacher, inputs)
         source = DistillSource(
             *(inputs.get(key) for key in ("image_folder", "images", "generated_pictures", "test_images"))
         )
-        done = distill(teacher, student, source, settings, from_inputs(DistillOptions, inputs, steps=steps))
+        done = distill(teacher, student, source, settings, options_of(teacher, steps, inputs))
         pictures = join_image(done.losses), join_image(done.samples)
         return output(done.student, *pictures, json.dumps(done.report), line=describe(done.report))
 
@@ -120,7 +128,7 @@ def data_inputs() -> list[io.Input]:
             "degradation",
             options=list(PRESET_NAMES),
             default=RUN.degradation,
-            tooltip="How the LR pictures are made. tad_sr: that of ResShift, SinSR and TAD-SR. mild: that of the embedded weights.",
+            tooltip="How the LR pictures are made. tad_sr: that of ResShift, SinSR and TAD-SR; gfpgan_face: theirs for faces. mild: that of the embedded weights.",
         ),
         io.Int.Input(
             "crop_size",
@@ -243,5 +251,35 @@ def optional_inputs() -> list[io.Input]:
             "test_images",
             optional=True,
             tooltip="Sharp pictures for samples and metrics, the middle of the first four; without them crops of the training pictures, which says less.",
+        ),
+    ]
+
+
+def later_inputs() -> list[io.Input]:
+    """Inputs that came later, which older files do not have."""
+    return [
+        io.Combo.Input(
+            "settings",
+            options=[OWN_SETTINGS, PAPER],
+            default=OWN_SETTINGS,
+            optional=True,
+            tooltip="paper: TAD-SR's for this kind of teacher, over the inputs: 30000 steps, warm-up 5000, rate 0.00005; x4: batch 8, crop 256, weights 1 / 1 / 0.02, tad_sr; faces (8 latent channels): batch 7, crop 512, weights 1 / 0.1 / 0.2, gfpgan_face. A resumed run takes steps from its input.",
+        ),
+        io.Int.Input(
+            "score_levels",
+            default=DEFAULTS.score_levels,
+            min=1,
+            max=1000,
+            optional=True,
+            advanced=True,
+            tooltip="The score loss perturbs to the least noisy levels of the schedule, this many. TAD-SR's public code: 3 of 15; the paper: small time steps.",
+        ),
+        io.Combo.Input(
+            "logit_mean",
+            options=list(LOGIT_MEANS),
+            default=DEFAULTS.logit_mean,
+            optional=True,
+            advanced=True,
+            tooltip="Mean of the discriminator's logits. over positions: of all heads at once, so that larger maps weigh more, as in the public code. over heads: of each head first, as in the paper.",
         ),
     ]

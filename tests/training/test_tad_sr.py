@@ -225,9 +225,33 @@ def test_time_reaches_only_the_time_aware_discriminator():
         for time in (0, 3):
             told = replace(batch, draw=replace(batch.draw, adversarial_times=torch.full((2,), time)))
             features = tad_sr_steps.teacher_features(state.config, state.teacher, batch, prediction)
-            logits[kind, time] = tad_sr.judged(state, told, features)
+            (logits[kind, time],) = tad_sr.judged(state, told, features)
     assert torch.equal(logits["plain", 0], logits["plain", 3])
     assert not torch.equal(logits["time_aware", 0], logits["time_aware", 3])
+
+
+@torch.no_grad()
+def test_a_mean_over_heads_weighs_small_maps_as_large_ones():
+    state = state_of("unet", replace(FAST, logit_mean="over heads"))
+    randomise(state.discriminator, 4, 0.2).eval()
+    batch, prediction = forward(state)
+    large, *small = tad_sr_steps.teacher_features(state.config, state.teacher, batch, prediction)
+    features = [torch.nn.functional.interpolate(large, scale_factor=2), *small]  # as at the published size
+    heads = tad_sr.judged(state, batch, features)
+    assert len(heads) == len(features) > 1 and heads[0].shape[1] == 4 * heads[1].shape[1]
+    whole = state_of("unet", FAST)
+    whole.discriminator.load_state_dict(state.discriminator.state_dict())
+    whole.discriminator.eval()
+    (together,) = tad_sr.judged(whole, batch, features)
+    assert torch.equal(together, torch.cat(heads, 1))
+    by_head = [float(losses.generator_hinge(head).mean()) for head in heads]
+    by_position = float(losses.generator_hinge(together).mean())
+    assert by_position != pytest.approx(sum(by_head) / len(by_head), rel=1e-3)
+    seen = []
+    state.student_optimizers[0].register_step_pre_hook(lambda *_: seen.append(True))
+    with torch.enable_grad():
+        numbers = tad_sr.distill_step(state, *pair(), generator_for(0))
+    assert seen and numbers["discriminator"] >= 0
 
 
 @pytest.mark.slow
@@ -235,6 +259,7 @@ def test_time_reaches_only_the_time_aware_discriminator():
     ("family", "changes"),
     [
         ("unet", {"microbatch": 1}),
+        ("unet", {"logit_mean": "over heads", "score_levels": 2}),
         ("pixel", {"fidelity": 0.3, "energy": 0.01}),
         ("pixel", {"optimizer": "muon", "clip_norm": 1.0, "cosine_steps": 4}),
     ],
@@ -469,6 +494,8 @@ def test_the_learning_rate_warms_up_and_may_fall():
     [
         ({"score": "x"}, "score 'x'.*none, sds, hsd"),
         ({"adversarial": "x"}, "none, plain, time_aware"),
+        ({"logit_mean": "x"}, "over positions, over heads"),
+        ({"score_levels": 0}, "at least one level"),
         ({"batch": 0}, "batch of at least 1"),
         ({"teacher_batch": 3}, "up to it"),
         ({"microbatch": 1, "teacher_batch": 1}, "expected one of them"),

@@ -1,5 +1,7 @@
 """Data, samples and memory of distillation."""
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from adaptivesr.models.swin import SwinConfig
 from adaptivesr.sampling.noise import generator_for
 from adaptivesr.training.data import DegradedPairs
 from adaptivesr.training.sheets import Trial, sheet
-from adaptivesr.training.tad_sr.config import DistillSettings, variant
+from adaptivesr.training.tad_sr.config import DistillOptions, DistillSettings, paper_settings, variant
 from adaptivesr.training.tad_sr.memory import GB, kept_bytes, memory_plan
 from adaptivesr.training.tad_sr.samples import measure
 from PIL import Image
@@ -53,6 +55,31 @@ def test_whole_pictures_are_reduced_and_crops_are_not(tmp_path):
     )
     assert (whole - 0.5).abs().max() < 1e-6  # four columns each are averaged
     assert (crop - 0.5).abs().min() == 0.5
+
+
+def test_a_hundredth_of_face_pairs_is_grey_on_both_sides_and_no_pair_of_other_presets():
+    def grey(picture):
+        return (picture - picture.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-6
+
+    bright = [torch.tensor([0.2, 0.5, 0.9])[:, None, None].expand(3, 32, 32)]
+    faces = replace(PRESETS["gfpgan_face"], steps=(), gray=0.5)
+    assert PRESETS["gfpgan_face"].gray == 0.01
+    hr, lr = DegradedPairs(bright, 32, faces, 1).batch(generator_for(0), 40)
+    assert torch.equal(grey(hr), grey(lr)) and 10 <= int(grey(hr).sum()) <= 30
+    hr, lr = DegradedPairs(bright, 32, replace(faces, gray=0.0), 1).batch(generator_for(0), 40)
+    assert not bool(grey(hr).any() or grey(lr).any())
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(3, (8, 256, "tad_sr", 1.0, 0.02)), (8, (7, 512, "gfpgan_face", 0.1, 0.2))]
+)
+def test_the_papers_settings_follow_the_kind_of_teacher(channels, expected):
+    paper = paper_settings(channels)
+    names = {field.name for kind in (DistillSettings, DistillOptions) for field in fields(kind)}
+    assert set(paper) <= names
+    keys = ("batch", "crop", "degradation", "score_weight", "adversarial_weight")
+    assert tuple(paper[key] for key in keys) == expected
+    assert (paper["steps"], paper["warmup"], paper["score_levels"], paper["lr"]) == (30_000, 5000, 3, 5e-5)
 
 
 def test_pictures_that_break_the_degradation_are_named():

@@ -15,6 +15,11 @@ PLAIN, TIME_AWARE = "plain", "time_aware"
 DISCRIMINATORS = (NONE, PLAIN, TIME_AWARE)
 TEACHER, TRUTH = "teacher", "truth"
 ADAMW, MUON = "adamw", "muon"
+OVER_POSITIONS, OVER_HEADS = "over positions", "over heads"
+LOGIT_MEANS = (OVER_POSITIONS, OVER_HEADS)
+PAPER = "paper"
+FACE_CHANNELS = 8
+"""Latent channels of face models (VQ-f8)."""
 
 
 class ScoreForm(Enum):
@@ -97,10 +102,14 @@ class DistillSettings(TrainConfig):
     """Which of the teacher's feature maps the discriminator sees, as `features(taps=)` numbers them; none: the network's own choice."""
     frozen: tuple[str, ...] = ()
     """Beginnings of the names of student parameters that stay."""
+    logit_mean: str = OVER_POSITIONS
+    """over positions: of all heads at once, so that larger maps weigh more (the public code); over heads: of each head first
+    (TAD-SR, eqs. 11-12)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         choices = {
+            "logit_mean": LOGIT_MEANS,
             "score": SCORES,
             "adversarial": DISCRIMINATORS,
             "score_target": (TEACHER, TRUTH),
@@ -192,3 +201,21 @@ def variant(name: str, settings: DistillSettings | None = None) -> DistillSettin
     """The settings (default: TAD-SR's) changed to a variant."""
     changes: dict[str, object] = dict(VARIANTS[name])
     return replace(settings or DistillSettings(), **changes)  # type: ignore[arg-type]
+
+
+def paper_settings(latent_channels: int) -> Mapping[str, object]:
+    """TAD-SR's settings and options for teachers of this kind, over the inputs of a node (section V-A, released configurations).
+
+    8 latent channels are a face model's, which has weights, pictures and a batch of its own.
+    """
+    face = latent_channels == FACE_CHANNELS
+    weights = FACE_WEIGHTS if face else SUPER_RESOLUTION_WEIGHTS
+    same: dict[str, object] = {
+        "distill": 1.0, "score_weight": weights.score, "score_levels": 3, "score_form": ScoreForm.PAPER.value,
+        "adversarial_weight": weights.adversarial, "fidelity": 0.0, "energy": 0.0, "teacher_steps": 0, "lr": 5e-5,
+        "discriminator_lr": 5e-5, "warmup": 5000, "ema_decay": 0.999, "random_times": False, "reduced": True,
+        "steps": 30_000,
+    }  # fmt: skip
+    if face:
+        return {**same, "batch": 7, "crop": 512, "degradation": "gfpgan_face"}
+    return {**same, "batch": 8, "crop": 256, "degradation": "tad_sr"}

@@ -23,7 +23,7 @@ from ..ema import Ema
 from ..optim import learning_rate, make_adamw, make_optimizers, set_learning_rate
 from ..runs import TrainingRun, add_share, backward, clear, closed, finish_step, new_state, take_step
 from .base import Denoiser, LatentModel
-from .config import ADAMW, TIME_AWARE, DistillSettings
+from .config import ADAMW, OVER_POSITIONS, TIME_AWARE, DistillSettings
 from .discriminator import DiscriminatorConfig, TimeAwareDiscriminator
 from .losses import discriminator_hinge, generator_hinge
 from .steps import (
@@ -161,7 +161,8 @@ def distill_step(
             losses, beside = student_losses(settings, run.teacher, forward.batch, forward.prediction)
             losses |= {name: value.mean() for name, value in forward.sinsr.items()}
             if forward.features:
-                losses["adversarial"] = generator_hinge(judged(run, forward.batch, forward.features)).mean()
+                fakes = judged(run, forward.batch, forward.features)
+                losses["adversarial"] = torch.stack([generator_hinge(fake).mean() for fake in fakes]).mean()
             if settings.resshift:
                 losses["resshift"] = stage_zero_loss(run.student, run.teacher.schedule, forward.batch)
             # The score's value means nothing (`gradient_as_loss`).
@@ -188,11 +189,16 @@ def student_forward(run: DistillRun, batch: DistillBatch, share: float, *, learn
     return StudentForward(batch, share, prediction, sinsr, features)
 
 
-def judged(run: DistillRun, batch: DistillBatch, features: list[Tensor]) -> Tensor:
-    """The discriminator's logits; the plain one sees time 0 whatever it is."""
+def judged(run: DistillRun, batch: DistillBatch, features: list[Tensor]) -> list[Tensor]:
+    """The discriminator's logits (B, K), all at once or of each head; the plain one sees time 0 whatever it is."""
     times = batch.draw.adversarial_times[: len(features[0])]
     seen = times if run.config.adversarial == TIME_AWARE else torch.zeros_like(times)
-    return cast("TimeAwareDiscriminator", run.discriminator)(features, seen)
+    discriminator = cast("TimeAwareDiscriminator", run.discriminator)
+    return (
+        [discriminator(features, seen)]
+        if run.config.logit_mean == OVER_POSITIONS
+        else discriminator.head_logits(features, seen)
+    )
 
 
 def _learn_to_judge(run: DistillRun, forward: StudentForward, numbers: dict[str, float]) -> None:
@@ -200,8 +206,8 @@ def _learn_to_judge(run: DistillRun, forward: StudentForward, numbers: dict[str,
     some = forward.batch.part(slice(0, run.config.teacher_batch or None))
     with torch.no_grad():
         real = teacher_features(run.config, run.teacher, some, some.x0)
-    logits = judged(run, some, real), judged(run, some, [features.detach() for features in forward.features])
-    loss = discriminator_hinge(*logits).mean()
+    reals, fakes = judged(run, some, real), judged(run, some, [features.detach() for features in forward.features])
+    loss = torch.stack([discriminator_hinge(*logits).mean() for logits in zip(reals, fakes)]).mean()
     shown = {"discriminator": float(loss.detach())}
     backward(run.state, loss, shown, forward.share)
     add_share(numbers, shown, forward.share)

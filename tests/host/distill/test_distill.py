@@ -77,6 +77,20 @@ def test_it_trains_saves_and_what_it_saves_loads_and_upscales(comfy, train, teac
     assert not torch.equal(pictures[0][0], upscaled(comfy, teachers[family], 1)[0])
 
 
+def test_the_papers_settings_overrule_the_inputs_and_a_resumed_run_keeps_its_steps(comfy, teachers):
+    data = comfy.module("host.training.distill_data")
+    inputs = {**FAST, "settings": "paper", "score_levels": 7, "score_weight": 5.0}
+    teacher = teachers["unet"]
+    settings, options = data.settings_of("TAD-SR", teacher, inputs), data.options_of(teacher, 2, inputs)
+    assert (settings.batch, settings.score_weight, settings.score_levels, settings.warmup) == (8, 1.0, 3, 5000)
+    assert (options.crop, options.steps, options.degradation) == (256, 30_000, "tad_sr")
+    assert data.options_of(teacher, 2, {**inputs, "resume": "a_00001"}).steps == 2
+    own = data.settings_of("TAD-SR", teachers["unet"], {**inputs, "settings": "own settings"})
+    assert (own.batch, own.score_weight, own.score_levels) == (2, 5.0, 7)
+    with pytest.raises(ValueError, match="Got the settings 'mine'"):
+        data.settings_of("TAD-SR", teachers["unet"], {**inputs, "settings": "mine"})
+
+
 def state_of(base, report):
     from safetensors.torch import load_file
 
