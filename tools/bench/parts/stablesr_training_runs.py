@@ -17,10 +17,12 @@ from ....sampling.noise import generator_for
 from ....training.data import DegradedPairs
 from ....training.runs import train
 from ....training.stablesr.config import SMALL, StableSRConfig
+from ....training.stablesr.losses import noised
 from ....training.stablesr.run import StableSRRun, stablesr_state
 from ....training.stablesr.samples import sampled
 from ....training.synthetic import synthetic_image
 from ...train.tasr_recipe import load_base
+from .condition_strength import strength, told_one_time
 from .measures import luma
 from .spectrum import spectrum_distance
 
@@ -35,21 +37,30 @@ def pictures(first: int, count: int) -> list[Tensor]:
 
 def all_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Losses, PSNR and spectrum distance of (LR, without, with) for every seed."""
+    base, source, pair = material(options)
+    return [one_run(base, source, pair, options, seed) for seed in range(options.seeds)]
+
+
+def material(options: argparse.Namespace) -> tuple[GuidedNetworks, DegradedPairs, tuple[Tensor, Tensor]]:
+    """The small base, what is trained on, and a batch (targets, LR pictures) that is not."""
     model, _, vae = load_base(None)
     base = guided_base(model, vae, empty_prompt(model)[0][0], torch.float32, frugal=False)
     train_on = DegradedPairs(pictures(0, PICTURES), options.crop, PRESETS["stablesr"], scale=1)
     test_on = DegradedPairs(pictures(HELD_OUT, options.held_out), SIDE, PRESETS["stablesr"], scale=1)
-    pair = test_on.batch(generator_for(1), options.held_out)
-    return [one_run(base, train_on, pair, options, seed) for seed in range(options.seeds)]
+    return base, train_on, test_on.batch(generator_for(1), options.held_out)
+
+
+def fresh_run(base: GuidedNetworks, source: DegradedPairs, options: argparse.Namespace, seed: int) -> StableSRRun:
+    """A run at step 0."""
+    config = StableSRConfig(batch=1, lr=options.lr, seed=seed, sharpened=False)
+    return StableSRRun(stablesr_state(config, fresh_parts(base, source, config, SMALL)), config, base, source)
 
 
 def one_run(
     base: GuidedNetworks, source: DegradedPairs, pair: tuple[Tensor, Tensor], options: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
     """One training and its two restorations from the same noise."""
-    config = StableSRConfig(batch=1, lr=options.lr, seed=seed, sharpened=False)
-    parts = fresh_parts(base, source, config, SMALL)
-    run = StableSRRun(stablesr_state(config, parts), config, base, source)
+    run = fresh_run(base, source, options, seed)
     train(run, options.steps)
     target, low = pair
     z_lr = base.encode(low)
@@ -65,3 +76,25 @@ def one_run(
         "spectrum": [float(distance.mean()) for distance in distances],
         "loss": ends_of(run.log)["denoise"],
     }
+
+
+def strengths(options: argparse.Namespace, times: list[int]) -> list[dict[str, list[float]]]:
+    """Cosines of branches before and after SFT at each timestep, for every seed: fresh, trained, and told one time (StableSR, fig. 3)."""
+    base, source, (target, low) = material(options)
+    z_0, z_lr = base.encode(target), base.encode(low)
+    found: list[dict[str, list[float]]] = []
+    for seed in range(options.seeds):
+        run = fresh_run(base, source, options, seed)
+        noise = torch.randn(z_0.shape, generator=generator_for(seed, 3)).to(z_0)
+
+        def call(t: int, run: StableSRRun = run, noise: Tensor = noise) -> None:
+            at = torch.full((len(z_0),), t, device=z_0.device)
+            base.predict(run.parts, noised(z_0, at, noise), at, z_lr)
+
+        layers = run.parts.modulations()
+        fresh = strength(layers, call, times)
+        train(run, options.steps)
+        trained = strength(layers, call, times)
+        with told_one_time(run.parts.encoder, 500):
+            found.append({"fresh": fresh, "trained": trained, "told 500": strength(layers, call, times)})
+    return found

@@ -1,0 +1,54 @@
+"""`dev.py bench stablesr_strength`: how much trained SFT layers turn the base's features, by timestep (StableSR, fig. 3).
+
+The small base and encoder of `bench stablesr_training`, fresh, trained, and trained but told timestep 500 in every call. The
+lower the cosine of a branch before and after its layer, the stronger the condition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+import torch
+
+from ...sampling.schedules import stable_diffusion_alphas
+from ..env import environment as env
+from ..env.in_process import enter_host
+from .parts.report import write_report
+
+TIMES = [0, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999]
+KINDS = ("fresh", "trained", "told 500")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench stablesr_strength", description=__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="of training (300)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs (3)")
+    parser.add_argument("--crop", type=int, default=64, help="pixels of the training crops (64)")
+    parser.add_argument("--held-out", type=int, default=8, help="generated pictures that are measured (8)")
+    parser.add_argument("--lr", type=float, default=3e-4, help="the encoder is fresh and the run short (0.0003)")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    enter_host(env.host_source(env.ensure_environment()))
+    runs = importlib.import_module(f"{__package__}.parts.stablesr_training_runs").strengths(options, TIMES)
+    alphas = stable_diffusion_alphas()
+    lines = [
+        f"Mean cosine of residual branches before and after their SFT layer, {options.held_out} held-out generated pictures, "
+        f"{options.steps} steps of training at rate {options.lr}; mean over {options.seeds} seeds (least to most).",
+        "",
+        "| timestep | SNR | " + " | ".join(KINDS) + " |",
+        "|---" * (2 + len(KINDS)) + "|",
+        *(
+            f"| {t} | {alphas[t] / (1 - alphas[t]):.3g} | "
+            + " | ".join(spread([run[kind][i] for run in runs]) for kind in KINDS)
+            + " |"
+            for i, t in enumerate(TIMES)
+        ),
+    ]
+    write_report("stablesr_strength", {"times": TIMES, "runs": runs, **vars(options)}, lines)
+    return 0
+
+
+def spread(values: list[float]) -> str:
+    """The mean and both ends."""
+    return f"{sum(values) / len(values):.4f} ({min(values):.4f} to {max(values):.4f})"
