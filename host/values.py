@@ -127,6 +127,7 @@ _SOCKETS: Mapping[str, tuple[str, ...]] = {
     "NOISE": ("generate_noise",),
     "SAMPLER": ("sample",),
     "GUIDER": ("sample",),
+    "UPSCALE_MODEL": ("to", "scale"),
 }
 """By type of a socket, what anything on it can do, whichever pack has made it."""
 
