@@ -28,8 +28,10 @@ def cleaner_of(model: Any, side: int) -> tuple[Callable[[Tensor], Tensor] | None
             f"cleaner is a {type(model).__name__} that enlarges {scale} times: expected the UPSCALE_MODEL of Load Upscale Model whose "
             f"scale divides the crop of {side} pixels, such as BSRNet or Real-ESRGAN."
         )
-    own = copy.copy(model)  # the run's, whose weights the host does not move
-    own.model = copy.deepcopy(network).to(mm.get_torch_device()).eval().requires_grad_(False)
+    own = copy.copy(model)
+    own.patcher = None  # the copy is the run's: the host does not move its weights
+    own = copy.deepcopy(own).to(mm.get_torch_device()).eval()
+    own.model.requires_grad_(False)
     digest = hashlib.sha256()
     for name, value in own.model.state_dict().items():
         digest.update(name.encode() + value.detach().flatten()[:64].float().cpu().numpy().tobytes())

@@ -9,6 +9,8 @@ import torch
 from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_checkpoint
 from adaptivesr.tools.small_models.controls import SMALL_TASR, put_small_controls
 from PIL import Image
+from spandrel import ModelLoader
+from spandrel.architectures.Compact import Compact
 
 WEIGHT_FREE = "gradient energy match (ours, weight-free)"
 FAST = {
@@ -181,35 +183,34 @@ def test_gates_without_the_time_load_like_others(comfy, train):
         )
 
 
-class Enlarger:
-    """What the host carries as UPSCALE_MODEL: a network, its scale, and a call."""
+def darker(scale, by):
+    """A network as Load Upscale Model gives it, which enlarges and takes something off every value."""
+    network = Compact(num_in_ch=3, num_out_ch=3, num_feat=4, num_conv=1, upscale=scale)
+    weights = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    last = max((name for name in weights if name.endswith(".bias")), key=lambda name: int(name.split(".")[1]))
+    found = ModelLoader().load_from_state_dict({**weights, last: torch.full_like(weights[last], -by)}).eval()
+    assert found.scale == scale
+    from comfy.model_patcher import CoreModelPatcher
 
-    def __init__(self, scale, gain):
-        self.scale, self.model = scale, torch.nn.Conv2d(3, 3, 1, bias=False)
-        torch.nn.init.dirac_(self.model.weight)
-        with torch.no_grad():
-            self.model.weight.mul_(gain)
-
-    @torch.inference_mode()
-    def __call__(self, image):
-        return torch.nn.functional.interpolate(self.model(image), scale_factor=self.scale).clamp_(0, 1)
+    found.patcher = CoreModelPatcher(found.model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    return found
 
 
 def test_conditions_are_cleaned_by_a_connected_network(comfy, train, base):
     cleaner_of = comfy.module("host.training.cleaner").cleaner_of
-    condition = torch.rand(2, 3, 64, 64)
+    condition = 0.3 + 0.6 * torch.rand(2, 3, 64, 64)
     for scale in (1, 4):
-        clean, about = cleaner_of(Enlarger(scale, 0.5), 64)
+        clean, about = cleaner_of(darker(scale, 0.2), 64)
         cleaned = clean(condition)
         small = torch.nn.functional.avg_pool2d(condition, 8)
         assert cleaned.shape == condition.shape and about.startswith(", cleaned by ")
-        torch.testing.assert_close(torch.nn.functional.avg_pool2d(cleaned, 8), 0.5 * small, atol=0.05, rtol=0)
+        torch.testing.assert_close(torch.nn.functional.avg_pool2d(cleaned, 8), small - 0.2, atol=0.05, rtol=0)
         assert not cleaned.is_inference()
     assert cleaner_of(None, 64) == (None, "")
-    kinds = [state_of(base, train(steps=2, name="clean", cleaner=one)[3]) for one in (None, Enlarger(4, 0.5))]
+    kinds = [state_of(base, train(steps=2, name="clean", cleaner=one)[3]) for one in (None, darker(4, 0.2))]
     assert any(not torch.equal(kinds[0][key], kinds[1][key]) for key in kinds[0])
     with pytest.raises(ValueError, match=r"enlarges 3 times.*Load Upscale Model"):
-        train(cleaner=Enlarger(3, 1.0))
+        train(cleaner=darker(3, 0.0))
 
 
 def test_images_in_place_of_a_folder_and_bfloat16(train):
