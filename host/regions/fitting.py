@@ -9,6 +9,7 @@ from typing import Any
 import comfy.model_base
 import comfy.supported_models
 from comfy.model_base import BaseModel
+from comfy.samplers import CFGGuider
 
 from ...imaging.tile_plan import Fit, Sizes, TileCost, area, cheaper, fit, fixed, safer
 from ...sampling.network_cost import COUNTED
@@ -16,6 +17,8 @@ from ..resshift.patchers import ResidualShiftModel
 
 RESIDUAL_SHIFT_CELLS = 64
 """Side of the latents that the published residual-shift networks were trained on; embedded ones take any."""
+PUBLISHED_CHANNELS = 320
+"""First width of the networks that were counted; a smaller one of the same kind costs less."""
 OTHER_MULTIPLE = 4
 """Cells; transformers cut latents into patches of 2."""
 
@@ -58,6 +61,22 @@ def kind_of(model: BaseModel) -> ModelKind:
     if levels is not None and four_channels and not labelled:
         return ModelKind(512, multiple, "SD 1.5")
     return ModelKind(1024, multiple, "SDXL", isinstance(config, comfy.supported_models.SDXL))
+
+
+def arithmetic(guider: CFGGuider, tile: Sequence[int], region_calls: int) -> float | None:
+    """Floating-point operations of this many calls on tiles of (h, w) cells; None for networks that were not counted.
+
+    Guidance counts, as one more row of a call for every condition; ControlNets do not.
+    """
+    model = guider.inner_model
+    kind = kind_of(model)
+    if kind.network is None or not kind.is_counted:
+        return None
+    if model.model_config.unet_config.get("model_channels") != PUBLISHED_CHANNELS:
+        return None
+    unguided = guider.cfg == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
+    rows = sum(len(conds) for name, conds in guider.conds.items() if not (unguided and name == "negative"))
+    return region_calls * rows * kind.cost(tile[0], tile[1])
 
 
 def tiles_of(model: BaseModel, latent_size: Sequence[int], tile_px: int, overlap_px: int) -> Fit:

@@ -37,7 +37,7 @@ from ..runtime import is_out_of_memory, rows_that_fit
 from .conditions import CanvasConditions
 from .denoiser import KeptLatent, RegionDenoiser, check_model_patches
 from .events import RegionDisplay, RegionLayout
-from .fitting import tiles_of
+from .fitting import arithmetic, tiles_of
 
 MOST_ROWS = 16
 PREVIEW_SHARE = 0.05
@@ -180,6 +180,8 @@ class RegionSampler(comfy.samplers.Sampler):
         if float(sigmas[-1]) == 0.0:
             observer.finish(result)
         self.report = report(options, result, regions, noise, steps, perf_counter() - start)
+        operations = arithmetic(model_wrap, (regions[0].height, regions[0].width), result.work.rows)
+        self.report["tflop"] = None if operations is None else round(operations / 1e12, 3)
         if gain is not None:
             self.report |= gain.report(result, steps * len(regions) * len(noise))
         self.display.finish(self.report)

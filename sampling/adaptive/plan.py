@@ -62,11 +62,12 @@ def describe(report: Mapping[str, Any]) -> str:
     spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     batches = ", ".join(report["batch_sizes"])
     peak = "" if report["peak_gb"] is None else f", peak {report['peak_gb']:.2f} GB"
+    work = "" if report.get("tflop") is None else f" ({report['tflop']:.1f} TFLOP)"
     trouble = [f"{report[key]} {name}" for key, name in TROUBLE.items() if report[key]]
     line = (
         f"{report['tiles']} regions x {report['images']} images, {spread} of {report['steps']} steps each: "
         f"{report['region_calls']} region steps in {report['calls']} model calls (batch {batches}), "
-        f"{report['latent_mpx']:.3f} latent Mpx, {report['skipped']:.0%} skipped, {report['seconds']:.1f} s{peak}"
+        f"{report['latent_mpx']:.3f} latent Mpx{work}, {report['skipped']:.0%} skipped, {report['seconds']:.1f} s{peak}"
     )
     return ", ".join([line, *trouble])
 

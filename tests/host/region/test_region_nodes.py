@@ -65,6 +65,7 @@ def test_the_plan_is_what_the_run_counts(comfy, patcher, run, latent):
     plan = json.loads(plan)
     assert (width, height) == (192, 320) and plan["size"] == "192x320"
     _, _, report = run(latent, tile_size=128, region_batch=3)
+    assert report["tflop"] is None  # the small network was not counted
     for count in ("tiles", "images", "calls", "region_calls", "latent_mpx"):
         assert plan[count] == report[count], count
     assert plan["call_gb"] < plan["untiled_call_gb"] and plan["latent_mpx_with_guidance"] == 2 * plan["latent_mpx"]

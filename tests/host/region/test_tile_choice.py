@@ -81,6 +81,35 @@ def test_upscale_plan_tells_no_arithmetic_of_networks_that_were_not_counted(plan
     assert tiling.get("tflop_of") == network and ("tflop" in tiling) == (network is not None)
 
 
+class Guided:
+    """What the count asks of a guider."""
+
+    def __init__(self, model, cfg, areas=1, **options):
+        self.inner_model, self.cfg, self.model_options = model, cfg, options
+        self.conds = {"positive": [None] * areas, "negative": [None]}
+
+
+@pytest.mark.parametrize(
+    ("guider", "rows"),
+    [
+        ({"cfg": 1.0}, 1),
+        ({"cfg": 1.0, "disable_cfg1_optimization": True}, 2),
+        ({"cfg": 3.0}, 2),
+        ({"cfg": 3.0, "areas": 3}, 4),
+    ],
+)
+def test_a_run_counts_the_arithmetic_of_every_condition(fitting, patcher, monkeypatch, guider, rows):
+    model = patcher("eps").model
+    assert fitting.arithmetic(Guided(model, **guider), (64, 72), 10) is None  # a small network of that kind
+    monkeypatch.setitem(model.model_config.unet_config, "model_channels", 320)
+    cost = fitting.kind_of(model).cost(64, 72)
+    assert fitting.arithmetic(Guided(model, **guider), (64, 72), 10) == 10 * rows * cost
+
+
+def test_no_arithmetic_is_told_of_kinds_that_nobody_counted(fitting, patcher):
+    assert fitting.arithmetic(Guided(patcher("flow").model, 3.0), (64, 64), 1) is None
+
+
 def test_upscale_plan_passes_its_settings_on_as_they_came(plan):
     assert plan()[1] == (0, 128)
 
