@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from ...sampling.adaptive.choices import GrowingRule
+
 
 class GainBackEnd(str, Enum):
     """What gains are measured on. LATENT: predictions as they are. RGB_LINEAR: the host's linear picture of them.
@@ -33,3 +35,4 @@ class GainLimits:
     max_share: float = 1.0
     tail_guard: float = 0.0
     prior: float = 1.0
+    growing: str = GrowingRule.EITHER.value

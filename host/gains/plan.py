@@ -25,7 +25,7 @@ from ...imaging.metrics.gain_measures import (
     rgb_measures,
 )
 from ...imaging.metrics.named import named_metrics
-from ...sampling.adaptive.choices import GainRule, JumpRule
+from ...sampling.adaptive.choices import GainRule, GrowingRule, JumpRule
 from ...sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps
 from ...sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
 from ...sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
@@ -320,6 +320,7 @@ def _settings(limits: GainLimits, tau: float, rule: JumpRule, still: float) -> D
         tail_guard=guard,
         rule=rule,
         still=still,
+        growing=GrowingRule(limits.growing),
     )
 
 

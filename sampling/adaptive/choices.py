@@ -38,3 +38,14 @@ class JumpRule(str, Enum):
     LADDER = "ladder"
     PHASE_CLASS = "phase_class"
     MAGNITUDE = "magnitude"
+
+
+class GrowingRule(str, Enum):
+    """When a region counts as growing once quality counts too (AdaDiffSR, section 3.3).
+
+    BOTH: closeness to the input and quality rise, as in the paper. EITHER: quality rises, or the region drifts away from the
+    input (ours), which spends more steps.
+    """
+
+    BOTH = "both"
+    EITHER = "either"

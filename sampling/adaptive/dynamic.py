@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import pairwise
 
-from .choices import JumpRule
+from .choices import GrowingRule, JumpRule
 from .policy import COMPLETE, Decision
 from .prior import NO_PRIOR, RegionPrior
 from .types import Gains, Row
@@ -46,6 +46,7 @@ class DynamicSettings:
     t_half: quality gains count below it. patience: falling calls in a row before a region ends, at timesteps of t_sat_max or
     less. warmup: calls with the first jump. min_calls, max_calls: per region. tail_guard: at this index and below, every
     jump is the first. still: a change per grid step below it makes a call stable (0 is off; 2e-3 goes with the proxies).
+    growing: what makes a region grow once quality counts.
     """
 
     jumps: tuple[int, ...] = (1, 2, 3, 4)
@@ -59,6 +60,7 @@ class DynamicSettings:
     tail_guard: int = 0
     rule: JumpRule = JumpRule.LADDER
     still: float = 0.0
+    growing: GrowingRule = GrowingRule.EITHER
 
     def __post_init__(self) -> None:
         if len(self.jumps) != 4 or self.jumps[0] < 1 or any(b < a for a, b in pairwise(self.jumps)):
@@ -212,29 +214,33 @@ def _take_gains(
     counts = below and state.quality_started and not first
     if below and not state.quality_started:
         state.quality_started, state.quality = True, 0.0
-    state.fr = None if first else gains.get(FULL_REFERENCE, 0.0)
+    state.fr = None if first else gains.get(FULL_REFERENCE)
     state.nr = gains.get(NO_REFERENCE) if counts else None
     if state.nr is not None:
         state.quality += state.nr
 
 
-def _rates(state: RegionState) -> tuple[float, float | None]:
-    """Returns the gains of the last call per grid step."""
+def _rates(state: RegionState) -> tuple[float | None, float | None]:
+    """Returns the gains of the last call per grid step; None where there was none."""
     jump = state.jump or 1
-    return (state.fr or 0.0) / jump, None if state.nr is None else state.nr / jump
+    return None if state.fr is None else state.fr / jump, None if state.nr is None else state.nr / jump
 
 
 def _class_of(state: RegionState, settings: DynamicSettings, t: float) -> CallClass:
     fr, nr = _rates(state)
+    tau = settings.tau
     if nr is None:
-        return CallClass.GROWING if abs(fr) > settings.tau else CallClass.STABLE
-    if nr < -settings.tau:
+        return CallClass.GROWING if fr is not None and abs(fr) > tau else CallClass.STABLE
+    if nr < -tau:
         state.falling += 1
         enough = state.falling >= settings.patience and state.calls >= settings.min_calls
         return CallClass.SATURATED if enough and t <= settings.t_sat_max else CallClass.HOLD
     state.falling = 0
-    # The second: drifting away from the input without gain in quality.
-    return CallClass.GROWING if nr > settings.tau or fr < -settings.tau else CallClass.STABLE
+    if settings.growing is GrowingRule.BOTH:
+        grows = nr > tau and (fr is None or fr > tau)
+    else:
+        grows = nr > tau or (fr is not None and fr < -tau)
+    return CallClass.GROWING if grows else CallClass.STABLE
 
 
 def _level(state: RegionState, settings: DynamicSettings, t: float, kind: CallClass) -> int:
@@ -243,7 +249,7 @@ def _level(state: RegionState, settings: DynamicSettings, t: float, kind: CallCl
         return state.start
     if kind is CallClass.HOLD:
         return state.level
-    fastest = max(abs(rate) for rate in _rates(state) if rate is not None)
+    fastest = max((abs(rate) for rate in _rates(state) if rate is not None), default=0.0)
     growing = kind is CallClass.GROWING
     match settings.rule:
         case JumpRule.PHASE_CLASS:

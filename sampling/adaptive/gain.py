@@ -59,8 +59,9 @@ PICTURE_METRICS = (
     GainMetric("sharpness", 0.0, 0.5, full_reference=False),
     GainMetric("ssim", 0.0, 1.0),
     GainMetric("gmsd", 0.0, 0.35, lower_better=True),
+    GainMetric("piqe", 0.0, 100.0, lower_better=True, full_reference=False),
 )
-"""What pictures in [0, 1] can be measured with; psnr, ssim, nlpd, gmsd and sharpness need no weights."""
+"""What pictures in [0, 1] can be measured with; psnr, ssim, nlpd, gmsd, sharpness and piqe need no weights."""
 
 
 def chosen(metrics: Sequence[GainMetric], names: Sequence[str]) -> tuple[GainMetric, ...]:

@@ -3,8 +3,8 @@ from itertools import pairwise
 
 import pytest
 from adaptivesr.imaging.tiles import Region
-from adaptivesr.sampling.adaptive.choices import JumpRule
-from adaptivesr.sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps
+from adaptivesr.sampling.adaptive.choices import GrowingRule, JumpRule
+from adaptivesr.sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps, RegionState, advance
 from adaptivesr.sampling.adaptive.types import Row
 from adaptivesr.tools.golden.adadiffsr_codebook import grid_timesteps
 
@@ -158,6 +158,33 @@ def test_a_prediction_that_stands_still_is_stable_whatever_the_gains():
     assert follow(DynamicSettings(still=2e-3), growing, change=1e-3)[2].calls == 53
     assert follow(DynamicSettings(still=2e-3), growing, change=3e-3)[2].calls == 200
     assert follow(DynamicSettings(), growing, change=1e-3)[2].calls == 200
+
+
+@pytest.mark.parametrize(
+    ("rates", "both", "either"),
+    [
+        ((FAST, FAST), True, True),
+        ((SLOW, FAST), False, True),  # better without getting closer to the input
+        ((-FAST, SLOW), False, True),  # drifts away
+        ((-FAST, FAST), False, True),
+        ((FAST, SLOW), False, False),
+        ((None, FAST), True, True),  # nothing is compared with the input
+    ],
+)
+def test_what_makes_a_region_grow_below_t_half(rates, both, either):
+    fr, nr = rates
+    for rule, grows in ((GrowingRule.BOTH, both), (GrowingRule.EITHER, either)):
+        state, settings = RegionState(calls=3, jump=1, quality_started=True), DynamicSettings(growing=rule)
+        gains = {"nr": math.tanh(nr)} | ({} if fr is None else {"fr": math.tanh(fr)})
+        advance(state, settings, 50, 250.0, gains)
+        assert state.classes == [CallClass.GROWING if grows else CallClass.STABLE], rule
+
+
+def test_above_t_half_both_rules_look_at_the_change_alone():
+    for rule in GrowingRule:
+        state = RegionState(calls=3, jump=1)
+        advance(state, DynamicSettings(growing=rule), 150, 750.0, {"fr": -FAST})
+        assert state.classes == [CallClass.GROWING]
 
 
 def test_metrics_without_quality_decide_alone():

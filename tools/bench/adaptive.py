@@ -2,8 +2,9 @@
 
 Parts: table (every back end at the default tau, beside as many even steps and as many steps by the input's detail alone), equal_work
 (the same for a few back ends, with and without the prior), curve (over tau, with a picture), and
-ablations in the form of AdaDiffSR's tables: metrics (Table 4), intervals (Table 3), pfj (Table 5), merge (Fig. 6), modes. The
-base's chain loses PSNR with every step, so fewer steps may raise it: both signs are shown, + is better.
+ablations in the form of AdaDiffSR's tables: metrics (Table 4), intervals (Table 3), pfj (Table 5), merge (Fig. 6), modes, growing and
+saturation (section 3.3), and caches (the host's step caches; a part to be run alone). The base's chain loses PSNR with every step,
+so fewer steps may raise it: both signs are shown, + is better.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...sampling.adaptive.choices import MergeMode
+from ...sampling.adaptive.choices import GrowingRule, MergeMode
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts import adaptive_counts as counts
@@ -85,14 +86,19 @@ class AdaptiveBench:
         """The fixed run, made once."""
         return {tables.FIXED: self.fixed or self.run(tables.FIXED, self.choice())}
 
+    def even(self, found: Runs, name: str, **values: Any) -> str:
+        """A run of as many even steps as another made in the mean, added to the found ones: its name."""
+        steps = round(counts.mean_calls(found[name]))
+        even = f"{steps} even steps"
+        if even not in found:
+            few = self.run(even, self.choice(steps=steps, **values))
+            found[even] = [replace(o, fixed_calls=f.calls) for o, f in zip(few, self.fixed)]
+        return even
+
     def rivals(self, found: Runs, name: str) -> list[str]:
         """Runs of about the same work without gains, added to the found ones: even steps, and steps by the input's detail."""
-        outcomes = found[name]
-        mean = sum(o.calls for o in outcomes) / sum(len(o.steps) for o in outcomes)
-        even, prior = f"{round(mean)} even steps", f"prior alone, {mean:.1f} steps"
-        if even not in found:
-            few = self.run(even, self.choice(steps=round(mean)))
-            found[even] = [replace(o, fixed_calls=f.calls) for o, f in zip(few, self.fixed)]
+        mean = counts.mean_calls(found[name])
+        even, prior = self.even(found, name), f"prior alone, {mean:.1f} steps"
         if prior not in found:
             found[prior] = self.run(prior, self.choice(prior_calls=mean))
         return [even, prior]
@@ -193,6 +199,41 @@ def merge(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
     return {"runs": found}, [*tables.quality_table(found), "", *tables.seam_table(found)]
 
 
+def growing(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
+    """When a region grows (section 3.3): closeness and quality both rise, or either; without the prior, beside even steps."""
+    found, rivals = bench.every_step(), dict[str, list[str]]()
+    for back_end in ("latent", "vae"):
+        for rule in GrowingRule:
+            name = f"{back_end}, {rule.value}"
+            limits = bench.limits(prior=0.0, growing=rule.value)
+            found[name] = bench.run(name, bench.choice(back_end=back_end, limits=limits))
+            rivals[name] = [bench.even(found, name)]
+    return {"runs": found}, [*tables.quality_table(found), "", *tables.contest_table(found, rivals)]
+
+
+def saturation(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
+    """Regions that end with their best prediction once quality falls, by a metric without weights (PIQE), beside even steps."""
+    found, rivals = bench.every_step(), dict[str, list[str]]()
+    for top in (0.0, 300.0, 500.0):
+        name = f"psnr, piqe; t_sat_max {top:g}"
+        limits = bench.limits(prior=0.0, t_sat_max=top)
+        found[name] = bench.run(name, bench.choice(back_end="vae", metrics="psnr, piqe", limits=limits))
+        rivals[name] = [bench.even(found, name)]
+    return {"runs": found}, [*tables.quality_table(found), "", *tables.contest_table(found, rivals)]
+
+
+def caches(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
+    """The host's step caches on the whole frame, beside as many even steps there; regions refuse them (`bench reuse` says why)."""
+    found = {tables.FIXED: bench.run(tables.FIXED, bench.choice(whole=True))}
+    rivals: dict[str, list[str]] = {}
+    for node in ("EasyCache", "LazyCache"):
+        for threshold in (0.02, 0.05, 0.1, 0.2):
+            name = f"{node} {threshold:g}"
+            found[name] = bench.run(name, bench.choice(whole=True, cache=(node, threshold)))
+            rivals[name] = [bench.even(found, name, whole=True)]
+    return {"runs": found}, [*tables.quality_table(found), "", *tables.contest_table(found, rivals)]
+
+
 PARTS: Mapping[str, Callable[[AdaptiveBench], tuple[dict[str, Any], list[str]]]] = {
     "table": table,
     "equal_work": equal_work,
@@ -202,6 +243,9 @@ PARTS: Mapping[str, Callable[[AdaptiveBench], tuple[dict[str, Any], list[str]]]]
     "pfj": pfj,
     "merge": merge,
     "modes": modes,
+    "growing": growing,
+    "saturation": saturation,
+    "caches": caches,
 }
 
 
@@ -260,7 +304,9 @@ def main(argv: list[str]) -> int:
     enter_host(env.host_source(env.ensure_environment()))
     bench = AdaptiveBench(importlib.import_module(f"{__package__}.parts.adaptive_runs"), options)
     possible = [name for name in PARTS if name != "pfj" or bench.injects]
-    for name in possible if "all" in options.part else options.part:
+    if "caches" in options.part and options.part != ["caches"]:
+        parser.error("caches are held against whole frames: expected --part caches alone")
+    for name in [p for p in possible if p != "caches"] if "all" in options.part else options.part:
         result, lines = PARTS[name](bench)
         title = "adaptive" if name == "table" else f"adaptive_{name}"
         write_report(title, {**vars(options), **_plain(result)}, [described(options), "", *lines])

@@ -56,6 +56,16 @@ def test_the_prior_alone_spends_what_it_is_told_where_the_detail_is(runs, base, 
     assert found.steps[0] < found.steps[1] and found.steps[2] < found.steps[3]
 
 
+def test_whole_frames_are_the_hosts_own_run_and_a_step_cache_leaves_calls_out(runs, base, pictures):
+    picture, every = base.run(*pictures, runs.Variant(steps=STEPS, whole=True))
+    assert picture.shape == pictures[1].shape and every.calls == every.fixed_calls == STEPS and every.steps == (STEPS,)
+    for node in ("EasyCache", "LazyCache"):
+        kept, idle = base.run(*pictures, runs.Variant(steps=STEPS, whole=True, cache=(node, 0.0)))
+        assert idle.calls == STEPS and torch.equal(kept, picture), node
+        other, cached = base.run(*pictures, runs.Variant(steps=12, whole=True, cache=(node, 3.0)))
+        assert cached.calls < cached.fixed_calls == 12 and not torch.equal(other, picture), node
+
+
 def test_multiplications_of_the_network_do_not_depend_on_the_estimator(runs, base, pictures):
     low, _ = pictures
     macs = base.macs(low, runs.Variant("latent"))

@@ -47,6 +47,11 @@ def saved(outcomes: Sequence[Outcome]) -> float:
     return 1 - sum(o.calls for o in outcomes) / sum(o.fixed_calls for o in outcomes)
 
 
+def mean_calls(outcomes: Sequence[Outcome]) -> float:
+    """Mean evaluations of a region."""
+    return sum(o.calls for o in outcomes) / sum(len(o.steps) for o in outcomes)
+
+
 def mean_quality(outcomes: Sequence[Outcome], name: str) -> float:
     """Mean of a measure over the pictures."""
     return fmean(o.quality[name] for o in outcomes)

@@ -5,6 +5,7 @@ Importable where a ComfyUI is; `tools.env.in_process.enter_host` comes first.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +14,7 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any
 
+import comfy.sample
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -59,6 +61,10 @@ class Variant:
     pfj: float = 0.0
     steps: int = 40
     prior_calls: float = 0.0
+    whole: bool = False
+    """The host's own sampler on the whole frame, in the place of regions."""
+    cache: tuple[str, float] | None = None
+    """The host's node of a step cache and its threshold; whole frames only."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,9 @@ class AdaptiveBase:
         model.set_model_unet_function_wrapper(call_model)
         values, latent = lr_condition(self.base, low)
         positive = negative = with_values(empty_prompt(model), values)
+        if choice.whole:
+            report = self._whole(model, positive, latent, choice)
+            return self._decoded(report.pop("samples")), report, (network, estimator)
         plan = None if not choice.back_end else watched(self.plan(choice, latent), estimator)
         if choice.pfj:
             if plan is None:
@@ -174,8 +183,39 @@ class AdaptiveBase:
         schedule = Schedule(self.setting.seed, choice.steps, 1.0, SCHEDULER, 1.0)
         with torch.inference_mode():
             sampled, report = sample_latent(model, positive, negative, latent, schedule, options)
-            picture = self.base.vae.decode(sampled["samples"]).movedim(-1, 1).clamp(0, 1).float().cpu()
-        return picture, report, (network, estimator)
+        return self._decoded(sampled["samples"]), report, (network, estimator)
+
+    def _decoded(self, samples: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self.base.vae.decode(samples).movedim(-1, 1).clamp(0, 1).float().cpu()
+
+    def _whole(self, model: Any, positive: list[Any], latent: dict[str, Tensor], choice: Variant) -> dict[str, Any]:
+        """One region as large as the canvas, by the host's sampler: the samples, and what `outcome` reads of a report."""
+        calls: list[int] = []
+        # EasyCache answers in the place of the network, inside of what a function wrapper is put around.
+        hook = model.model.diffusion_model.network.register_forward_pre_hook(lambda *_: calls.append(1))
+        if choice.cache is not None:
+            model = with_step_cache(model, *choice.cache)
+        start, canvas = perf_counter(), latent["samples"]
+        noise = comfy.sample.prepare_noise(canvas, self.setting.seed)
+        try:
+            with torch.inference_mode():
+                samples = comfy.sample.sample(
+                    model, noise, choice.steps, 1.0, self.setting.sampler, SCHEDULER, positive, positive, canvas,
+                    disable_pbar=True, seed=self.setting.seed,
+                )  # fmt: skip
+        finally:
+            hook.remove()
+        height, width = canvas.shape[2:]
+        return {
+            "samples": samples,
+            "region_calls": len(calls),
+            "steps": choice.steps,
+            "steps_per_region": [[len(calls)]],
+            "canvas": [height, width],
+            "regions": [[0, 0, height, width]],
+            "seconds": perf_counter() - start,
+        }
 
     def plan(self, choice: Variant, latent: dict[str, Tensor]) -> GainPlan:
         """MMLE Gain Estimator's plan of a choice."""
@@ -222,6 +262,12 @@ def prior_budget(latent: Tensor, regions: Sequence[Region], steps: int, mean_cal
     return (wanted * high).clamp(0, 1)
 
 
+def with_step_cache(model: Any, node: str, threshold: float) -> Any:
+    """A clone of the MODEL behind the host's EasyCache or LazyCache, at the node's shares of the chain."""
+    caches = importlib.import_module("comfy_extras.nodes_easycache")
+    return getattr(caches, f"{node}Node").execute(model, threshold, 0.15, 0.95, False).args[0]
+
+
 def gain_models() -> LoadedGainModels | None:
     """The trained parts of the base, None where the repository has none."""
     return load_gain_models(BASE) if Path(find_file(GAIN_MODELS, BASE)).is_file() else None
@@ -252,7 +298,7 @@ def outcome(
         quality={name: value for name, value in quality.items() if name != "ger"} | {"vif": vif(picture, truth)},
         ger=quality["ger"],
         spectrum=float(spectrum_distance(luma(picture), luma(truth), NYQUIST)),
-        seam=seam_ratio(picture, regions) / seam_ratio(truth, regions),
+        seam=seam_ratio(picture, regions) / seam_ratio(truth, regions) if len(regions) > 1 else 1.0,
         seconds=report["seconds"],
         network_seconds=network.seconds,
         estimator_seconds=estimator.seconds,
