@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..host.gains.choices import GainBackEnd, GainLimits
-from ..sampling.adaptive.choices import GainRule, JumpRule
+from ..sampling.adaptive.choices import GainRule, GrowingRule, JumpRule
 from .common import CheckedNode, output
 from .types import Gain, GainModels
 
@@ -59,7 +59,7 @@ def expert_inputs() -> list[io.Input]:
             max=1000.0,
             step=10.0,
             advanced=True,
-            tooltip="Timestep below which a region may end early; at most t_half. 0, the default: regions never end early; with a quality metric such as musiq try 300.",
+            tooltip="Timestep below which a region may end early; at most t_half. 0, the default: regions never end early; with vae and a quality metric such as piqe or musiq try 300.",
         ),
         io.Float.Input(
             "min_share",
@@ -137,7 +137,7 @@ class MMLEGainEstimator(CheckedNode):
                 io.String.Input(
                     "metrics",
                     default="psnr, nlpd, sharpness",
-                    tooltip="Names with commas; not used by proxies and regressor. psnr, nlpd, sharpness need no weights, nor does ssim (rgb_linear, vae). lpips, ahiq, brisque, musiq, or paper for its six, make pyiqa fetch their weights; what cannot be had is left out and named.",
+                    tooltip="Names with commas; not used by proxies and regressor. psnr, nlpd, sharpness need no weights, nor do ssim, gmsd and piqe (rgb_linear, vae). lpips, ahiq, brisque, musiq, or paper for its six, make pyiqa fetch their weights; what cannot be had is left out and named.",
                 ),
                 *expert_inputs(),
                 io.Latent.Input(
@@ -162,6 +162,14 @@ class MMLEGainEstimator(CheckedNode):
                     options=[rule.value for rule in GainRule],
                     default=GainRule.PAPER.value,
                     tooltip="What decides the next jump. paper: AdaDiffSR's classes and speeds. step_size: as far as the estimated error of the jump stays below tau, in units of the latent; metrics, mode, intervals and prior then do not count.",
+                ),
+                io.Combo.Input(
+                    "growing",
+                    optional=True,  # came later: workflows of the API without it still run, by "either"
+                    options=[rule.value for rule in GrowingRule],
+                    default=GrowingRule.BOTH.value,
+                    advanced=True,
+                    tooltip="When a region counts as growing below t_half. both: closeness to the input and quality rise, as in the paper. either: quality rises or the region drifts away from the input; more steps.",
                 ),
             ],
             outputs=[Gain.Output(display_name="gain", tooltip="For Tiled Region Sampler and Region Sampler.")],

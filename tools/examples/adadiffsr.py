@@ -61,6 +61,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "tail_guard": 0.0,
                 "prior": 1.0,
                 "rule": "paper",
+                "growing": "both",
             },
         ),
         Node(

@@ -76,6 +76,7 @@ ADADIFFSR_EMBEDDED = Workflow(
                 "tail_guard": 0.0,
                 "prior": 1.0,
                 "rule": "paper",
+                "growing": "both",
             },
         ),
         Node(

@@ -89,6 +89,7 @@ ADADIFFSR = Workflow(
                 "tail_guard": 0.0,
                 "prior": 1.0,
                 "rule": "paper",
+                "growing": "both",
             },
         ),
         Node(

@@ -345,3 +345,16 @@ def test_region_report_tells_classes_and_exits(comfy, run, estimate):
     plain = {key: value for key, value in report.items() if key != "classes"}
     without, short = node.execute(json.dumps(plain), torch.rand(1, 128, 256, 3), 0.4).args
     assert "gains:" not in short and picture.shape == without.shape
+
+
+def test_fresh_nodes_grow_by_the_papers_rule_and_old_files_as_before(comfy, estimate):
+    entries = {entry.id: entry for entry in comfy.node("AdaptiveSRMMLEGainEstimator").define_schema().inputs}
+    assert entries["growing"].default == "both" and list(entries)[-1] == "growing"
+    assert estimate(back_end="latent").settings.growing.value == "either"
+    assert estimate(back_end="latent", growing="both").settings.growing.value == "both"
+
+
+def test_quality_without_weights_can_end_a_region(comfy, estimate):
+    plan = estimate(back_end="rgb_linear", metrics="psnr, piqe", t_sat_max=300.0)
+    assert [metric.name for metric in plan.metrics] == ["psnr", "piqe"] and not plan.left_out
+    assert plan.settings.patience == 2 and plan.settings.t_sat_max == 300.0
