@@ -231,7 +231,8 @@ def caches(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
             name = f"{node} {threshold:g}"
             found[name] = bench.run(name, bench.choice(whole=True, cache=(node, threshold)))
             rivals[name] = [bench.even(found, name, whole=True)]
-    return {"runs": found}, [*tables.quality_table(found), "", *tables.contest_table(found, rivals)]
+    about = "These runs are whole frames by ComfyUI's own sampler: one region, no overlap."
+    return {"runs": found}, [about, "", *tables.quality_table(found), "", *tables.contest_table(found, rivals)]
 
 
 PARTS: Mapping[str, Callable[[AdaptiveBench], tuple[dict[str, Any], list[str]]]] = {
