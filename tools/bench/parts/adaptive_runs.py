@@ -14,7 +14,6 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any
 
-import comfy.sample
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -197,10 +196,11 @@ class AdaptiveBase:
         if choice.cache is not None:
             model = with_step_cache(model, *choice.cache)
         start, canvas = perf_counter(), latent["samples"]
-        noise = comfy.sample.prepare_noise(canvas, self.setting.seed)
+        sampling = importlib.import_module("comfy.sample")
+        noise = sampling.prepare_noise(canvas, self.setting.seed)
         try:
             with torch.inference_mode():
-                samples = comfy.sample.sample(
+                samples = sampling.sample(
                     model, noise, choice.steps, 1.0, self.setting.sampler, SCHEDULER, positive, positive, canvas,
                     disable_pbar=True, seed=self.setting.seed,
                 )  # fmt: skip
