@@ -25,6 +25,8 @@ FOLDER = env.ROOT / "workflows"
 PACK_ID = "adaptivesr"
 COMPARES, COMPARED = "ImageCompare", "adaptivesr_comparer"
 """The host's node whose pictures our extension draws in the classic renderer, and its property that asks for it."""
+MUTED = 2
+"""The page's mode of a node that is never run."""
 REPOSITORY = "https://github.com/adaptivesr/ComfyUI-AdaptiveSR"
 
 
@@ -65,14 +67,17 @@ def _dump(value: object) -> str:
 
 
 def api_format(workflow: Workflow, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """What the host's API queues: class and inputs by node id, notes left out."""
+    """What the host's API queues: class and inputs by node id; notes, muted nodes and links to these are left out."""
     ids = _ids(workflow)
+    muted = {node.key for node in workflow.nodes if node.muted}
     prompt: dict[str, Any] = {}
     for node in workflow.nodes:
-        if node.type == FRONTEND_NOTE:
+        if node.type == FRONTEND_NOTE or node.muted:
             continue
         inputs = {
-            name: _api_value(node.inputs[name], ids) for name in _declared(node, definitions) if name in node.inputs
+            name: _api_value(node.inputs[name], ids)
+            for name in _declared(node, definitions)
+            if name in node.inputs and getattr(node.inputs[name], "key", None) not in muted
         }
         title = node.title or definitions[node.type]["display_name"] or node.type
         prompt[str(ids[node.key])] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
@@ -139,7 +144,7 @@ def _ui_node(
         "type": node.type,
         "flags": {},
         "order": order,
-        "mode": 0,
+        "mode": MUTED if node.muted else 0,
         "inputs": [],
         "outputs": [],
         "properties": {"Node name for S&R": node.type},

@@ -24,8 +24,8 @@ ADADIFFSR = Workflow(
             "the classes of its calls.\n\n"
             "**Trained parts.** The paper's MMLE and PFJ were never published, and nobody has trained them on this base yet. So gains come "
             "from *proxies*, and **PFJ Inject passes everything on unchanged**. To have both: *Train MMLE* and *Train PFJ* on the MODEL of "
-            "StableSR Apply, then *Load MMLE + PFJ* with the result into **gain_models** of MMLE Gain Estimator (back end *regressor*) and "
-            "of PFJ Inject.",
+            "StableSR Apply; then take the mute off **Your trained parts** (Ctrl+M), choose the result there, and back end *regressor* in "
+            "MMLE Gain Estimator.",
         ),
         Node(
             "checkpoint",
@@ -75,6 +75,7 @@ ADADIFFSR = Workflow(
             (WIDTH, 260),
             {
                 "reference": Link("encode"),
+                "gain_models": Link("trained"),
                 "back_end": "proxies",
                 "tau": 0.005,
                 "mode": "ladder",
@@ -116,6 +117,7 @@ ADADIFFSR = Workflow(
                 "positive": Link("apply", 1),
                 "negative": Link("apply", 2),
                 "gain": Link("gain"),
+                "gain_models": Link("trained"),
                 "strength": 1.0,
             },
         ),
@@ -202,5 +204,14 @@ ADADIFFSR = Workflow(
             title="Before | after",
         ),
         *whole_cells("enlarge"),
+        Node(
+            "trained",
+            "AdaptiveSRLoadMMLEPFJ",
+            _at(1, 480),
+            (WIDTH, 90),
+            {"model_name": "embedded: teacher, 15 steps"},
+            title="Your trained parts (muted)",
+            muted=True,
+        ),
     ),
 )

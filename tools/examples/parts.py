@@ -28,7 +28,8 @@ class Node:
     """A node of a workflow and its inputs by name (values, or Link).
 
     pos and size are wishes: of nodes that could stand in either order the one with the smaller y comes first, and nodes
-    that show text or a picture get this height. group: None takes the one that the node's type belongs to.
+    that show text or a picture get this height. group: None takes the one that the node's type belongs to. A muted node
+    stands ready on the page: it does not run, nor is anything linked to it, until the user takes the mute off.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Node:
     title: str | None = None
     text: str | None = None
     group: str | None = None
+    muted: bool = False
 
 
 @dataclass(frozen=True)

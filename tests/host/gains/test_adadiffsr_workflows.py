@@ -145,3 +145,42 @@ def test_the_embedded_chain_runs_with_all_parts(client, file):
 def test_a_file_for_another_base_is_told_on_the_node(client):
     done = client.run(workflow("adadiffsr_embedded", AdaptiveSRLoadMMLEPFJ={"model_name": FOREIGN}))
     assert not done.succeeded and "trained on another base" in str(done.error)
+
+
+def test_the_papers_workflow_runs_with_parts_trained_on_its_base(client):
+    """Trains both parts on the MODEL of StableSR Apply, then follows the note: takes the mute off and chooses the regressor."""
+    training = workflow("adadiffsr")
+    (apply,), (checkpoint,) = (
+        nodes_of_class(training, kind) for kind in ("AdaptiveSRStableSRApply", "CheckpointLoaderSimple")
+    )
+    recipe = json.loads((ROOT / "workflows" / "api" / "train_mmle.json").read_text(encoding="utf-8"))
+    small = {
+        "model": [apply, 0], "vae": [checkpoint, 2], "positive": [apply, 1], "crop_size": 64, "calls": 4, "batch_size": 4,
+        "sampler_name": "ddpm", "steps": 3, "name": "papers", "images": ["5", 0],
+    }  # fmt: skip
+    mmle = recipe["4"] | {"inputs": recipe["4"]["inputs"] | small | {"trajectories": 4, "schedule": 3}}
+    pfj = recipe["5"] | {"inputs": recipe["5"]["inputs"] | small | {"gain_models": ["mmle", 0]}}
+    shown = {
+        f"losses of {key}": {"class_type": "PreviewImage", "inputs": {"images": [key, 1]}} for key in ("mmle", "pfj")
+    }
+    needed = {key: training[key] for key in reachable(training, apply)}
+    done = client.run({**needed, "5": training["5"], "mmle": mmle, "pfj": pfj, **shown})
+    assert done.succeeded, done.error
+    trained = client.object_info()["AdaptiveSRLoadMMLEPFJ"]["input"]["required"]["model_name"][1]["options"]
+    first, file = sorted(name for name in trained if "papers" in name)
+    assert first != file
+
+    prompt = workflow("adadiffsr", **{SAMPLER: {"steps": 14, "tile_size": 128, "overlap": 64}})
+    prompt["trained"] = {"class_type": "AdaptiveSRLoadMMLEPFJ", "inputs": {"model_name": file}}
+    for kind in ("AdaptiveSRMMLEGainEstimator", "AdaptiveSRPFJInject"):
+        (key,) = nodes_of_class(prompt, kind)
+        prompt[key]["inputs"]["gain_models"] = ["trained", 0]
+        prompt[key]["inputs"] |= {"back_end": "regressor"} if "back_end" in prompt[key]["inputs"] else {}
+    picture, _, report = run(client, prompt, "papers_trained")
+    assert picture.shape == (4 * SIDE, 4 * SIDE, 3) and report["gain_back_end"] == "regressor"
+
+
+def reachable(prompt, key):
+    """Ids of a node and of everything that it needs."""
+    links = [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list)]
+    return {key}.union(*(reachable(prompt, source) for source in links))
