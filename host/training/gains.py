@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,10 @@ def describe(report: Mapping[str, Any]) -> str:
     if report.get("left_out"):
         line += f" Without {', '.join(report['left_out'])}: weights could not be had."
     if report.get("held_out"):
-        numbers = ", ".join(f"{name} {value:.2f}" for name, value in report["held_out"]["correlations"].items())
+        numbers = ", ".join(
+            f"{name} {'not defined' if value is None else f'{value:.2f}'}"
+            for name, value in report["held_out"]["correlations"].items()
+        )
         line += f" Correlation on trajectories not trained on: {numbers}."
     if report.get("error_with_and_without"):
         line += " Error with and without injection: {:.4g}, {:.4g}.".format(*report["error_with_and_without"])
@@ -224,5 +228,7 @@ def _part(models: LoadedGainModels, prefix: str) -> dict[str, Tensor]:
 def _words(agreement: Agreement | None) -> dict[str, Any] | None:
     if agreement is None:
         return None
-    rounded = {name: round(value, 4) for name, value in agreement.correlations.items()}
+    rounded = {  # JSON has no NaN
+        name: None if math.isnan(value) else round(value, 4) for name, value in agreement.correlations.items()
+    }
     return {"correlations": rounded, "same_class": round(agreement.same_class, 4), "pairs": agreement.pairs}

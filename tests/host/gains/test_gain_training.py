@@ -175,3 +175,12 @@ def test_it_begins_and_calls_as_the_hosts_sampler_does(comfy, sr):
         levels = calculate_sigmas(sr.patcher.get_model_object("model_sampling"), "normal", 6)
     assert torch.allclose(base.sigmas, levels, rtol=1e-5)
     assert torch.allclose(x, out, atol=1e-4)
+
+
+def test_a_correlation_that_is_not_defined_is_valid_json_and_said(comfy):
+    gains = comfy.module("host.training.gains")
+    words = gains._words(gains.Agreement({"psnr": 0.51234, "piqe": float("nan")}, 0.5, 3))
+    assert words["correlations"] == {"psnr": 0.5123, "piqe": None}
+    json.dumps(words, allow_nan=False)
+    line = gains.describe({"losses": {"loss": [1.0, 0.5]}, "steps": 1, "file": "x", "held_out": words})
+    assert "psnr 0.51, piqe not defined" in line
