@@ -10,13 +10,20 @@ from comfy_api.latest import io
 from ...host.images import join_image
 from ...host.training.files import CFW as CFW_RUNS
 from ...host.training.files import folder_state
-from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.choices import PRESET_NAMES
 from ...training.cfw.config import PERCEPTUAL, PRESETS, SIZES, STARTS, CFWOptions, CFWTrainConfig
 from ...training.config import OWN_SETTINGS
 from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import CFW, StableSR
-from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
+from .inputs import (
+    accumulate_input,
+    beside_frozen_inputs,
+    folder_input,
+    name_input,
+    rate_input,
+    resume_input,
+    steps_input,
+)
 
 DEFAULTS, SETTINGS = CFWTrainConfig(), CFWOptions(steps=1000)
 
@@ -84,14 +91,7 @@ def main_inputs() -> list[io.Input]:
         ),
         steps_input(SETTINGS.steps, 10_000_000),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Triples at a time. The paper: 1."),
-        io.Int.Input(
-            "accumulate",
-            default=DEFAULTS.accumulate,
-            min=1,
-            max=1024,
-            advanced=True,
-            tooltip="Batches whose gradients make one step. The paper: 8.",
-        ),
+        accumulate_input(DEFAULTS.accumulate, ". The paper: 8."),
         rate_input(
             "learning_rate", DEFAULTS.lr, "Adam, constant, of fusion layers and discriminator. The paper: 0.00005."
         ),
@@ -185,28 +185,14 @@ def advanced_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Of fresh layers. near the VAE: they add nothing at first, so that the first pictures are the VAE's (ours). fresh: torch's own spread of weights.",
         ),
-        io.Combo.Input(
-            "precision",
-            options=list(PRECISIONS),
-            default=SETTINGS.precision,
-            advanced=True,
-            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32.",
+        *beside_frozen_inputs(
+            SETTINGS.precision,
+            SETTINGS.checkpointing,
+            SETTINGS.save_every,
+            saved="less",
+            samples="LR, the VAE alone, with fusion, true",
+            state="about 0.6 GB at the paper's size",
         ),
-        io.Boolean.Input(
-            "gradient_checkpointing",
-            default=SETTINGS.checkpointing,
-            advanced=True,
-            tooltip="Blocks are computed twice, for less memory; no number changes.",
-        ),
-        io.Int.Input(
-            "samples_every",
-            default=0,
-            min=0,
-            max=1_000_000,
-            advanced=True,
-            tooltip="Steps between pictures in output/adaptivesr/training: LR, the VAE alone, with fusion, true. 0: none.",
-        ),
-        save_input(SETTINGS.save_every, " (about 0.6 GB at the paper's size)"),
     ]
 
 

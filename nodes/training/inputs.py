@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...host.training.files import RunFiles
+from ...host.training.networks import PRECISIONS
 from ...training.config import START_ANEW
 
 
@@ -50,3 +51,42 @@ def steps_input(default: int, most: int = 1_000_000, paper: str = "") -> io.Inpu
     """How far a run goes; paper says how far the paper went."""
     tooltip = f"Optimiser steps of this run, on top of those of a resumed one.{paper and ' '}{paper}"
     return io.Int.Input("steps", default=default, min=1, max=most, tooltip=tooltip)
+
+
+def accumulate_input(default: int, paper: str) -> io.Input:
+    """How many batches make a step; paper says how many the paper's are."""
+    tooltip = f"Batches whose gradients make one step{paper}"
+    return io.Int.Input("accumulate", default=default, min=1, max=1024, advanced=True, tooltip=tooltip)
+
+
+def beside_frozen_inputs(
+    precision: str, checkpointing: bool, save_every: int, *, saved: str, samples: str, state: str
+) -> list[io.Input]:
+    """What a training beside frozen networks of Stable Diffusion is told of memory and files, at these defaults.
+
+    saved says how much memory checkpointing saves, samples what its pictures show, state how large the state is.
+    """
+    return [
+        io.Combo.Input(
+            "precision",
+            options=list(PRECISIONS),
+            default=precision,
+            advanced=True,
+            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32.",
+        ),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=checkpointing,
+            advanced=True,
+            tooltip=f"Blocks are computed twice, for {saved} memory; no number changes.",
+        ),
+        io.Int.Input(
+            "samples_every",
+            default=0,
+            min=0,
+            max=1_000_000,
+            advanced=True,
+            tooltip=f"Steps between pictures in output/adaptivesr/training: {samples}. 0: none.",
+        ),
+        save_input(save_every, f" ({state})"),
+    ]

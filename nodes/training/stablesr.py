@@ -9,13 +9,20 @@ from comfy_api.latest import io
 
 from ...host.images import join_image
 from ...host.training.files import STABLESR, folder_state
-from ...host.training.networks import PRECISIONS
 from ...imaging.degradation.choices import PRESET_NAMES
 from ...training.config import OWN_SETTINGS
 from ...training.stablesr.config import PRESETS, SIZES, STARTS, StableSRConfig, StableSROptions
 from ..common import TRAINING, CheckedNode, fingerprint, output
 from ..types import StableSR
-from .inputs import folder_input, name_input, rate_input, resume_input, save_input, steps_input
+from .inputs import (
+    accumulate_input,
+    beside_frozen_inputs,
+    folder_input,
+    name_input,
+    rate_input,
+    resume_input,
+    steps_input,
+)
 
 DEFAULTS, SETTINGS = StableSRConfig(), StableSROptions(steps=1000)
 
@@ -77,14 +84,7 @@ def main_inputs() -> list[io.Input]:
         ),
         steps_input(SETTINGS.steps, 10_000_000),
         io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Pairs at a time. The paper: 6."),
-        io.Int.Input(
-            "accumulate",
-            default=DEFAULTS.accumulate,
-            min=1,
-            max=1024,
-            advanced=True,
-            tooltip="Batches whose gradients make one step: the paper's 192 pairs a step are 32 batches of 6.",
-        ),
+        accumulate_input(DEFAULTS.accumulate, ": the paper's 192 pairs a step are 32 batches of 6."),
         rate_input("learning_rate", DEFAULTS.lr, "AdamW, constant. The paper: 0.00005."),
         io.Combo.Input(
             "size",
@@ -145,28 +145,14 @@ def advanced_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Of AdamW. The public code: 0.01.",
         ),
-        io.Combo.Input(
-            "precision",
-            options=list(PRECISIONS),
-            default=SETTINGS.precision,
-            advanced=True,
-            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32.",
+        *beside_frozen_inputs(
+            SETTINGS.precision,
+            SETTINGS.checkpointing,
+            SETTINGS.save_every,
+            saved="much less",
+            samples="LR, restored in 20 steps, true",
+            state="about 1.3 GB for SD 2.1",
         ),
-        io.Boolean.Input(
-            "gradient_checkpointing",
-            default=SETTINGS.checkpointing,
-            advanced=True,
-            tooltip="Blocks are computed twice, for much less memory; no number changes.",
-        ),
-        io.Int.Input(
-            "samples_every",
-            default=0,
-            min=0,
-            max=1_000_000,
-            advanced=True,
-            tooltip="Steps between pictures in output/adaptivesr/training: LR, restored in 20 steps, true. 0: none.",
-        ),
-        save_input(SETTINGS.save_every, " (about 1.3 GB for SD 2.1)"),
     ]
 
 
