@@ -38,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("test", help="lint, types and all tests; further arguments go to pytest", add_help=False)
     host = verbs.add_parser("host", help="start a ComfyUI with this pack and stay until Ctrl-C")
     host.add_argument("--port", type=int, default=8188, help="port of the server (8188)")
+    host.add_argument(
+        "--small-models",
+        action="store_true",
+        help="small untrained files for all example workflows: nothing to download",
+    )
     golden = verbs.add_parser("golden", help="check the equations against a folder of golden vectors")
     golden.add_argument("folder", type=Path, metavar="DIR")
     bench = verbs.add_parser("bench", help="run a benchmark of tools/bench/", add_help=False)
@@ -113,7 +118,8 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         demo = importlib.import_module("adaptivesr.tools.demo")
         result = demo.main(environment, out=options.out, port=options.port, as_json=options.json)
     elif options.verb == "host":
-        result = importlib.import_module("adaptivesr.tools.env.server").stay(environment, options.port)
+        server = importlib.import_module("adaptivesr.tools.env.server")
+        result = server.stay(environment, options.port, small_models=options.small_models)
     else:
         result = importlib.import_module("adaptivesr.tools.env.checks").main(environment, rest)
     return int(result or 0)

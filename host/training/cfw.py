@@ -31,7 +31,7 @@ from ..conditioning import empty_prompt
 from ..progress import stage
 from ..stablesr.cfw import LoadedCFW, check_vae, loaded_from_file
 from ..stablesr.loading import LoadedStableSR, check_base
-from .cfw_base import FusedAutoencoder
+from .cfw_base import FusedAutoencoder, fused_autoencoder
 from .files import CFW as CFW_RUNS
 from .files import below_output, fingerprint_of, pictures_of, states_folder
 from .networks import PRECISIONS, weights_digest
@@ -87,7 +87,7 @@ def train_cfw(
             pairs = DegradedPairs(pictures, settings.crop, DEGRADATIONS[settings.degradation], scale=1)
             stage(0.0, CACHED)
             triples = cached_triples(sampler, pairs, config.seed, settings)
-            base = FusedAutoencoder(sampler.vae, PRECISIONS[settings.precision], checkpointing=settings.checkpointing)
+            base = fused_autoencoder(sampler.vae, PRECISIONS[settings.precision], checkpointing=settings.checkpointing)
             cfw = _fresh(base, config, settings) if start is None else _copied(start)
         run = _new_run(base, cfw, triples, perceptual, config, settings)
         stage(CACHED, 1.0)

@@ -32,3 +32,20 @@ def test_one_step_and_regions_run_in_half_precision():
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
 def test_the_whole_list_runs_in_every_dtype(dtype):
     table("--dtype", dtype)
+
+
+@pytest.mark.fullsize
+def test_every_training_fits_24_gb_at_its_default_batch_and_precision():
+    lines = [line.split("|")[1:-1] for line in table("trainings").splitlines() if line.startswith("|")]
+    header, *rows = ([cell.strip() for cell in line] for line in lines if "---" not in line[0])
+    for training, trained, frozen in (
+        ("Train StableSR", 105.5, 949.6),  # encoder and SFT layers; UNet and autoencoder
+        ("Train CFW", 47.2, 98.4),  # fusion layers and discriminator; autoencoder and VGG16
+        ("Train Noise Predictor", 145.9, 964.3),  # predictor and discriminator; UNet, autoencoder and VGG16
+    ):
+        frugal, plain = (dict(zip(header, row)) for row in rows if row[0].startswith(f"{training}: default "))
+        assert "without checkpointing" in plain["step"] and "without" not in frugal["step"]
+        assert (float(frugal["trained, M"]), float(frugal["frozen, M"])) == (trained, frozen)
+        assert float(frugal["activations, GB"]) < float(plain["activations, GB"])
+        assert float(frugal["peak, GB"]) < 20, "4 GB are left for workspaces, gaps between tensors and the desktop"
+    assert len(rows) == 9 and all(float(dict(zip(header, row))["peak, GB"]) < 24 for row in rows)

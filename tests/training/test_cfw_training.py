@@ -13,6 +13,7 @@ from adaptivesr.training.cfw.losses import MissingLPIPSError, gradient_distance,
 from adaptivesr.training.cfw.run import CFWRun, cfw_state, side_by_side
 from adaptivesr.training.cfw.triples import SHARD, TripleCache, build, is_whole
 from adaptivesr.training.runs import resume_run, save_run, train
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -196,13 +197,30 @@ def test_gradients_equal_differences(triples):
 
 
 @pytest.mark.slow
-def test_four_triples_are_learnt_tenfold(triples):
+def test_four_triples_are_learnt_tenfold(triples, tmp_path):
     run = make_run(triples, batch=4, adversarial_weight=0.0, lr=3e-3)
     run.triples = Fixed(triples)
     run.triples.kept = [tensor.float() for tensor in run.triples.kept]
+    rows = [shown(run)]
     train(run, 400)
+    rows.append(shown(run))
+    save(torch.cat(rows, dim=1), tmp_path / "before_and_after.png")
     totals = [sum(row.values()) for _, row in run.log.rows]
     assert min(totals[-10:]) < 0.1 * totals[0]
+
+
+def shown(run):
+    """LR pictures, what is decoded with fusion, and the truth in three columns, (3, H, W) in [0, 1]."""
+    target, low, latent = run.triples.kept
+    with torch.no_grad():
+        made = (run.base.decode_fused(run.cfw, latent, low) / 2 + 0.5).clamp(0, 1)
+    return torch.cat([torch.cat([*column], dim=1) for column in (low, made, target)], dim=2)
+
+
+def save(picture, path):
+    """A PNG to look at, with larger pixels."""
+    large = F.interpolate(picture[None], scale_factor=6)[0]
+    Image.fromarray((large.movedim(0, -1) * 255).byte().numpy()).save(path)
 
 
 # --- Triples ----------------------------------------------------------------------------------------------------------

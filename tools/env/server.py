@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -82,6 +83,15 @@ def link_pack(custom_nodes: Path, name: str, root: Path = env.ROOT) -> None:
         shutil.copytree(root, custom_nodes / name, ignore=ignored)
 
 
+def _nothing(base: Path) -> None:
+    """No models, no pictures."""
+
+
+def _put_small_models(base: Path) -> None:
+    # torch, and half a minute of writing: for those who ask only
+    importlib.import_module("adaptivesr.tools.small_models.stand_ins").put_for_shipped_workflows(base)
+
+
 @contextlib.contextmanager
 def running_host(
     source: Path,
@@ -90,7 +100,7 @@ def running_host(
     port: int | None = None,
     pack_names: Sequence[str] = (PACK_NAME,),
     options: Sequence[str] = (),
-    prepare: Callable[[Path], None] = lambda base: None,
+    prepare: Callable[[Path], None] = _nothing,
     quiet: bool = False,
 ) -> Iterator[Server]:
     """Starts the host of `source` with the pack linked under each of pack_names, and stops it at the end of the block.
@@ -232,10 +242,19 @@ def _signals_as_interrupt() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def stay(environment: Path, port: int) -> int:
-    """The `host` verb: runs the host with the pack, its log on the screen, until Ctrl-C or until it ends."""
+def stay(environment: Path, port: int, *, small_models: bool = False) -> int:
+    """The `host` verb: runs the host with the pack, its log on the screen, until Ctrl-C or until it ends.
+
+    small_models: with stand-ins under the names of all files that shipped workflows load.
+    """
     check_port(port)
-    with running_host(env.host_source(environment), port=port) as server:
+    with running_host(
+        env.host_source(environment), port=port, prepare=_put_small_models if small_models else _nothing
+    ) as server:
+        if small_models:
+            say(
+                "Every model file of the example workflows is a small stand-in: nothing in them is learned, pictures are of no use."
+            )
         say(f"open {server.url} in a browser; Ctrl-C stops it. Files are in {server.base} and are removed at the end.")
         with server.log.open(encoding="utf-8", errors="replace") as log:
             while server.process.poll() is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..env import environment as env
-from . import one_step, regions
+from . import one_step, regions, trainings
 from .bench import Bench, Result
 from .device import HALF, enter, fake_gpu
 
@@ -20,26 +21,45 @@ def _quick(bench: Bench) -> None:
 
 
 CHOICES = {**METHODS, "quick": _quick}
+TRAININGS = "trainings"
+"""Has a table of its own: a step of each training, forward and backward, which fake CUDA tensors cannot do."""
 GIB = 2**30
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the chosen methods in the chosen dtypes; the exit code is 1 if any of them failed."""
     parser = argparse.ArgumentParser(prog="dev.py fullsize", description=__doc__)
-    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"{', '.join(CHOICES)} (all but quick)")
+    parser.add_argument(
+        "methods",
+        nargs="*",
+        metavar="METHOD",
+        help=f"{', '.join((*CHOICES, TRAININGS))} (default: {', '.join(METHODS)})",
+    )
     parser.add_argument(
         "--dtype", nargs="*", choices=("auto", *HALF), default=["auto"], help="of networks and VAEs (auto)"
     )
     parser.add_argument("--places", action="store_true", help="list the lines that wait for the device in every step")
     options = parser.parse_args(argv)
-    unknown = sorted(set(options.methods) - set(CHOICES))
+    known = (*CHOICES, TRAININGS)
+    unknown = sorted(set(options.methods) - set(known))
     if unknown:
-        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(CHOICES)}")
+        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(known)}")
     base = enter(env.host_source(env.ensure_environment()))
+    named = [name for name in options.methods or METHODS if name != TRAININGS]
+    failed = _methods(base, named, options.dtype, places=options.places) if named else 0
+    if TRAININGS in options.methods:
+        print("\n".join(trainings.HEADER), flush=True)
+        for plan in trainings.plans():
+            print(trainings.row(plan()), flush=True)
+    return 1 if failed else 0
+
+
+def _methods(base: Path, names: Sequence[str], dtypes: Sequence[str], *, places: bool) -> int:
+    """Prints their table; how many of them failed."""
     failed = 0
     print("\n".join(HEADER))
-    for dtype in options.dtype:
-        for name in options.methods or METHODS:
+    for dtype in dtypes:
+        for name in names:
             with fake_gpu(dtype) as recorder:
                 bench = Bench(recorder, base, dtype)
                 try:
@@ -49,9 +69,9 @@ def main(argv: Sequence[str]) -> int:
                     print(f"FAILED {name}, {dtype}: {type(error).__name__}: {error}", flush=True)
                 for result in bench.results:
                     print(row(result), flush=True)
-                    if options.places:
-                        print("\n".join(places(result)), flush=True)
-    return 1 if failed else 0
+                    if places:
+                        print("\n".join(places_of(result)), flush=True)
+    return failed
 
 
 HEADER = (
@@ -71,7 +91,7 @@ def row(result: Result) -> str:
     )
 
 
-def places(result: Result) -> list[str]:
+def places_of(result: Result) -> list[str]:
     """Where the waits are, and every estimate."""
     waits = [f"    {count} x {sync.kind} {sync.place}" for sync, count in result.per_step.most_common()]
     return [*waits, *(f"    estimate / counted {ratio:.2f} {name}" for name, ratio in result.estimates)]

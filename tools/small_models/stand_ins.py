@@ -5,6 +5,8 @@ Nothing in the files is learned, see the modules that make them. What a workflow
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +20,11 @@ from .controls import small_tasr_file, small_tile_controlnet
 from .stablesr import stablesr_for_small_checkpoint
 from .tiny import tiny_noise_predictor
 
+ROOT = Path(__file__).resolve().parents[2]
+API = ROOT / "workflows" / "api"
+PHOTO = ROOT / "tools" / "demo_photo" / "astronaut.png"
+PICTURE = "example.png"
+"""What Load Image holds in all workflows; a ComfyUI brings one along."""
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin")
 
 
@@ -32,6 +39,12 @@ def put_stand_ins(prompts: Iterable[Prompt], base: Path) -> None:
         if maker is None:
             raise ValueError(f"No stand-in for {file!r} of {class_type}.{input_name}: add it to MAKERS.")
         maker(base / "models", file)
+
+
+def put_for_shipped_workflows(base: Path) -> None:
+    """Everything that the shipped workflows load, pictures too, so that each runs from the page of a host as it is."""
+    put_stand_ins((json.loads(file.read_text(encoding="utf-8")) for file in sorted(API.glob("*.json"))), base)
+    shutil.copy(PHOTO, base / "input" / PICTURE)
 
 
 def model_files(prompts: Iterable[Prompt]) -> set[tuple[str, str, str]]:

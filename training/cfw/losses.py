@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...imaging.metrics.named import named_metrics
 from ..tad_sr.losses import discriminator_hinge
@@ -16,6 +17,8 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(picture, target), both (B, 3, H, W) in [-1, 1] -> (B,); differentiable in the picture."""
 
 PYIQA_NAME = "lpips-vgg"
+FILES = "vgg16-397923af.pth and LPIPS_v0.1_vgg-a78928a0.pth"
+"""Of torchvision and of pyiqa."""
 SCALES = 3
 
 
@@ -34,13 +37,29 @@ def make_perceptual(name: str, device: torch.device) -> Perceptual:
 
 def lpips(device: torch.device) -> Perceptual:
     """pyiqa's LPIPS with VGG16 (Zhang et al. 2018), frozen; pyiqa fetches its weights when they are not there."""
-    metric = named_metrics([PYIQA_NAME], device, {PYIQA_NAME: {"as_loss": True}}).found.get(PYIQA_NAME)
+    metric, reason = None, None
+    try:
+        metric = named_metrics([PYIQA_NAME], device, {PYIQA_NAME: {"as_loss": True}}).found.get(PYIQA_NAME)
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:  # what torch's reader raises for a file that was cut
+        reason = error
     if metric is None:
         raise MissingLPIPSError(
-            f"pyiqa's {PYIQA_NAME} could not be made, for want of its weights or of a network to fetch them: expected them where pyiqa keeps "
-            f"its weights; choose the perceptual loss '{GRADIENTS}', which needs none."
-        )
-    network = metric.net.requires_grad_(False).eval()  # type: ignore[attr-defined]
+            f"pyiqa's {PYIQA_NAME} could not be made, for want of its weights or of a network to fetch them: expected whole files {FILES} "
+            f"where torch and pyiqa keep theirs (remove a damaged one, and it is fetched again); or choose the perceptual loss '{GRADIENTS}', "
+            "which needs none."
+        ) from reason
+    return distance_of(metric.net)  # type: ignore[attr-defined]
+
+
+def distance_of(network: nn.Module) -> Perceptual:
+    """The distance of pyiqa's network, which stays as it is."""
+    network.requires_grad_(False).eval()
 
     def distance(picture: Tensor, target: Tensor) -> Tensor:
         return network(picture, target, normalize=False).flatten()

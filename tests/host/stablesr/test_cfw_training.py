@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adaptivesr.imaging.metrics.named import NamedMetrics
 from adaptivesr.tools.small_models.cfw import SMALL_CFW, put_small_cfw
 from adaptivesr.tools.small_models.checkpoints import SMALL_SD2, put_small_checkpoint
+from adaptivesr.tools.small_models.lpips import put_small_lpips
 from adaptivesr.tools.small_models.stablesr import SMALL_STABLESR, put_small_stablesr
 from safetensors.torch import load_file
 
@@ -179,9 +179,51 @@ def test_a_vae_of_another_kind_is_a_sentence(comfy, train, base):
         train(vae=vae)
 
 
-def test_without_lpips_weights_nothing_is_made_and_the_sentence_names_the_other_loss(comfy, train, base, monkeypatch):
-    losses = comfy.module("training.cfw.losses")
-    monkeypatch.setattr(losses, "named_metrics", lambda *_: NamedMetrics())
+@pytest.mark.slow
+def test_bfloat16_gives_nearly_the_losses_of_float32_and_keeps_what_learns_in_float32(train, base):
+    """Triples are sampled in bfloat16 too, so that both runs begin with their own."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        inputs = {
+            "steps": 2,
+            "accumulate": 2,
+            "adversarial_after": 0,
+            "gradient_checkpointing": True,
+            "start": "fresh (torch's start)",
+        }
+        report = train(name=f"cfw_{precision}", precision=precision, **inputs)[2]
+        found[precision] = json.loads(report)["losses"], state_of(base, report)
+    (losses, _), (half, state) = found.values()
+    for name in ("l1", "perceptual", "discriminator"):
+        assert half[name] == pytest.approx(losses[name], rel=0.05), name
+        assert half[name] != losses[name], name
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
+@pytest.fixture
+def hub(comfy, tmp_path, monkeypatch):
+    """Where torchvision and pyiqa keep their weights, empty, without a network to fetch them."""
+    from pyiqa.utils import download_util
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(download_util, "DEFAULT_CACHE_DIR", str(tmp_path / "pyiqa"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_with_lpips_weights_it_trains_by_them(hub, train):
+    put_small_lpips(hub)
+    report = json.loads(train(perceptual="LPIPS", name="cfw_lpips", steps=1)[2])
+    other = json.loads(train(name="cfw_no_lpips", steps=1)[2])
+    assert (report["perceptual"], other["perceptual"]) == ("LPIPS", WEIGHT_FREE)
+    assert report["losses"]["l1"] == other["losses"]["l1"]
+    assert report["losses"]["perceptual"][0] > 0 and report["losses"]["perceptual"] != other["losses"]["perceptual"]
+
+
+@pytest.mark.slow
+def test_without_lpips_weights_nothing_is_made_and_the_sentence_names_the_other_loss(hub, train, base):
     before = set((training_folder(base) / "triples").glob("*"))
     with pytest.raises(ValueError, match="choose the perceptual loss 'gradients at three scales"):
         train(perceptual="LPIPS", seed=78)
