@@ -129,6 +129,13 @@ def files_list(*files: File) -> str:
     return "\n".join([*lines, "", "Press **R** after putting files there and choose them in these nodes."])
 
 
+WITHOUT_FILES = (
+    "**Without these files** no small trained base ships with the pack. `python dev.py host --small-models` starts a ComfyUI with "
+    "small stand-ins in their place: the training runs there, and teaches nothing."
+)
+"""For notes of trainings beside a published base."""
+
+
 def checkpoint(file: File) -> Node:
     return Node("checkpoint", "CheckpointLoaderSimple", inputs={"ckpt_name": file.name}, title="Load Checkpoint")
 

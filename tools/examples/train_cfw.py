@@ -1,6 +1,6 @@
 """StableSR's fusion layers, trained on the user's pictures."""
 
-from .parts import SD21_BASE, Link, Node, Workflow, files_list, note
+from .parts import SD21_BASE, WITHOUT_FILES, Link, Node, Workflow, files_list, note
 from .stablesr import CFW, PARTS
 
 TRAIN_CFW = Workflow(
@@ -18,7 +18,8 @@ TRAIN_CFW = Workflow(
             "this is a trial of 20 steps on 4 triples, without LPIPS, whose weights pyiqa fetches. For the real thing set **settings** to *paper* (or thousands of "
             "**triples**), and **steps** to tens of thousands.\n\nChange first: **image_folder**, **triples** and **steps**.\n\nThe file appears in *Load CFW* after **R**. "
             "StableSR's weights are for non-commercial use, and so is what comes of them.\n\n"
-            + files_list(SD21_BASE, PARTS, CFW),
+            + files_list(SD21_BASE, PARTS, CFW)
+            + f"\n\n{WITHOUT_FILES}",
         ),
         Node(
             "load_model",

@@ -3,6 +3,7 @@
 from ...sampling.tiled.invsr import NEGATIVE, POSITIVE
 from .parts import (
     SD_TURBO,
+    WITHOUT_FILES,
     Link,
     Node,
     Workflow,
@@ -27,6 +28,7 @@ TRAIN_NOISE_PREDICTOR = Workflow(
             "and 100000 steps on a GPU.\n\nThe result upscales *Your picture* at once; afterwards press **R** and choose the file in "
             "*Load Noise Predictor*.\n\n"
             + files_list(SD_TURBO)
+            + f"\n\n{WITHOUT_FILES} On a CPU set *size* to small, *crop_size* to 64 and *precision* to float32."
             + "\n\nSD Turbo has a licence of its own, Stability AI's."
         ),
         checkpoint(SD_TURBO),

@@ -1,6 +1,6 @@
 """StableSR's encoder and SFT layers, trained on the user's pictures."""
 
-from .parts import SD21_BASE, Link, Node, Workflow, files_list, note
+from .parts import SD21_BASE, WITHOUT_FILES, Link, Node, Workflow, files_list, note
 
 TRAIN_STABLESR = Workflow(
     "train_stablesr",
@@ -15,7 +15,8 @@ TRAIN_STABLESR = Workflow(
             "3. Press **Run**; Cancel saves, **resume** goes on.\n\nAs it stands this is a trial of 20 steps with a small encoder. For the real "
             "thing set **settings** to *paper*, and **steps** to tens of thousands.\n\nChange first: **image_folder** and **steps**.\n\nThe file appears in *Load StableSR* after **R**. To go "
             "on from a published file, connect *Load StableSR* to **stablesr**; its weights are for non-commercial use, and so is what comes of them.\n\n"
-            + files_list(SD21_BASE),
+            + files_list(SD21_BASE)
+            + f"\n\n{WITHOUT_FILES}",
         ),
         Node(
             "load_model",

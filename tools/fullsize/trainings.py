@@ -25,7 +25,7 @@ from ...training.invsr import run as invsr
 from ...training.invsr.config import InvSRConfig
 from ...training.invsr.sizes import PREDICTORS
 from ...training.invsr.steps import prepare
-from ...training.runs import TrainingRun
+from ...training.runs import TrainingRun, take_step
 from ...training.stablesr import config as stablesr_config
 from ...training.stablesr.init import parts_config
 from ...training.stablesr.run import StableSRRun, stablesr_state
@@ -77,14 +77,16 @@ class FakeRun:
     frozen: Sequence[nn.Module]
 
     def step(self, meter: Meter, name: str, precision: str) -> StepResult:
-        """The second step, at which gradients and moments are there."""
+        """A step after the first, at which the moments are there."""
         model, state = self.run.state.model, self.run.state
         weights = [x for one in (model, *self.frozen) for x in (*one.parameters(), *one.buffers())]
         weights += [*state.ema.values.values()]
         meter.last(weights)
         meter.learns(model)
         model.train()
-        self.run.train_step(generator_for(0))
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        take_step(state.optimizers)
         moments = [x for one in state.optimizers for slot in one.state.values() for x in slot.values()]
         meter.last(moments)
         meter.start()
@@ -269,11 +271,24 @@ def count_invsr(
 def _prepared(meter: Meter, bench: FakeRun, config: InvSRConfig) -> tuple[int, int]:
     """Activations while the whole batch is encoded, and bytes that are kept of each crop until the step's end."""
     run: Any = bench.run
+    encode, made = run.base.encode, list[torch.Size]()
+
+    def encode_once(picture: Tensor) -> Tensor:
+        """All parts of a batch are alike: the others are there without work."""
+        if made:
+            return torch.empty(made[0])
+        latent = encode(picture)
+        made.append(latent.shape)
+        return latent
+
     meter.start()
     before = meter.live
-    batch = prepare(config, run.base, *run.source.batch(generator_for(0), config.batch), run.text, generator_for(0))
+    with patched(run.base, encode=encode_once):
+        batch = prepare(config, run.base, *run.source.batch(generator_for(0), config.batch), run.text, generator_for(0))
+    kept = (meter.live - before) // config.batch
     prediction = batch.z_gt[0].numel() * batch.z_gt.element_size()
-    return meter.activations, (meter.live - before) // config.batch + prediction
+    # both latents of all parts are there while the last one is encoded
+    return meter.activations + 2 * config.batch * prediction, kept + prediction
 
 
 def plans() -> Iterator[Callable[[], StepResult]]:
