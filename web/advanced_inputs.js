@@ -30,9 +30,10 @@ function isLinked(node, widget) {
   return node.inputs?.some((input) => input.widget?.name === widget.name && input.link != null) ?? false;
 }
 
-/** @param {any} node @returns {any[]} */
+/** With what the page adds behind them, as a seed's control. @param {any} node @returns {any[]} */
 function advancedOf(node) {
-  return (node.widgets ?? []).filter((widget) => widget.options?.advanced);
+  const marked = (node.widgets ?? []).filter((widget) => widget.options?.advanced);
+  return [...new Set(marked.flatMap((widget) => [widget, ...(widget.linkedWidgets ?? [])]))];
 }
 
 /** Brings widgets and button to what the node's flag says. @param {any} node */

@@ -105,6 +105,6 @@ DISTILL_ONE_STEP = Workflow(
             "save", "SaveImage", (1800, 520), (380, 420), {"images": Link("upscale"), "filename_prefix": "AdaptiveSR"}
         ),
     ),
-    title="Train a one-step student",
+    title="Train a student of one step",
     title_zh="训练单步学生模型",
 )

@@ -177,19 +177,23 @@ def test_a_button_shows_the_other_settings_and_files_and_prompts_stay_as_they_ar
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("word", ["upscale", "super resolution", "放大"])
-def test_the_first_of_our_nodes_that_a_search_finds_is_one_that_upscales(page, word):
+def test_the_first_of_our_nodes_that_a_search_finds_is_one_that_upscales(page):
+    found = {}
     page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
-    page.wait_for_timeout(500)
-    page.keyboard.type(word)
-    page.wait_for_timeout(1000)
-    look(page, f"search_{len(word)}")
-    found = list(dict.fromkeys(page.evaluate(FOUND)))
-    page.keyboard.press("Escape")
-    ours = [name for name in found if name in page.titles]
-    assert ours and ours[0] in UPSCALES, found
-    if word == "放大":  # the page ranks by names before aliases, and by its own list of how often nodes are used
-        assert found[0] in UPSCALES, found
+    page.wait_for_timeout(800)
+    for word in ("upscale", "super resolution", "放大"):
+        page.keyboard.press("Control+A")
+        page.keyboard.type(word)
+        page.wait_for_timeout(1200)
+        look(page, f"search_{len(word)}")
+        found[word] = list(dict.fromkeys(page.evaluate(FOUND)))
+    page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.wait_for_timeout(300)
+    for word, names in found.items():
+        ours = [name for name in names if name in page.titles]
+        assert ours and ours[0] in UPSCALES, (word, names)
+    # The page ranks by names before aliases, then by its own list of how often nodes are used: the host's come first.
+    assert found["放大"][0] in UPSCALES, found
 
 
 def test_a_first_run_leaves_its_line_and_both_pictures(page, renderer):
