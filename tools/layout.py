@@ -25,7 +25,7 @@ SMALLEST = 0.8
 WIDTH = 280
 """Of nodes that show nothing."""
 SHOWS: Mapping[str, tuple[int, int]] = {
-    "LoadImage": (280, 314),
+    "LoadImage": (280, 326),
     "SaveImage": (280, 160),
     "PreviewImage": (280, 200),
     "ImageCompare": (380, 400),

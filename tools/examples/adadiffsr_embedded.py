@@ -22,7 +22,7 @@ ADADIFFSR_EMBEDDED = Workflow(
             "1. Choose a **small** picture in **Your picture** (128 to 256 pixels).\n2. Press **Run**.\n\n"
             "**You get** it four times larger, and *Steps per region*: after every call MMLE tells what a region gained, and how far it jumps "
             "follows; PFJ puts features of your picture into its next call.\n\n"
-            + takes("128 to 512 pixels", cpu="@EMBEDDED@", gpu="about 10 seconds", measured="two cores"),
+            + takes("128 to 512 pixels", cpu="about a minute", gpu="about 10 seconds", measured="one core"),
         ),
         Node(
             "load_model",

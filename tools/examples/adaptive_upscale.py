@@ -41,7 +41,7 @@ ADAPTIVE_UPSCALE = Workflow(
             "## Quick upscale: one box\n\n1. Choose your picture in **Your picture**.\n2. Choose **scale** and **preset**; press **Run**.\n\n"
             "**You get** the picture four times larger, cleaner and sharper than plain enlargement, and no detail that was not there: the "
             "*embedded* weights are a tiny model of ours, with nothing to download.\n\n"
-            + takes("256 to 1024 pixels", cpu="@QUICK@", gpu="below a second", measured="two cores")
+            + takes("256 to 1024 pixels", cpu="6 seconds", gpu="below a second", measured="one core")
             + "\n\n**Better pictures**: the template *With your checkpoint*, or **Load One-Step SR** with a published file (SinSR, TAD-SR, "
             "ResShift) on the input *one_step_sr*."
         ),

@@ -13,7 +13,7 @@ DISTILL_ONE_STEP = Workflow(
             "## Distil a teacher into one step\n\nAs it stands this is a trial: the *embedded* teacher, 64 generated pictures, 200 steps. "
             "It needs no files and shows that everything works; its student is no better than the embedded one.\n\n**You get** a file that *Load One-Step SR* "
             "lists, its losses, samples and report, and *Your picture* upscaled with it.\n\n"
-            + takes("this trial", cpu="@DISTILL@", gpu="about a minute", measured="two cores")
+            + takes("this trial", cpu="about 20 minutes", gpu="about 2 minutes")
             + "\n\n"
             "For a student of your own:\n\n1. **Load One-Step SR**: a ResShift checkpoint (`resshift_realsrx4_s15_v1`) and its autoencoder.\n"
             "2. **Distill One-Step SR**: *image_folder* with thousands of sharp photos, *generated_pictures* 0, *degradation* tad_sr, "

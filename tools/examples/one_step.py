@@ -9,7 +9,7 @@ ONE_STEP_SR = Workflow(
             "## One-step super-resolution\n\n1. Choose your picture in **Your picture**.\n2. Press **Run**.\n\n"
             "**You get** the picture four times larger. The *embedded* weights are a tiny demonstration model of ours: nothing to download, "
             "faithful, modest quality.\n\n"
-            + takes("256 to 1024 pixels", cpu="@ONE@", gpu="below a second", measured="two cores")
+            + takes("256 to 1024 pixels", cpu="5 seconds", gpu="below a second", measured="one core")
             + "\n\nFor photographs take a published checkpoint, [ResShift](https://github.com/zsyOAOA/ResShift/releases) or "
             "[SinSR](https://github.com/wyf0912/SinSR/releases), into `models/adaptivesr/one_step`, and "
             "[autoencoder_vq_f4.pth](https://github.com/zsyOAOA/ResShift/releases) into `models/adaptivesr/autoencoder`. Press **R** and choose the "

@@ -69,7 +69,7 @@ def takes(what: str, *, cpu: str, gpu: str, measured: str = "") -> str:
     """How long a run takes; measured: on which CPU. Without it both are estimates from counted arithmetic (docs/measurements.md)."""
     if measured:
         return f"**Time**, {what}: CPU **{cpu}** (measured, {measured}), GPU **{gpu}** (estimated)."
-    return f"**Time**, {what}: CPU **{cpu}**, GPU **{gpu}** (both estimated from counted arithmetic, not measured)."
+    return f"**Time**, {what}: CPU **{cpu}**, GPU **{gpu}** (both estimated, not measured)."
 
 
 def settings(text: str) -> Node:

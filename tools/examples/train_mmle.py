@@ -32,7 +32,7 @@ TRAIN_MMLE = Workflow(
             "**Train MMLE** runs the MODEL's chain on degraded crops, measures every prediction, keeps all of it on disk, and teaches a "
             "small network to tell the gains from latents. **Train PFJ** then learns what features of the picture a region should get back "
             "at which gains.\n\nThe last file holds both: press **R** and choose it in *Load MMLE + PFJ*.\n\n"
-            + takes("as set here", cpu="@MMLE@", gpu="a few minutes", measured="two cores")
+            + takes("as set here", cpu="about half an hour", gpu="a few minutes")
             + " The base is the *embedded teacher*; the files are for it only.",
         ),
         Node(
