@@ -54,6 +54,9 @@ of the first lines of paragraphs, items, rows and titles, and of what is around 
 ADDRESS = re.compile(r"\]\([^)]*\)")
 TEXT = 56
 """Room for the line that nodes of ours grow by when they have run."""
+SENTENCE = 86
+WITH_SENTENCE = ("AdaptiveSRMMLEGainEstimator", "AdaptiveSRImageQuality")
+"""The same for nodes that say three lines."""
 LONG_TEXT = 240
 WITH_LONG_TEXT = ("AdaptiveSRRegionReport", "AdaptiveSRUpscalePlan")
 """The same for nodes that say many lines."""
@@ -344,7 +347,7 @@ def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
     """What a node gets taller by when it runs."""
     ours = node.type.startswith(OURS) and "unique_id" in definitions[node.type]["input"].get("hidden", {})
     says = ours or node.type == "GetImageSize"
-    text = LONG_TEXT if node.type in WITH_LONG_TEXT else TEXT
+    text = LONG_TEXT if node.type in WITH_LONG_TEXT else SENTENCE if node.type in WITH_SENTENCE else TEXT
     grown = {"SaveImage": WITH_PICTURE, "PreviewImage": WITH_PICTURE, "ImageCompare": COMPARED}.get(node.type)
     picture = grown - SHOWS[node.type][1] if grown else 0
     return (text if says else 0) + (MAP if node.type in WITH_MAP else 0) + picture

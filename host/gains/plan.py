@@ -350,7 +350,7 @@ def plan_text(plan: GainPlan) -> str:
     """Returns a line about the plan for the node."""
     if plan.tolerance is not None:
         return f"step size: error of a jump up to {plan.tolerance:.3g} in units of the latent"
-    names = ", ".join(metric.name for metric in plan.metrics) or "distance and sharpness, *metrics* does not count"
+    names = ", ".join(metric.name for metric in plan.metrics) or "no metrics"
     if plan.back_end is GainBackEnd.REGRESSOR:
         names += " (its file's)"
     factor = _tau_factor(plan.back_end, plan.models)

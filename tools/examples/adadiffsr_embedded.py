@@ -63,7 +63,7 @@ ADADIFFSR_EMBEDDED = Workflow(
                 "back_end": "regressor",
                 "tau": 0.005,
                 "mode": "ladder",
-                "metrics": "psnr, nlpd, sharpness",
+                "metrics": "psnr, sharpness",
                 "intervals": "1, 2, 3, 4",
                 "warmup": 2,
                 "patience": 2,
