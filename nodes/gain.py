@@ -131,6 +131,7 @@ class MMLEGainEstimator(CheckedNode):
                 io.Combo.Input(
                     "mode",
                     options=[rule.value for rule in JumpRule],
+                    advanced=True,
                     default=JumpRule.LADDER.value,
                     tooltip="How the speed follows. ladder: stable regions speed up call by call. phase_class: by class and half of the chain. magnitude: by the size of the gain.",
                 ),
@@ -160,6 +161,7 @@ class MMLEGainEstimator(CheckedNode):
                     "rule",
                     optional=True,  # came later: workflows of the API without it still run
                     options=[rule.value for rule in GainRule],
+                    advanced=True,
                     default=GainRule.PAPER.value,
                     tooltip="What decides the next jump. paper: AdaDiffSR's classes and speeds. step_size: as far as the estimated error of the jump stays below tau, in units of the latent; metrics, mode, intervals and prior then do not count.",
                 ),

@@ -71,6 +71,7 @@ def patch_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "overlap",
+            advanced=True,
             default=32,
             min=0,
             max=512,

@@ -135,6 +135,7 @@ class OneStepDistilledSR(CheckedNode):
                 ),
                 io.Int.Input(
                     "overlap",
+                    advanced=True,
                     default=32,
                     min=0,
                     max=1024,

@@ -40,6 +40,7 @@ def option_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "overlap",
+            advanced=True,
             default=64,
             min=0,
             max=4096,
@@ -48,6 +49,7 @@ def option_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "merge_mode",
+            advanced=True,
             options=[MergeMode.CONSENSUS.value, MergeMode.AGGREGATE.value, MergeMode.FINAL.value],
             default=MergeMode.CONSENSUS.value,
             tooltip="consensus: neighbours agree on the clean picture after every call, even at different noise levels. aggregate: one step of the whole canvas at a time, all regions alike (StableSR). final: regions on their own, blended once at the end (AdaDiffSR); seams may show.",

@@ -1,44 +1,85 @@
-"""Where the nodes of an example workflow stand: notes at the left, then groups by what nodes do, from left to right.
+"""Where the nodes of an example workflow stand: what to read first, groups by what nodes do, other notes; from left to right, in two rows.
 
 Sizes are those of the front end's canvas renderer: a title of 30 above the body, 20 for a row of sockets, 24 for a widget.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .examples.parts import FRONTEND_NOTE, MODELS, PICTURE, PROMPTS, RESULT, UPSCALE, Link, Node, Workflow
 
 TITLE, ROW, WIDGET = 30, 20, 24
-GAP, COLUMN_GAP, GROUP_GAP = 30, 40, 40
-PADDING, HEADING = 20, 44
+GAP, COLUMN_GAP, GROUP_GAP = 14, 22, 20
+PADDING, HEADING = 14, 34
 """Room inside a group: at its sides, and for its own title."""
-TALLEST = 1150
-"""Height that a column of groups should not pass."""
+WIDEST, HIGHEST = 1780, 980
+"""What the page shows at a zoom of 60 % in a window of 1440 x 800, with the margin that it leaves when it fits a graph."""
+SMALLEST = 0.8
+"""Share of that zoom below which no arrangement is looked at."""
+WIDTH = 280
+"""Of nodes that show nothing."""
+SHOWS: Mapping[str, tuple[int, int]] = {
+    "LoadImage": (280, 326),
+    "SaveImage": (280, 160),
+    "PreviewImage": (280, 200),
+    "ImageCompare": (380, 400),
+    "CLIPTextEncode": (280, 80),
+    "PreviewAny": (280, 140),
+}
+"""Width and least height of nodes that show a text or a picture."""
+COLLAPSED = (
+    "VAEEncode",
+    "VAEDecode",
+    "GetImageSize",
+    "EmptyLatentImage",
+    "SamplerCustomAdvanced",
+    "AdaptiveSRAdapterMap",
+    "AdaptiveSRResShiftConditioning",
+    "AdaptiveSRPadOrCrop",
+    "AdaptiveSRWaveletColorFix",
+    "AdaptiveSREmptyPrompt",
+    "AdaptiveSRRegionReport",
+)
+NOTE_WIDTHS = (340, 400, 480, 560, 660, 780, 900)
 ORIGIN = (40, 40)
-LINE, LETTER = 12.5, 5.0
-"""Height of a line of a note, and mean width of a letter."""
+LETTER, LINE, PARAGRAPH, ITEM, TABLE_ROW, HEADLINE, PAPER = 5.0, 15, 23, 24, 36, 34, 24
+"""Of a note in Nodes 2.0, which needs more than the classic renderer: width of a letter on the average, heights of a further line,
+of the first lines of paragraphs, items, rows and titles, and of what is around the text."""
 ADDRESS = re.compile(r"\]\([^)]*\)")
-TEXT = 70
+TEXT = 56
 """Room for the line that nodes of ours grow by when they have run."""
+SENTENCE = 86
+WITH_SENTENCE = ("AdaptiveSRMMLEGainEstimator", "AdaptiveSRImageQuality")
+"""The same for nodes that say three lines."""
 LONG_TEXT = 240
 WITH_LONG_TEXT = ("AdaptiveSRRegionReport", "AdaptiveSRUpscalePlan")
 """The same for nodes that say many lines."""
 MAP = 400
 """Room for the map that our front end extension puts into nodes that sample: that of a square picture."""
+WITH_PICTURE = 300
+"""Height of nodes that show a picture after a run: the page gives it 220 at least."""
+COMPARED = 460
+"""The same for two square pictures to compare."""
 TALLER, BADGE, FOOTER = 8, 24, 20
 """What Nodes 2.0 adds to any node, to ours for the pack's name, and to those with widgets: measured in the front end 1.58."""
+OURS = "AdaptiveSR"
 WITH_MAP = (
     "AdaptiveSRTiledRegionSampler",
     "AdaptiveSRRegionSampler",
     "AdaptiveSROneStepDistilledSR",
     "AdaptiveSRInvSRUpscale",
     "AdaptiveSRStableSRUpscale",
+    "AdaptiveSRAdaptiveUpscale",
 )
+
+GROWS = (*WITH_MAP, "ImageCompare", "SaveImage", "PreviewImage")
+"""Nodes that come last in their column, where they have room."""
 
 Box = tuple[int, int, int, int]
 
@@ -95,55 +136,149 @@ class GraphLayout:
 
 
 def arrange(workflow: Workflow, definitions: Mapping[str, Any]) -> GraphLayout:
-    """The layout of a workflow; no two nodes overlap, and no two groups."""
+    """The layout of a workflow, as large as may be when the page fits it; no two nodes overlap, and no two groups."""
+    read_me, in_order, others = _choices(workflow, definitions)
+    orders = [in_order]
+    if _picture_stands_alone(workflow):
+        orders.append(sorted(in_order, key=lambda forms: forms[0].title != PICTURE))
+    sequences = [
+        [*read_me, *order[:place], *others, *order[place:]]
+        for order in orders
+        for place in (range(len(order) + 1) if others else (0,))
+    ]
+    areas = [area for sequence in sequences for area in _areas(sequence)]
     boxes: dict[str, Box] = {}
-    left, top = ORIGIN[0], ORIGIN[1] + HEADING
-    notes = [node for node in workflow.nodes if node.type == FRONTEND_NOTE]
-    bottom = top
-    for node in notes:
-        width, height = _note_size(node)
-        boxes[node.key] = (left, bottom + TITLE, width, height)
-        bottom += TITLE + height + GAP
-    left += max((boxes[node.key][2] for node in notes), default=-COLUMN_GAP) + COLUMN_GAP
     groups: list[Group] = []
-    for lane in _lanes(workflow, definitions):
-        y, width = top - HEADING, 0
-        for block in lane:
-            boxes |= {key: (left + PADDING + x, y + HEADING + dy, w, h) for key, (x, dy, w, h) in block.inside.items()}
+    for x, y, block in max(areas, key=_zoom).parts:
+        left, top = ORIGIN[0] + x, ORIGIN[1] + y
+        side, heading = (0, 0) if block.title is None else (PADDING, HEADING)
+        boxes |= {key: (left + side + x, top + heading + dy, w, h) for key, (x, dy, w, h) in block.inside.items()}
+        if block.title is not None:
             title = f"{len(groups) + 1}  {block.title}"
-            groups.append(Group(title, (left, y, block.width, block.height), STYLES[block.title]))
-            y += block.height + GROUP_GAP
-            width = max(width, block.width)
-        left += width + COLUMN_GAP
+            groups.append(Group(title, (left, top, block.width, block.height), STYLES[block.title]))
     return GraphLayout(boxes, {node.key: _style(node) for node in workflow.nodes}, groups)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A group before it has a place: node boxes from the corner below its heading."""
+    """A group or a note before it has a place: node boxes from the corner below its heading. title: None for notes.
 
-    title: str
+    height: of its frame, with room for what nodes grow by when they run; bare: what its nodes take before.
+    """
+
+    title: str | None
     inside: Mapping[str, Box]
     width: int
     height: int
+    bare: int
 
 
-def _lanes(workflow: Workflow, definitions: Mapping[str, Any]) -> list[list[_Block]]:
-    """Groups in reading order; those of the inputs share a column as long as it does not get too tall."""
+@dataclass(frozen=True)
+class _Area:
+    """Blocks with their places in a rectangle; height and bare as those of a block."""
+
+    width: int
+    height: int
+    bare: int
+    parts: tuple[tuple[int, int, _Block], ...]
+
+
+Form = TypeVar("Form", _Area, _Block)
+
+
+def _zoom(area: _Area) -> float:
+    return min(WIDEST / area.width, HIGHEST / area.bare)
+
+
+def _areas(choices: Sequence[Sequence[_Block]]) -> list[_Area]:
+    """Rectangles that hold all blocks in reading order, each left of or above the next ones.
+
+    A part of the sequence is one block, or two shorter parts beside or above each other (a slicing floorplan); of its
+    rectangles those are kept that no other one fits into.
+    """
+    found: dict[tuple[int, int], list[_Area]] = {}
+    for length in range(1, len(choices) + 1):
+        for start in range(len(choices) - length + 1):
+            end = start + length
+            if length == 1:
+                forms = [_Area(b.width, b.height, b.bare, ((0, 0, b),)) for b in choices[start]]
+            else:
+                forms = [
+                    joined
+                    for cut in range(start + 1, end)
+                    for one in found[start, cut]
+                    for other in found[cut, end]
+                    for joined in (_beside(one, other), _above(one, other))
+                ]
+            found[start, end] = _useful([form for form in forms if _zoom(form) > SMALLEST])
+    return found[0, len(choices)]
+
+
+def _beside(one: _Area, other: _Area) -> _Area:
+    x = one.width + COLUMN_GAP
+    parts = (*one.parts, *((left + x, top, block) for left, top, block in other.parts))
+    return _Area(x + other.width, max(one.height, other.height), max(one.bare, other.bare), parts)
+
+
+def _above(one: _Area, other: _Area) -> _Area:
+    y = one.height + GROUP_GAP
+    parts = (*one.parts, *((left, top + y, block) for left, top, block in other.parts))
+    return _Area(max(one.width, other.width), y + other.height, y + other.bare, parts)
+
+
+def _useful(forms: list[Form]) -> list[Form]:
+    """Those that no other one fits into."""
+    useful: list[Form] = []
+    for form in sorted(forms, key=lambda form: (form.width, form.height, form.bare)):
+        if not any(other.height <= form.height and other.bare <= form.bare for other in useful):
+            useful.append(form)
+    return useful
+
+
+Forms = list[list[_Block]]
+"""What every block of a sequence may look like."""
+
+
+def _choices(workflow: Workflow, definitions: Mapping[str, Any]) -> tuple[Forms, Forms, Forms]:
+    """What to read first, the groups in reading order, the other notes, which may stand anywhere after the first."""
     depth = _depths(workflow)
-    lanes: list[list[_Block]] = []
+    notes = [[_note(node, width) for width in NOTE_WIDTHS] for node in workflow.nodes if node.type == FRONTEND_NOTE]
+    groups: list[list[_Block]] = []
     for title in STYLES:
         nodes = [node for node in workflow.nodes if node.type != FRONTEND_NOTE and group_of(node) == title]
-        if not nodes:
-            continue
-        nodes.sort(key=lambda node: (depth[node.key], node.pos[1]))
-        block = _block(title, nodes, definitions)
-        shares = title in (PROMPTS, PICTURE) and lanes
-        if shares and sum(b.height + GROUP_GAP for b in lanes[-1]) + block.height <= TALLEST:
-            lanes[-1].append(block)
-        else:
-            lanes.append([block])
-    return lanes
+        if nodes:
+            nodes.sort(key=lambda node: (depth[node.key], node.pos[1]))
+            groups.append(_blocks(title, _small_ones_first(nodes), definitions))
+    return notes[:1], groups, notes[1:]
+
+
+def _picture_stands_alone(workflow: Workflow) -> bool:
+    """Whether the group of the picture takes nothing from other groups, so that it may come first."""
+    groups = {node.key: group_of(node) for node in workflow.nodes if node.type != FRONTEND_NOTE}
+    links = [
+        (key, value.key)
+        for node in workflow.nodes
+        for value in node.inputs.values()
+        if isinstance(value, Link)
+        for key in [node.key]
+    ]
+    return all(groups[source] == PICTURE for key, source in links if groups[key] == PICTURE)
+
+
+def _small_ones_first(nodes: Sequence[Node]) -> list[Node]:
+    """Nodes in an order in which each follows those of them that it takes its inputs from, collapsed ones as early as that allows."""
+    waiting, ordered = list(nodes), list[Node]()
+    while waiting:
+        keys = {node.key for node in waiting}
+        free = [n for n in waiting if not any(isinstance(v, Link) and v.key in keys for v in n.inputs.values())]
+        ordered.append(next(filter(is_collapsed, free), free[0]))
+        waiting.remove(ordered[-1])
+    return ordered
+
+
+def _note(node: Node, width: int) -> _Block:
+    size = _note_size(node, width)
+    return _Block(None, {node.key: (0, TITLE, *size)}, size[0], TITLE + size[1], TITLE + size[1])
 
 
 def group_of(node: Node) -> str:
@@ -155,64 +290,67 @@ def group_of(node: Node) -> str:
     return listed or (MODELS if is_loader else UPSCALE)
 
 
-def _block(title: str, nodes: Sequence[Node], definitions: Mapping[str, Any]) -> _Block:
-    """Nodes from top to bottom, in as many columns of about equal height as it takes."""
-    sizes = {node.key: node_size(node, definitions) for node in nodes}
-    steps = {
-        node.key: TITLE + sizes[node.key][1] + _growth(node, definitions) + _more(node, definitions) + GAP
-        for node in nodes
-    }
+def _blocks(title: str, nodes: Sequence[Node], definitions: Mapping[str, Any]) -> list[_Block]:
+    """A group in every number of columns that is of use: none of the forms is both wider and higher than another one."""
+    forms = [
+        _block(title, [nodes[start:end] for start, end in itertools.pairwise((0, *cuts, len(nodes)))], definitions)
+        for count in range(len(nodes))
+        for cuts in itertools.combinations(range(1, len(nodes)), count)
+    ]
+    return _useful(forms)
+
+
+def _block(title: str, columns: Sequence[Sequence[Node]], definitions: Mapping[str, Any]) -> _Block:
+    """Nodes from top to bottom in these columns; what grows with its picture comes last, where it has room."""
     inside: dict[str, Box] = {}
-    x = tallest = 0
-    for column in _columns(nodes, steps):
-        y = 0
-        for node in sorted(
-            column, key=lambda node: node.type in WITH_MAP
-        ):  # maps grow with the picture: below them is room
-            inside[node.key] = (x, y + TITLE, *sizes[node.key])
-            y += steps[node.key]
-        x += max(sizes[node.key][0] for node in column) + COLUMN_GAP
+    x = tallest = bare = 0
+    for column in columns:
+        y = width = 0
+        for node in sorted(column, key=lambda node: node.type in GROWS):
+            w, h = node_size(node, definitions)
+            inside[node.key] = (x, y + TITLE, w, h)
+            width = max(width, w)
+            taken = 0 if is_collapsed(node) else h + _more(node, definitions)
+            bare = max(bare, y + TITLE + taken)
+            y += TITLE + taken + (0 if is_collapsed(node) else _growth(node, definitions)) + GAP
+        x += width + COLUMN_GAP
         tallest = max(tallest, y)
-    return _Block(title, inside, x - COLUMN_GAP + 2 * PADDING, HEADING + tallest - GAP + PADDING)
-
-
-def _columns(nodes: Sequence[Node], steps: Mapping[str, int]) -> list[list[Node]]:
-    """Nodes in as many columns of about equal height as it takes."""
-    count = math.ceil(sum(steps.values()) / (TALLEST - HEADING - PADDING))
-    target = max(sum(steps.values()) / count, *steps.values())
-    columns: list[list[Node]] = [[]]
-    height = 0.0
-    for node in nodes:
-        if height and height + steps[node.key] / 2 > target:
-            columns.append([])
-            height = 0.0
-        columns[-1].append(node)
-        height += steps[node.key]
-    return columns
+    around = HEADING + PADDING
+    return _Block(title, inside, x - COLUMN_GAP + 2 * PADDING, tallest - GAP + around, HEADING + bare)
 
 
 def node_size(node: Node, definitions: Mapping[str, Any]) -> tuple[int, int]:
     """Width and height of a body: what sockets and widgets need, more where a text or a picture is shown."""
     inputs = definitions[node.type]["input"]
     declared = {**inputs.get("required", {}), **inputs.get("optional", {})}
-    widgets = sockets = 0
+    widgets = sockets = hidden = 0
     for kind, *options in declared.values():
         settings = options[0] if options else {}
         if is_socket(kind, settings):
             sockets += 1
+        elif settings.get("advanced") and node.type.startswith(OURS):
+            hidden += 1
         else:
             widgets += 1 + len(extra_widgets(settings))
+    widgets += bool(hidden)  # the button that shows them
     height = ROW * max(sockets, len(definitions[node.type]["output"])) + 6 + (WIDGET * widgets + 8 if widgets else 0)
-    shows = node.type in ("LoadImage", "SaveImage", "PreviewImage", "PreviewAny", "ImageCompare", "CLIPTextEncode")
-    return node.size[0], max(height, node.size[1]) if shows else height
+    shown = SHOWS.get(node.type)
+    return (shown[0], max(height, shown[1])) if shown else (WIDTH, height)
+
+
+def is_collapsed(node: Node) -> bool:
+    """Whether a node is drawn as its title alone: it has nothing to set, or nothing that anyone sets here."""
+    return node.collapsed or node.type in COLLAPSED
 
 
 def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
     """What a node gets taller by when it runs."""
-    ours = node.type.startswith("AdaptiveSR") and "unique_id" in definitions[node.type]["input"].get("hidden", {})
+    ours = node.type.startswith(OURS) and "unique_id" in definitions[node.type]["input"].get("hidden", {})
     says = ours or node.type == "GetImageSize"
-    text = LONG_TEXT if node.type in WITH_LONG_TEXT else TEXT
-    return (text if says else 0) + (MAP if node.type in WITH_MAP else 0)
+    text = LONG_TEXT if node.type in WITH_LONG_TEXT else SENTENCE if node.type in WITH_SENTENCE else TEXT
+    grown = {"SaveImage": WITH_PICTURE, "PreviewImage": WITH_PICTURE, "ImageCompare": COMPARED}.get(node.type)
+    picture = grown - SHOWS[node.type][1] if grown else 0
+    return (text if says else 0) + (MAP if node.type in WITH_MAP else 0) + picture
 
 
 def _more(node: Node, definitions: Mapping[str, Any]) -> int:
@@ -220,7 +358,7 @@ def _more(node: Node, definitions: Mapping[str, Any]) -> int:
     inputs = definitions[node.type]["input"]
     declared = {**inputs.get("required", {}), **inputs.get("optional", {})}
     widgets = any(not is_socket(kind, options[0] if options else {}) for kind, *options in declared.values())
-    return TALLER + BADGE * node.type.startswith("AdaptiveSR") + FOOTER * widgets
+    return TALLER + BADGE * node.type.startswith(OURS) + FOOTER * widgets
 
 
 def is_socket(kind: Any, settings: Mapping[str, Any]) -> bool:
@@ -236,18 +374,17 @@ def extra_widgets(settings: Mapping[str, Any]) -> list[Any]:
     return ["image"] if settings.get("image_upload") else []
 
 
-def _note_size(node: Node) -> tuple[int, int]:
-    width = max(node.size[0], 420)
-    lines = 0.0
+def _note_size(node: Node, width: int) -> tuple[int, int]:
+    height = PAPER
     for paragraph in (node.text or "").split("\n"):
-        text = paragraph.strip()
-        if text:
-            text = ADDRESS.sub("]", text)
-            indent = 40 if text[0] in "*123456789" and text[1:2] in ". " else 0
-            lines += math.ceil(len(text) * LETTER / (width - 40 - indent)) * (1.6 if text.startswith("#") else 1.0)
-        else:
-            lines += 0.8
-    return width, math.ceil((60 + lines * LINE) / 10) * 10
+        text = ADDRESS.sub("]", paragraph.strip())
+        if not text or text.startswith("|--"):
+            continue
+        item = text[0] in "*123456789" and text[1:2] in ". "
+        lines = math.ceil(len(text) * LETTER / (width - (80 if item else 40)))
+        first = HEADLINE if text[0] == "#" else ITEM if item else TABLE_ROW if text[0] == "|" else PARAGRAPH
+        height += first + LINE * (lines - 1)
+    return width, math.ceil(height / 10) * 10
 
 
 def _depths(workflow: Workflow) -> dict[str, int]:

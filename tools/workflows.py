@@ -19,9 +19,10 @@ from .env.server import running_host
 from .env.steps import say
 from .examples import WORKFLOWS
 from .examples.parts import DOWNLOADS, FRONTEND_NOTE, Link, Node, Workflow
-from .layout import GraphLayout, Group, arrange, extra_widgets, is_socket
+from .layout import GraphLayout, Group, arrange, extra_widgets, is_collapsed, is_socket
 
 FOLDER = env.ROOT / "workflows"
+TITLES = env.ROOT / "web" / "template_names.json"
 PACK_ID = "adaptivesr"
 COMPARES, COMPARED = "ImageCompare", "adaptivesr_comparer"
 """The host's node whose pictures our extension draws in the classic renderer, and its property that asks for it."""
@@ -49,12 +50,21 @@ def main(argv: list[str]) -> int:
 
 
 def render(definitions: Mapping[str, Any]) -> dict[Path, str]:
-    """Contents of every workflow file by path."""
+    """Contents of every workflow file by path, and of the list of their titles."""
     files: dict[Path, str] = {}
     for workflow in WORKFLOWS:
         files[FOLDER / f"{workflow.name}.json"] = _dump(ui_format(workflow, definitions))
         files[FOLDER / "api" / f"{workflow.name}.json"] = _dump(api_format(workflow, definitions))
+    files[TITLES] = _dump(titles())
     return files
+
+
+def titles() -> dict[str, dict[str, str]]:
+    """What the template browser shows for every file, in its order."""
+    return {
+        workflow.name: {"en": f"{number} {workflow.title}", "zh": f"{number} {workflow.title_zh}"}
+        for number, workflow in enumerate(WORKFLOWS, start=1)
+    }
 
 
 def without_code(text: str) -> str:
@@ -142,7 +152,7 @@ def _ui_node(
     raw: dict[str, Any] = {
         "id": ids[node.key],
         "type": node.type,
-        "flags": {},
+        "flags": {"collapsed": True} if is_collapsed(node) else {},
         "order": order,
         "mode": MUTED if node.muted else 0,
         "inputs": [],

@@ -7,10 +7,12 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { compare } from "./comparer.js";
+import { hideAdvanced } from "./advanced_inputs.js";
+import { compare, prepare } from "./comparer.js";
 import { finishedRuns, promptOf, sameInputs } from "./earlier_runs.js";
 import { RegionOverlay } from "./region_overlay.js";
 import { ResultLine } from "./result_line.js";
+import { nameTemplates } from "./template_names.js";
 
 const EVENT = "adaptivesr.regions";
 const OUTPUT = "adaptivesr_regions";
@@ -210,6 +212,8 @@ api.addEventListener("execution_interrupted", onStop);
 app.registerExtension({
   name: "AdaptiveSR.Results",
 
+  init: harmless(nameTemplates),
+
   setup: harmless(() => {
     const style = document.createElement("link");
     style.rel = "stylesheet";
@@ -225,6 +229,11 @@ app.registerExtension({
       before?.call(this, output, ...rest);
       show(output);
     };
+    if (isOurs(node)) hideAdvanced(node);
+  }),
+
+  loadedGraphNode: harmless((node) => {
+    if (node.comfyClass === COMPARES) prepare(node);
   }),
 
   onNodeOutputsUpdated: harmless((outputs) => {

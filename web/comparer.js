@@ -5,6 +5,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { isVue, showOnlyIn } from "./renderers.js";
 
 export const COMPARED = "adaptivesr_comparer"; // property of the nodes, in their files
 const NAME = "adaptivesr_comparer";
@@ -12,19 +13,6 @@ const TYPE = "ADAPTIVESR_COMPARER"; // of no widget of the page's own, which wou
 const HOSTS_WIDGET = "compare_view";
 const MARGIN = 10;
 const HIGHEST = 900;
-
-/** Whether nodes are drawn as in Nodes 2.0, where the host has a slider of its own. */
-function isVue() {
-  return Boolean(globalThis.LiteGraph?.vueNodesMode);
-}
-
-/**
- * @param {any} widget
- * @param {() => boolean} hidden
- */
-function hideWhile(widget, hidden) {
-  if (widget) Object.defineProperty(widget, "hidden", { get: hidden, set() {}, configurable: true });
-}
 
 /** @param {{filename: string, subfolder?: string, type?: string}} file that the server shows */
 function addressOf(file) {
@@ -37,14 +25,17 @@ export class Comparer {
   constructor(node) {
     this.node = node;
     this.share = 0.5;
-    this.ratio = 1;
+    this.ratio = 0.75; // until there are pictures
     this.root = document.createElement("div");
     this.root.className = "adaptivesr-comparer";
     this.after = this.picture("after");
     this.before = this.picture("before");
     this.line = document.createElement("div");
     this.line.className = "adaptivesr-divider";
-    this.root.append(this.line);
+    this.hint = document.createElement("div");
+    this.hint.className = "adaptivesr-waiting";
+    this.hint.textContent = "after a run: both pictures, and a line that follows the mouse";
+    this.root.append(this.line, this.hint);
     this.root.addEventListener("pointermove", (event) => this.point(event));
     this.after.addEventListener("load", () => this.fit());
     this.widget = node.addDOMWidget(NAME, TYPE, this.root, {
@@ -56,10 +47,10 @@ export class Comparer {
       getMinHeight: () => this.height() + 2 * MARGIN,
     });
     this.widget.serialize = false;
-    hideWhile(this.widget, isVue);
-    hideWhile(
+    showOnlyIn(this.widget, "canvas"); // in Nodes 2.0 the host has a slider of its own
+    showOnlyIn(
       node.widgets.find((widget) => widget.name === HOSTS_WIDGET),
-      () => !isVue(),
+      "vueNode",
     );
     this.divide(0.5);
   }
@@ -81,6 +72,7 @@ export class Comparer {
 
   /** @param {{a_images?: any[], b_images?: any[]}} output of the node */
   show(output) {
+    this.hint.remove();
     this.before.src = addressOf(output.a_images[0]);
     this.after.src = addressOf(output.b_images[0]);
   }
@@ -109,6 +101,20 @@ export class Comparer {
 /** @type {WeakMap<object, Comparer>} */
 const comparers = new WeakMap();
 
+/** The comparer of a node of ours, if it has one or may get it here. @param {any} node */
+function comparerOf(node) {
+  if (!comparers.has(node) && !isVue() && typeof node.addDOMWidget === "function") comparers.set(node, new Comparer(node));
+  return comparers.get(node);
+}
+
+/**
+ * Says on a node of ours what it will show, where the page would draw a widget that does nothing.
+ * @param {any} node
+ */
+export function prepare(node) {
+  if (node?.properties?.[COMPARED]) comparerOf(node);
+}
+
 /**
  * Draws what a Compare Images node of ours has compared.
  * @param {any} node
@@ -116,7 +122,5 @@ const comparers = new WeakMap();
  */
 export function compare(node, output) {
   if (!node?.properties?.[COMPARED] || !output?.a_images?.length || !output?.b_images?.length) return;
-  if (isVue() && !comparers.has(node)) return;
-  if (!comparers.has(node) && typeof node.addDOMWidget === "function") comparers.set(node, new Comparer(node));
-  comparers.get(node)?.show(output);
+  comparerOf(node)?.show(output);
 }

@@ -351,7 +351,12 @@ def plan_text(plan: GainPlan) -> str:
     if plan.tolerance is not None:
         return f"step size: error of a jump up to {plan.tolerance:.3g} in units of the latent"
     names = ", ".join(metric.name for metric in plan.metrics) or "no metrics"
-    line = f"{plan.back_end.value}: {names}; tau {plan.settings.tau:.3g} on 200 steps"
+    if plan.back_end is GainBackEnd.REGRESSOR:
+        names += " (its file's)"
+    factor = _tau_factor(plan.back_end, plan.models)
+    line = f"{plan.back_end.value}: {names}; tau {plan.settings.tau / factor:.3g} for 200 steps"
+    if factor != 1:
+        line += f", {plan.settings.tau:.3g} on the scale of these gains"
     return line + (f"; without {', '.join(plan.left_out)}: weights could not be had" if plan.left_out else "")
 
 

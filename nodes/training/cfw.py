@@ -90,7 +90,14 @@ def main_inputs() -> list[io.Input]:
             tooltip="paper: 100,000 triples of 200 steps, crop 512, batch 1 in 8 accumulated batches, LPIPS, published size. It overrules the inputs below.",
         ),
         steps_input(SETTINGS.steps, 10_000_000),
-        io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Triples at a time. The paper: 1."),
+        io.Int.Input(
+            "batch_size",
+            default=DEFAULTS.batch,
+            min=1,
+            max=256,
+            advanced=True,
+            tooltip="Triples at a time. The paper: 1.",
+        ),
         accumulate_input(DEFAULTS.accumulate, ". The paper: 8."),
         rate_input(
             "learning_rate", DEFAULTS.lr, "Adam, constant, of fusion layers and discriminator. The paper: 0.00005."

@@ -94,7 +94,14 @@ def main_inputs() -> list[io.Input]:
             tooltip="TAD-SR: distillation, high-frequency enhanced score distillation and a time-aware discriminator. The others leave parts out or exchange them. SinSR: its three losses. ResShift teacher: no distillation, the teacher itself is trained on.",
         ),
         steps_input(RUN.steps, paper="TAD-SR: 30000 at batch 8."),
-        io.Int.Input("batch_size", default=DEFAULTS.batch, min=1, max=256, tooltip="Crops per step. TAD-SR: 8."),
+        io.Int.Input(
+            "batch_size",
+            default=DEFAULTS.batch,
+            min=1,
+            max=256,
+            advanced=True,
+            tooltip="Crops per step. TAD-SR: 8.",
+        ),
         rate_input(
             "learning_rate",
             DEFAULTS.lr,

@@ -168,7 +168,7 @@ def common_inputs(batch: int, lr: float, name: str, files: RunFiles) -> list[io.
             tooltip="How the small pictures are made of the sharp ones: tables of the papers, as Real-World Degradation has them. mild fits the embedded teacher, stablesr StableSR.",
         ),
         steps_input(OWN.steps, 10_000_000),
-        io.Int.Input("batch_size", default=batch, min=1, max=1024, tooltip="Pairs or crops per step."),
+        io.Int.Input("batch_size", default=batch, min=1, max=1024, advanced=True, tooltip="Pairs or crops per step."),
         rate_input("learning_rate", lr, "Of Adam, at the start."),
         io.Combo.Input(
             "size",

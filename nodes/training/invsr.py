@@ -129,6 +129,7 @@ def data_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "crop_size",
+            advanced=True,
             default=RUN.crop,
             min=64,
             max=2048,

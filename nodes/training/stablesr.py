@@ -116,6 +116,7 @@ def data_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "seed",
+            advanced=True,
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,

@@ -121,7 +121,12 @@ def main_inputs() -> list[io.Input]:
             tooltip="What the adapters' steps maximise at timesteps 0 to 200. CLIP-IQA, and MANIQA and MUSIQ of the paper's ablation, need their files where pyiqa keeps them; nothing is downloaded. gradient energy match is ours: it matches the original's local sharpness and is no measure of quality.",
         ),
         io.Int.Input(
-            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of crops, degradations, noise and timesteps."
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            advanced=True,
+            tooltip="Of crops, degradations, noise and timesteps.",
         ),
     ]
 

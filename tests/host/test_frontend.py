@@ -39,6 +39,7 @@ SMALLER = {
     "AdaptiveSRTrainNoisePredictor.size": "small",
     "AdaptiveSRTrainNoisePredictor.precision": "float32",
     "AdaptiveSRTrainNoisePredictor.adversarial_weight": 0,
+    "AdaptiveSRAdaptiveUpscale.preset": "Fast",
     "AdaptiveSRStableSRUpscale.steps": 2,
     "AdaptiveSRStableSRUpscale.tile_size": 64,
     "ImageScale.width": 96,

@@ -21,9 +21,9 @@ def graph(request):
 
 
 def box(node):
-    """Left, top, right, bottom, the title included."""
+    """Left, top, right, bottom, the title included; of collapsed nodes the title alone."""
     (x, y), (width, height) = node["pos"], node["size"]
-    return x, y - TITLE, x + width, y + height
+    return x, y - TITLE, x + width, y + (0 if node["flags"].get("collapsed") else height)
 
 
 def frame(group):
@@ -68,12 +68,21 @@ def test_groups_and_nodes_have_colours_and_titles(graph):
         assert len({(node["color"], node["bgcolor"]) for node in members}) == 1, f"mixed colours in {group['title']}"
 
 
-def test_data_flows_from_left_to_right(graph):
+def test_data_flows_from_left_to_right_and_from_a_group_to_the_ones_below(graph):
     nodes = {node["id"]: node for node in graph["nodes"]}
+    frames = [frame(group) for group in graph["groups"]]
+    around = {key: next((its for its in frames if inside(box(node), its)), None) for key, node in nodes.items()}
     for _, source, _, target, *_ in graph["links"]:
-        assert nodes[source]["pos"][0] <= nodes[target]["pos"][0], (
-            f"{name(nodes[source])} stands to the right of {name(nodes[target])}"
-        )
+        right = nodes[source]["pos"][0] <= nodes[target]["pos"][0]
+        below = around[source][3] <= around[target][1]
+        assert right or below, f"{name(nodes[source])} stands to the right of {name(nodes[target])}"
+
+
+def test_what_is_collapsed_has_nothing_that_a_beginner_sets(graph):
+    for node in graph["nodes"]:
+        if node["flags"].get("collapsed"):
+            assert node["type"] not in ("LoadImage", "SaveImage", "KSampler", NOTE), name(node)
+            assert "Load" not in node["type"], f"{name(node)} names a file"
 
 
 def test_notes_say_what_to_do_what_to_change_and_which_files(graph):

@@ -52,7 +52,12 @@ def main(environment: Path, pytest_arguments: Sequence[str]) -> int:
         marks,
         *pytest_arguments,
     ]
-    hosts = {"ADAPTIVESR_HOST": str(source), "ADAPTIVESR_OLDEST_HOST": str(oldest)}
+    page = env.ensure_frontend(env.NEWEST_FRONTEND, environment) if browser else ""
+    hosts = {
+        "ADAPTIVESR_HOST": str(source),
+        "ADAPTIVESR_OLDEST_HOST": str(oldest),
+        "ADAPTIVESR_NEWEST_FRONTEND": str(page),
+    }
     # The tests' networks are tiny: more threads only wait for one another, minutes long on a busy machine.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     return _run(command, {**hosts, **threads, "ADAPTIVESR_CHROMIUM": str(browser or "")})

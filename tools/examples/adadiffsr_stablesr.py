@@ -1,6 +1,6 @@
 """AdaDiffSR on its paper's base, StableSR with Stable Diffusion 2.1: dynamic timesteps now, trained parts when there are some."""
 
-from .parts import SD21_BASE, Link, Node, Workflow, files_list, note, whole_cells
+from .parts import MODELS, SD21_BASE, UPSCALE, Link, Node, Workflow, files_list, note, takes, whole_cells
 from .stablesr import CFW, LICENCE, PARTS
 
 WIDTH = 340
@@ -19,13 +19,13 @@ ADADIFFSR = Workflow(
             (380, 620),
             "Read me",
             "## AdaDiffSR on StableSR\n\n"
-            "Choose your picture, press **Run**.\n\n" + files_list(SD21_BASE, PARTS, CFW) + f" {LICENCE}\n\n"
-            "The paper's chain has 200 steps; each region takes as many of them as it gains from. *Steps per region* shows how many, and "
-            "the classes of its calls.\n\n"
-            "**Trained parts.** The paper's MMLE and PFJ were never published, and nobody has trained them on this base yet. So gains come "
-            "from *proxies*, and **PFJ Inject passes everything on unchanged**. To have both: *Train MMLE* and *Train PFJ* on the MODEL of "
-            "StableSR Apply; then take the mute off **Your trained parts** (Ctrl+M), choose the result there, and back end *regressor* in "
-            "MMLE Gain Estimator.",
+            "Choose your picture, press **Run**.\n\n**You get** it four times larger. The chain has 200 steps; each region takes as many of "
+            "them as it gains from, as *Steps per region* shows.\n\n"
+            + takes("256 to 1024 pixels", cpu="at most 70 minutes", gpu="at most 90 seconds")
+            + "\n\n"
+            + files_list(SD21_BASE, PARTS, CFW)
+            + f" {LICENCE}\n\nThe paper's trained parts were never published: **PFJ Inject passes everything on unchanged** until you take the mute "
+            "off **Your trained parts** (Ctrl+M), choose a file of yours there, and back end *regressor* in MMLE Gain Estimator.",
         ),
         Node(
             "checkpoint",
@@ -51,6 +51,8 @@ ADADIFFSR = Workflow(
             (WIDTH, 120),
             {"clip": Link("checkpoint", 1), "text": ""},
             title="Prompt (empty, as trained)",
+            group=MODELS,
+            collapsed=True,
         ),
         Node(
             "enlarge",
@@ -59,6 +61,7 @@ ADADIFFSR = Workflow(
             (WIDTH, 90),
             {"image": Link("load_image"), "upscale_method": "bicubic", "scale_by": 4.0},
             title="Enlarge four times",
+            collapsed=True,
         ),
         Node(
             "encode",
@@ -67,6 +70,7 @@ ADADIFFSR = Workflow(
             (WIDTH, 60),
             {"pixels": Link("pad"), "vae": Link("checkpoint", 2)},
             title="LR latent",
+            group=UPSCALE,
         ),
         Node(
             "gain",
@@ -98,7 +102,8 @@ ADADIFFSR = Workflow(
             "AdaptiveSRStableSRApply",
             _at(3, 40),
             (WIDTH, 170),
-            {
+            collapsed=True,
+            inputs={
                 "model": Link("checkpoint"),
                 "positive": Link("prompt"),
                 "negative": Link("prompt"),
@@ -112,7 +117,8 @@ ADADIFFSR = Workflow(
             "AdaptiveSRPFJInject",
             _at(3, 270),
             (WIDTH, 170),
-            {
+            collapsed=True,
+            inputs={
                 "model": Link("apply"),
                 "positive": Link("apply", 1),
                 "negative": Link("apply", 2),
@@ -149,7 +155,8 @@ ADADIFFSR = Workflow(
             "AdaptiveSRCFWDecode",
             _at(4, 40),
             (WIDTH, 180),
-            {
+            collapsed=True,
+            inputs={
                 "vae": Link("load_cfw", 1),
                 "cfw": Link("load_cfw"),
                 "latent": Link("sample"),
@@ -186,13 +193,9 @@ ADADIFFSR = Workflow(
             _at(5, 440),
             (WIDTH, 460),
             "What the settings do",
-            "* **tau** (MMLE Gain Estimator): larger means fewer steps. Look at *Steps per region* and adjust it; it could not be set on "
-            "StableSR's published weights here.\n"
-            "* **Tiled Region Sampler**: 200 steps of *ddpm* on the scheduler *normal* are evenly spaced timesteps with both ends, as StableSR "
-            "and the paper have them; 512 / 128 are its regions of 64 cells. *consensus* lets neighbours agree at every call; *final*, blending "
-            "once at the end, is the paper's and may show seams. Tiles of 768 for the 768v files.\n"
-            "* **PFJ Inject** needs the *same* GAIN as the sampler.\n"
-            "* **CFW Decode** *w*: 0 is plain decoding. Without CFW use *VAE Decode*.\n"
+            "* **tau** (MMLE Gain Estimator): larger means fewer steps. Adjust it by *Steps per region*.\n"
+            "* **Tiled Region Sampler**: the paper's chain and regions; tiles of 768 for the 768v files.\n"
+            "* **CFW Decode** *w*: 0 is plain decoding.\n"
             "* **Enlarge**: the shorter side should reach 512 pixels after it.",
         ),
         Node(
@@ -212,6 +215,9 @@ ADADIFFSR = Workflow(
             {"model_name": "embedded: teacher, 15 steps"},
             title="Your trained parts (muted)",
             muted=True,
+            collapsed=True,
         ),
     ),
+    title="AdaDiffSR on StableSR",
+    title_zh="AdaDiffSR（基于 StableSR）",
 )

@@ -1,6 +1,6 @@
 """Degrade a good picture, upscale it, and measure what came back: on the user's own images, no files needed."""
 
-from .parts import Link, Node, Workflow, note
+from .parts import PICTURE, Link, Node, Workflow, note, takes
 
 IMAGE_QUALITY = Workflow(
     "image_quality",
@@ -10,11 +10,13 @@ IMAGE_QUALITY = Workflow(
             (40, 40),
             (380, 420),
             "Read me",
-            "## Measure an upscaler on your own pictures\n\n1. Choose a **good** picture in **Load Image** (sharp, 512 to 1024 pixels).\n"
+            "## Measure an upscaler on your own pictures\n\n1. Choose a **good** picture in **A good picture** (sharp, 512 to 1024 pixels).\n"
             "2. Press **Run**.\n\n"
             "**Real-World Degradation** makes a small bad picture of it, **Upscale (Adaptive)** enlarges that again, **Image Quality** "
             "compares with the original, beside plain Lanczos.\n\n"
-            "Put your own upscaler in the place of Upscale (Adaptive): any IMAGE of the original's size can be measured.\n\n"
+            "**You get** bars that say which of the two came nearer to the original.\n\n"
+            + takes("a picture of 512 pixels", cpu="7 seconds", gpu="a few seconds", measured="one core")
+            + "\n\nPut your own upscaler in the place of Upscale (Adaptive): any IMAGE of the original's size can be measured.\n\n"
             "The preset *mild* is what the embedded weights were trained for; *real-esrgan*, *stablesr*, *tad_sr*, *invsr* are the "
             "papers' tables, most of them far stronger.",
         ),
@@ -33,6 +35,7 @@ IMAGE_QUALITY = Workflow(
             (340, 100),
             {"image": Link("degrade"), "upscale_method": "lanczos", "scale_by": 4.0},
             title="Plain enlargement: Lanczos",
+            collapsed=True,
         ),
         Node(
             "upscale",
@@ -68,8 +71,24 @@ IMAGE_QUALITY = Workflow(
             },
         ),
         Node("bars", "PreviewImage", (1660, 40), (480, 460), {"images": Link("quality", 2)}, title="Scores"),
-        Node("report", "PreviewAny", (1260, 360), (340, 160), {"source": Link("quality")}, title="Scores as JSON"),
-        Node("small", "PreviewImage", (1260, 580), (340, 280), {"images": Link("degrade")}, title="The small picture"),
+        Node(
+            "report",
+            "PreviewAny",
+            (1260, 360),
+            (340, 160),
+            {"source": Link("quality")},
+            title="Scores as JSON",
+            collapsed=True,
+        ),
+        Node(
+            "small",
+            "PreviewImage",
+            (1260, 580),
+            (340, 280),
+            {"images": Link("degrade")},
+            title="The small picture",
+            group=PICTURE,
+        ),
         Node(
             "save",
             "SaveImage",
@@ -98,4 +117,6 @@ IMAGE_QUALITY = Workflow(
             "* One picture is an anecdote: change the **seed** and the picture before you believe a number.",
         ),
     ),
+    title="Measure an upscaler",
+    title_zh="衡量放大效果",
 )

@@ -29,7 +29,8 @@ class Node:
 
     pos and size are wishes: of nodes that could stand in either order the one with the smaller y comes first, and nodes
     that show text or a picture get this height. group: None takes the one that the node's type belongs to. A muted node
-    stands ready on the page: it does not run, nor is anything linked to it, until the user takes the mute off.
+    stands ready on the page: it does not run, nor is anything linked to it, until the user takes the mute off. collapsed: drawn
+    as its title alone, beside the types that always are.
     """
 
     key: str
@@ -41,14 +42,17 @@ class Node:
     text: str | None = None
     group: str | None = None
     muted: bool = False
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A file name and its nodes, in the order in which they get their ids."""
+    """A file name and its nodes, in the order in which they get their ids; titles are what the template browser shows."""
 
     name: str
     nodes: Sequence[Node]
+    title: str = ""
+    title_zh: str = ""
 
 
 def note(key: str, pos: tuple[int, int], size: tuple[int, int], title: str, text: str) -> Node:
@@ -59,6 +63,13 @@ def note(key: str, pos: tuple[int, int], size: tuple[int, int], title: str, text
 def about(text: str) -> Node:
     """What the workflow does, what it needs, what to change first."""
     return note("about", (0, 0), (400, 0), "Read me", text)
+
+
+def takes(what: str, *, cpu: str, gpu: str, measured: str = "") -> str:
+    """How long a run takes; measured: on which CPU. Without it both are estimates from counted arithmetic (docs/measurements.md)."""
+    if measured:
+        return f"**Time**, {what}: CPU **{cpu}** (measured, {measured}), GPU **{gpu}** (estimated)."
+    return f"**Time**, {what}: CPU **{cpu}**, GPU **{gpu}** (both estimated, not measured)."
 
 
 def settings(text: str) -> Node:
@@ -168,7 +179,7 @@ def whole_cells(large: str) -> tuple[Node, Node]:
 
 def encode(image: str, title: str | None = None) -> Node:
     inputs = {"pixels": Link(image), "vae": Link("checkpoint", 2)}
-    return Node("encode", "VAEEncode", inputs=inputs, title=title, group=PICTURE)
+    return Node("encode", "VAEEncode", inputs=inputs, title=title, group=UPSCALE)
 
 
 def prompt(key: str, text: str, title: str, height: int = 130) -> Node:

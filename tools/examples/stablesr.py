@@ -2,7 +2,21 @@
 
 from dataclasses import dataclass
 
-from .parts import SD_TURBO, File, Link, Node, Workflow, about, checkpoint, compare, files_list, picture, save, settings
+from .parts import (
+    SD_TURBO,
+    File,
+    Link,
+    Node,
+    Workflow,
+    about,
+    checkpoint,
+    compare,
+    files_list,
+    picture,
+    save,
+    settings,
+    takes,
+)
 
 PUBLISHED = "Iceclear/StableSR", "https://huggingface.co/Iceclear/StableSR"
 PARTS = File("Load StableSR", "stablesr_000117.ckpt", *PUBLISHED, "adaptivesr/stablesr")
@@ -24,6 +38,8 @@ class Form:
     preset: str
     about: str
     settings: str
+    title: str
+    title_zh: str
     base: File | None = None
 
 
@@ -40,6 +56,8 @@ def _workflow(form: Form) -> Workflow:
             compare("load_image", "upscale"),
             settings(form.settings),
         ),
+        title=form.title,
+        title_zh=form.title_zh,
     )
 
 
@@ -87,13 +105,16 @@ def _upscale_inputs(form: Form) -> dict[str, object]:
     }
 
 
+FROM_TO = "256 to 1024 pixels"
 FILES = """## StableSR{form}
 
 1. Put the files in place.
 2. Choose your picture.
 3. Press **Run**.
 
-Pictures of any size come out four times larger. {more}
+**You get** pictures of any size four times larger, with new fine detail. {more}
+
+{time}
 
 {files}
 
@@ -118,12 +139,15 @@ STABLESR = _workflow(
         preset="paper, 200 steps",
         about=FILES.format(
             form="",
+            time=takes(FROM_TO, cpu="about 45 minutes", gpu="about a minute"),
             files=files_list(PARTS, CFW),
             licence=LICENCE,
             more="The file holds Stable Diffusion 2.1 too, which its hub no longer has; with the small *webui* file, switch *load_base* off and "
             "connect Load Checkpoint.\n\nChange first: **preset**. *DDIM, 20 steps* takes a tenth of the time.",
         ),
         settings=CHAINS + SETTINGS,
+        title="StableSR",
+        title_zh="StableSR",
     )
 )
 
@@ -134,12 +158,15 @@ STABLESR_768V = _workflow(
         preset="paper, 200 steps",
         about=FILES.format(
             form=", 768 pixels",
+            time=takes(FROM_TO, cpu="about 85 minutes", gpu="about 100 seconds"),
             files=files_list(PARTS_768V, CFW),
             licence=LICENCE,
             more="Its base predicts v and was trained on 768 pixels: regions have that size, and smaller results are reached by way of "
             "it.\n\nChange first: **preset**. *DDIM, 20 steps* takes a tenth of the time.",
         ),
         settings=CHAINS + SETTINGS,
+        title="StableSR, 768 pixels",
+        title_zh="StableSR（768 像素）",
     )
 )
 
@@ -151,11 +178,14 @@ STABLESR_TURBO = _workflow(
         base=SD_TURBO,
         about=FILES.format(
             form=" turbo",
+            time=takes(FROM_TO, cpu="about 2 minutes", gpu="about 2 seconds"),
             files=files_list(SD_TURBO, TURBO_PARTS, CFW),
             licence=f"{LICENCE} SD Turbo has a licence of its own, Stability AI's.",
             more="Four steps, an empty prompt and no guidance, as the authors run it.\n\nChange first: **w**.",
         ),
         settings="* **steps** 0 means the preset's 4. More get blurrier, fewer leave artifacts.\n"
         "* **cfg** stays at 1: the authors run turbo without guidance.\n" + SETTINGS,
+        title="StableSR turbo, 4 steps",
+        title_zh="StableSR Turbo（4 步）",
     )
 )

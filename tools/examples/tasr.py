@@ -22,6 +22,7 @@ from .parts import (
     sample_custom,
     save,
     settings,
+    takes,
     whole_cells,
 )
 
@@ -53,7 +54,7 @@ def apply_control(vae: Link | None = None) -> Node:
         "start_percent": 0.0,
         "end_percent": 1.0,
     }
-    return Node("apply", "ControlNetApplyAdvanced", inputs={**inputs, "vae": vae} if vae else inputs)
+    return Node("apply", "ControlNetApplyAdvanced", inputs={**inputs, "vae": vae} if vae else inputs, collapsed=True)
 
 
 def adapter(schedule: str, **more: Link) -> Node:
@@ -87,14 +88,13 @@ TASR = Workflow(
     "tasr",
     (
         about(
-            "## TASR: a ControlNet that knows the time\n\n1. Put the two files in place.\n2. Choose your picture. **Enlarge** makes it "
-            "four times larger; where its shorter side is below 128 pixels, raise *scale_by* until the result's has 512, and reduce the result.\n3. Say in **Tags** what is there, separated by commas; "
-            "press **Run**.\n\nChange first: **Tags**. The paper takes them from RAM. Any node that gives a STRING can take its place, for "
-            "example those of *ComfyUI-WD14-Tagger* or *ComfyUI-Florence2*: connect it to *text*. Tags of a cleaned picture are "
-            "better than tags of a blurred one.\n\nThe public weights were made with a **cleaned** picture as condition: for "
-            "noisy sources put *Upscale Image (using Model)* with BSRNet x4 (or SwinIR, Real-ESRGAN x4) in place of **Enlarge**, and connect it where **Enlarge** goes: to *Pad* and to the colours.\n\n"
-            "DiffBIR's `v2.pth` works here too: set **schedule** to *training-free*.\n\n"
-            + files_list(SD21_BASE, TASR_FILE)
+            "## TASR: a ControlNet that knows the time\n\n1. Put the two files in place.\n2. Choose your picture.\n3. Say in **Tags** what is "
+            "there, separated by commas; press **Run**.\n\n**You get** it four times larger. Where its shorter side is below 128 pixels, raise "
+            "*scale_by* of **Enlarge** until the result's has 512.\n\n"
+            + takes("256 to 1024 pixels", cpu="about 11 minutes", gpu="about 15 seconds")
+            + "\n\nChange first: **Tags**. The paper takes them from RAM; a tagger's STRING can be connected to *text*. For noisy sources put "
+            "*Upscale Image (using Model)* with BSRNet x4 in place of **Enlarge**: the weights were made with a **cleaned** picture. DiffBIR's "
+            "`v2.pth` works too: set **schedule** to *training-free*.\n\n" + files_list(SD21_BASE, TASR_FILE)
         ),
         checkpoint(SD21_BASE),
         Node(
@@ -127,6 +127,7 @@ TASR = Workflow(
             "guider",
             "CFGGuider",
             inputs={"model": Link("checkpoint"), "positive": Link("apply"), "negative": Link("apply", 1), "cfg": 4.5},
+            collapsed=True,
         ),
         Node(
             "sampler",
@@ -139,20 +140,25 @@ TASR = Workflow(
                 "region_batch": 0,
             },
         ),
-        Node("sigmas", "AdaptiveSRSpacedSigmas", inputs={"model": Link("checkpoint"), "steps": 20, "denoise": 1.0}),
-        Node("noise", "RandomNoise", inputs={"noise_seed": 0}, title="Noise"),
+        Node(
+            "sigmas",
+            "AdaptiveSRSpacedSigmas",
+            collapsed=True,
+            inputs={"model": Link("checkpoint"), "steps": 20, "denoise": 1.0},
+        ),
+        Node("noise", "RandomNoise", inputs={"noise_seed": 0}, title="Noise", collapsed=True),
         sample_custom(Link("noise"), Link("sampler"), Link("sigmas"), Link("empty")),
         *results("AdaptiveSR_tasr"),
         settings(
             "* **schedule** *both* adds off_late to the gates: 4 of 20 ControlNet calls fewer.\n"
             "* **strength** in *Apply ControlNet* scales the control as ever.\n"
             "* **Spaced Sigmas** and *ddpm* are the paper's chain of 20 steps.\n"
-            "* **Region Sampler**: pictures above 512 pixels are sampled in regions near the size that the base was trained on; up to it there is "
-            "one, as in the paper.\n"
-            "* **degradation** and timesteps of the training: see *Train Time-Aware Adapter*."
+            "* **Region Sampler**: results above 512 pixels are sampled in regions; up to it there is one, as in the paper."
         ),
         *whole_cells("resize"),
     ),
+    title="TASR",
+    title_zh="TASR",
 )
 
 TASR_TRAINING_FREE = Workflow(
@@ -162,8 +168,10 @@ TASR_TRAINING_FREE = Workflow(
             "## Control that ends in time, with your own ControlNet\n\n1. Choose an SD 1.5 (or SDXL) checkpoint and a Tile ControlNet "
             "for it; any other ControlNet works too.\n2. Choose your picture, and its new width in **Enlarge**.\n3. Press **Run**.\n\n"
             "Late steps make texture, and a ControlNet holds texture back: **Time-Aware Adapter** fades it out below timestep 400 "
-            "and does not call it at all below 200, which saves its time there. **Weight over time** shows what happened.\n\n"
-            "Change first: **preset**. *soft* stays closer to the source, *constant* is the plain ControlNet.\n\n"
+            "and does not call it at all below 200. **Weight over time** shows what happened.\n\n"
+            "**You get** the enlarged picture painted anew, held close to yours by the ControlNet.\n\n"
+            + takes("to 1024 x 1024 with SD 1.5", cpu="about 15 minutes", gpu="about 20 seconds")
+            + "\n\nChange first: **preset**. *soft* stays closer to the source, *constant* is the plain ControlNet.\n\n"
             + files_list(SD15, TILE_CONTROL)
         ),
         checkpoint(SD15),
@@ -210,4 +218,6 @@ TASR_TRAINING_FREE = Workflow(
         ),
         *whole_cells("resize"),
     ),
+    title="Your ControlNet, ending in time",
+    title_zh="让你的 ControlNet 适时退出",
 )

@@ -1,6 +1,6 @@
 """StableSR's fusion layers, trained on the user's pictures."""
 
-from .parts import SD21_BASE, WITHOUT_FILES, Link, Node, Workflow, files_list, note
+from .parts import SD21_BASE, WITHOUT_FILES, Link, Node, Workflow, files_list, note, takes
 from .stablesr import CFW, PARTS
 
 TRAIN_CFW = Workflow(
@@ -16,7 +16,9 @@ TRAIN_CFW = Workflow(
             "3. Press **Run**: first the triples are made and kept, then the layers learn from them; Cancel saves, **resume** goes on.\n\n"
             "It goes on from the published layers. For fresh ones take the link to **cfw** out; the VAE may then be the checkpoint's.\n\nAs it stands "
             "this is a trial of 20 steps on 4 triples, without LPIPS, whose weights pyiqa fetches. For the real thing set **settings** to *paper* (or thousands of "
-            "**triples**), and **steps** to tens of thousands.\n\nChange first: **image_folder**, **triples** and **steps**.\n\nThe file appears in *Load CFW* after **R**. "
+            "**triples**), and **steps** to tens of thousands.\n\nChange first: **image_folder**, **triples** and **steps**.\n\n"
+            + takes("this trial", cpu="about a minute", gpu="seconds")
+            + "\n\n**You get** a file that *Load CFW* lists after **R**. "
             "StableSR's weights are for non-commercial use, and so is what comes of them.\n\n"
             + files_list(SD21_BASE, PARTS, CFW)
             + f"\n\n{WITHOUT_FILES}",
@@ -76,4 +78,6 @@ TRAIN_CFW = Workflow(
         Node("losses", "PreviewImage", (1280, 40), (380, 320), {"images": Link("train", 1)}, title="Losses"),
         Node("report", "PreviewAny", (1280, 420), (380, 240), {"source": Link("train", 2)}, title="Report"),
     ),
+    title="Train StableSR's CFW",
+    title_zh="训练 StableSR 的 CFW",
 )

@@ -1,6 +1,6 @@
 """Both trained parts of AdaDiffSR, made on the embedded teacher."""
 
-from .parts import Link, Node, Workflow, note
+from .parts import Link, Node, Workflow, note, takes
 
 TEACHER = "embedded: teacher, 15 steps"
 COMMON = {
@@ -32,7 +32,8 @@ TRAIN_MMLE = Workflow(
             "**Train MMLE** runs the MODEL's chain on degraded crops, measures every prediction, keeps all of it on disk, and teaches a "
             "small network to tell the gains from latents. **Train PFJ** then learns what features of the picture a region should get back "
             "at which gains.\n\nThe last file holds both: press **R** and choose it in *Load MMLE + PFJ*.\n\n"
-            "The base is the *embedded teacher*, on a CPU about half an hour as set here. The files are for this base only.",
+            + takes("as set here", cpu="about half an hour", gpu="a few minutes")
+            + " The base is the *embedded teacher*; the files are for it only.",
         ),
         Node(
             "load_model",
@@ -100,4 +101,6 @@ TRAIN_MMLE = Workflow(
             "injection.",
         ),
     ),
+    title="Train AdaDiffSR's parts",
+    title_zh="训练 AdaDiffSR 的部件",
 )

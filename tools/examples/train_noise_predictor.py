@@ -15,6 +15,7 @@ from .parts import (
     prompt,
     save,
     settings,
+    takes,
 )
 
 TRAIN_NOISE_PREDICTOR = Workflow(
@@ -25,8 +26,9 @@ TRAIN_NOISE_PREDICTOR = Workflow(
             "the link of *Load Image* to **images** out (it only lets the graph run as it is).\n2. Press **Run**. **Cancel** keeps the "
             "state; choose it in **resume** to go on.\n\nAs it stands this is a trial of 50 steps without latent LPIPS. For the real thing: "
             "**preset** *paper*, *vgg16_sdturbo_lpips.pth* of InvSR's authors in `models/adaptivesr/latent_lpips`, thousands of photos, "
-            "and 100000 steps on a GPU.\n\nThe result upscales *Your picture* at once; afterwards press **R** and choose the file in "
-            "*Load Noise Predictor*.\n\n"
+            "and 100000 steps on a GPU.\n\n**You get** a file that *Load Noise Predictor* lists after **R**, and *Your picture* upscaled with it.\n\n"
+            + takes("this trial", cpu="about an hour", gpu="about 2 minutes")
+            + "\n\n"
             + files_list(SD_TURBO)
             + f"\n\n{WITHOUT_FILES} On a CPU set *size* to small, *crop_size* to 64 and *precision* to float32."
             + "\n\nSD Turbo has a licence of its own, Stability AI's."
@@ -104,4 +106,6 @@ TRAIN_NOISE_PREDICTOR = Workflow(
             "* **noise_predictor** (input): a predictor to go on from, in place of a fresh one."
         ),
     ),
+    title="Train InvSR's noise predictor",
+    title_zh="训练 InvSR 噪声预测器",
 )

@@ -1,6 +1,6 @@
 """StableSR's encoder and SFT layers, trained on the user's pictures."""
 
-from .parts import SD21_BASE, WITHOUT_FILES, Link, Node, Workflow, files_list, note
+from .parts import SD21_BASE, WITHOUT_FILES, Link, Node, Workflow, files_list, note, takes
 
 TRAIN_STABLESR = Workflow(
     "train_stablesr",
@@ -13,7 +13,9 @@ TRAIN_STABLESR = Workflow(
             "## Train StableSR\n\n1. Choose your base in **Load Checkpoint**: SD 2.1-base (512) or 2.1 (768).\n2. Put sharp pictures into one "
             "folder, write its path into **image_folder**, and take **Load Image** out (it only lets the graph run as it is).\n"
             "3. Press **Run**; Cancel saves, **resume** goes on.\n\nAs it stands this is a trial of 20 steps with a small encoder. For the real "
-            "thing set **settings** to *paper*, and **steps** to tens of thousands.\n\nChange first: **image_folder** and **steps**.\n\nThe file appears in *Load StableSR* after **R**. To go "
+            "thing set **settings** to *paper*, and **steps** to tens of thousands.\n\nChange first: **image_folder** and **steps**.\n\n"
+            + takes("this trial", cpu="about a minute", gpu="seconds")
+            + "\n\n**You get** a file that *Load StableSR* lists after **R**. To go "
             "on from a published file, connect *Load StableSR* to **stablesr**; its weights are for non-commercial use, and so is what comes of them.\n\n"
             + files_list(SD21_BASE)
             + f"\n\n{WITHOUT_FILES}",
@@ -60,4 +62,6 @@ TRAIN_STABLESR = Workflow(
         Node("losses", "PreviewImage", (1280, 40), (380, 320), {"images": Link("train", 1)}, title="Loss"),
         Node("report", "PreviewAny", (1280, 420), (380, 240), {"source": Link("train", 2)}, title="Report"),
     ),
+    title="Train StableSR",
+    title_zh="训练 StableSR",
 )

@@ -71,6 +71,8 @@ def small_workflow(name: str) -> Prompt:
             inputs.update(width=96, height=0)
         if node["class_type"] == "AdaptiveSRStableSRUpscale":
             inputs.update(steps=1, tile_size=64)
+        if node["class_type"] == "AdaptiveSRAdaptiveUpscale" and "model" in inputs:
+            inputs["preset"] = "Fast"
     return prompt
 
 

@@ -37,7 +37,14 @@ def test_the_files_tau_and_half_count(estimate, comfy, for_embedded):
     paper = estimate(back_end="regressor", tau=0.01, gain_models=for_embedded())
     own = estimate(back_end="regressor", tau=0.01, gain_models=for_embedded(facts={"tau": 1e-3}))
     assert paper.settings.tau == pytest.approx(0.01) and own.settings.tau == pytest.approx(0.002)
-    assert "regressor: psnr, nlpd, sharpness; tau 0.002" in comfy.module("host.gains.plan").plan_text(own)
+    line = comfy.module("host.gains.plan").plan_text(own)
+    assert (
+        line
+        == "regressor: psnr, nlpd, sharpness (its file's); tau 0.01 for 200 steps, 0.002 on the scale of these gains"
+    )
+    assert "tau 0.01 for 200 steps" in comfy.module("host.gains.plan").plan_text(paper) and "scale" not in comfy.module(
+        "host.gains.plan"
+    ).plan_text(paper)
 
 
 def test_quality_counts_below_the_files_half_only(run, estimate, embedded, for_embedded):

@@ -1,0 +1,216 @@
+"""What a user meets on the page of the pinned host and on the newest one: the templates, their nodes, the search, a first run."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from adaptivesr.tools import workflows
+from adaptivesr.tools.env import server as devserver
+from PIL import Image
+
+frontpage = pytest.importorskip("adaptivesr.tools.env.page")
+
+ROOT = Path(__file__).resolve().parents[3]
+CHROMIUM = os.environ.get("ADAPTIVESR_CHROMIUM", "")
+NEWEST = os.environ.get("ADAPTIVESR_NEWEST_FRONTEND", "")
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+WINDOW = {"width": 1440, "height": 800}
+SMALLEST_ZOOM, WIDEST = 0.6, 1900
+MOST_WIDGETS = 8
+SET_VUE = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+TITLES = "[...new Set([...document.querySelectorAll('[title]')].map((item) => item.title).filter((title) => /^\\d+ /.test(title)))]"
+OPEN = "([name, text]) => app.loadGraphData(JSON.parse(text), true, true, name, {openSource: 'template'})"
+SEEN = """() => {
+    const boxes = app.graph.nodes.map((node) => [...node.boundingRect]);
+    const [left, right] = [Math.min(...boxes.map((box) => box[0])), Math.max(...boxes.map((box) => box[0] + box[2]))];
+    return [app.canvas.ds.scale, right - left];
+}"""
+WIDGETS = """async ([types, most]) => {
+    const counted = {};
+    for (const type of types) {
+        for (const other of [...app.graph.nodes]) app.graph.remove(other);
+        const node = LiteGraph.createNode(type), widgets = node.widgets ?? [];
+        app.graph.add(node);
+        counted[type] = widgets.filter((widget) => node.isWidgetVisible(widget) && widget.type !== "button").length;
+        if (!LiteGraph.vueNodesMode || widgets.length <= most) continue;
+        app.canvas.ds.offset[0] = app.canvas.ds.offset[1] = 200;
+        app.canvas.setDirty(true, true);
+        const drawn = () => document.querySelectorAll(`[data-node-id='${node.id}'] [data-testid='node-widget']`).length;
+        for (let tries = 0; tries < 100 && !drawn(); tries++) await new Promise((resolve) => setTimeout(resolve, 20));
+        counted[type] = drawn();
+    }
+    return counted;
+}"""
+TOGGLE = """async () => {
+    const [node] = app.graph.nodes;
+    const shown = () => node.widgets.filter((widget) => node.isWidgetVisible(widget) && widget.type !== "button").length;
+    const [before, prompt] = [shown(), JSON.stringify((await app.graphToPrompt()).output)];
+    const button = node.widgets.find((widget) => widget.name === "adaptivesr_advanced");
+    button.callback();
+    const [open, kept] = [shown(), node.serialize().showAdvanced];
+    const same = JSON.stringify((await app.graphToPrompt()).output) === prompt;
+    button.callback();
+    return {before, open, after: shown(), kept, same, values: node.serialize().widgets_values.length};
+}"""
+FOUND = """() => [...document.querySelectorAll("[role='option']")].map((option) => option.innerText.split("\\n")[0])"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="ADAPTIVESR_CHROMIUM does not name a Chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with frontpage.browser(CHROMIUM) as opened:
+        yield opened
+
+
+def prepare(base):
+    Image.new("RGB", (48, 32), (200, 120, 40)).save(base / "input" / "example.png")
+    settings = base / "user" / "default" / "comfy.settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"Comfy.TutorialCompleted": true}', encoding="utf-8")
+
+
+@pytest.fixture(scope="module", params=["pinned", "newest"])
+def page(request, browser):
+    """The page in a small window; `complaints` collects exceptions and errors that name our pack."""
+    if request.param == "newest" and not NEWEST:
+        pytest.skip("ADAPTIVESR_NEWEST_FRONTEND does not name a page")
+    if request.param == "pinned":
+        yield from opened_page(browser, request.getfixturevalue("server"))
+        return
+    options = ["--front-end-root", NEWEST]
+    with devserver.running_host(
+        Path(os.environ["ADAPTIVESR_HOST"]), prepare=prepare, options=options, quiet=True
+    ) as host:
+        yield from opened_page(browser, host)
+
+
+pinned = pytest.mark.parametrize("page", ["pinned"], indirect=True)
+"""For what does not depend on the page's version."""
+UPSCALES = ("Upscale (Adaptive)", "One-Step Distilled SR", "StableSR Upscale", "InvSR Upscale")
+
+
+def opened_page(browser, host):
+    opened = browser.new_page(viewport=WINDOW)
+    opened.complaints = []
+    info = host.client().object_info()
+    opened.ours = sorted(name for name in info if name.startswith("AdaptiveSR"))
+    opened.titles = {info[name]["display_name"] for name in opened.ours}
+    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened.on("console", lambda message: hear(opened, message))
+    frontpage.open_frontend(opened, host.url)
+    yield opened
+    opened.close()
+
+
+def hear(opened, message):
+    if "AdaptiveSR:" in message.text:
+        opened.complaints.append(message.text)
+
+
+@pytest.fixture(params=["classic", "nodes 2.0"])
+def renderer(page, request):
+    page.evaluate(SET_VUE, request.param == "nodes 2.0")
+    page.wait_for_timeout(700)
+    yield request.param
+    page.evaluate(SET_VUE, False)
+    page.wait_for_timeout(300)
+
+
+def look(page, name):
+    """A screenshot goes to ADAPTIVESR_OUT, if that names a folder."""
+    if os.environ.get("ADAPTIVESR_OUT"):
+        page.screenshot(path=Path(os.environ["ADAPTIVESR_OUT"]) / f"{name}.png")
+
+
+def test_templates_have_names_for_people_in_their_order_and_open_by_click(page):
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("ComfyUI-AdaptiveSR", exact=True).first.click(timeout=30_000)
+    page.wait_for_function(f"() => {TITLES}.length > 3")
+    page.wait_for_timeout(800)
+    look(page, "templates")
+    shown, expected = page.evaluate(TITLES), [names["en"] for names in workflows.titles().values()]
+    assert len(shown) >= 4 and shown == expected[: len(shown)]
+    page.get_by_text(expected[0], exact=True).first.click()
+    page.wait_for_function(
+        "name => app.extensionManager.workflow.activeWorkflow?.filename === name", arg=expected[0], timeout=20_000
+    )
+    first = json.loads((ROOT / "workflows" / f"{next(iter(workflows.titles()))}.json").read_text(encoding="utf-8"))
+    assert page.evaluate("app.graph.nodes.map((node) => node.type)") == [node["type"] for node in first["nodes"]]
+    assert page.complaints == []
+
+
+@pinned
+def test_templates_open_large_enough_to_be_read(page):
+    seen = {}
+    for file in FILES:
+        page.evaluate(OPEN, [file.stem, file.read_text(encoding="utf-8")])
+        page.wait_for_timeout(350)
+        seen[file.stem] = page.evaluate(SEEN)
+        look(page, f"open_{file.stem}")
+    small = {name: zoom for name, (zoom, _) in seen.items() if zoom < SMALLEST_ZOOM - 0.0005}
+    wide = {name: width for name, (_, width) in seen.items() if width > WIDEST}
+    assert (small, wide) == ({}, {})
+    assert page.complaints == []
+
+
+def test_no_node_shows_more_than_eight_widgets_at_first(page, renderer):
+    counted = page.evaluate(WIDGETS, [page.ours, MOST_WIDGETS])
+    assert {name: count for name, count in counted.items() if count > MOST_WIDGETS} == {}
+    assert counted["AdaptiveSRTiledRegionSampler"] >= 7, "nothing was counted"
+
+
+def test_a_button_shows_the_other_settings_and_files_and_prompts_stay_as_they_are(page):
+    page.evaluate(WIDGETS, [["AdaptiveSRTiledRegionSampler"], MOST_WIDGETS])
+    assert page.evaluate(TOGGLE) == {"before": 8, "open": 11, "after": 8, "kept": True, "same": True, "values": 11}
+    page.evaluate("() => { app.graph.nodes[0].widgets.find((w) => w.name === 'adaptivesr_advanced').callback(); }")
+    page.evaluate("app.loadGraphData(app.graph.serialize())")
+    page.wait_for_timeout(400)
+    again = (
+        "app.graph.nodes[0].widgets.filter((w) => app.graph.nodes[0].isWidgetVisible(w) && w.type !== 'button').length"
+    )
+    assert page.evaluate(again) == 11, "what was opened is open after loading"
+    assert page.complaints == []
+
+
+def test_the_first_of_our_nodes_that_a_search_finds_is_one_that_upscales(page):
+    found = {}
+    page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.wait_for_timeout(800)
+    for word in ("upscale", "super resolution", "放大"):
+        page.keyboard.press("Control+A")
+        page.keyboard.type(word)
+        page.wait_for_timeout(1200)
+        look(page, f"search_{len(word)}")
+        found[word] = list(dict.fromkeys(page.evaluate(FOUND)))
+    page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.wait_for_timeout(300)
+    for word, names in found.items():
+        ours = [name for name in names if name in page.titles]
+        assert ours and ours[0] in UPSCALES, (word, names)
+    # The page ranks by names before aliases, then by its own list of how often nodes are used: the host's come first.
+    assert found["放大"][0] in UPSCALES, found
+
+
+def test_a_first_run_leaves_its_line_and_both_pictures(page, renderer):
+    file = ROOT / "workflows" / "adaptive_upscale.json"
+    page.evaluate(OPEN, [f"run {renderer}", file.read_text(encoding="utf-8")])
+    page.wait_for_timeout(600)
+    waiting = page.locator(".adaptivesr-waiting").count()
+    assert waiting == (1 if renderer == "classic" else 0), "an empty comparer says what it is for"
+    end = frontpage.run(page, 60)
+    assert end["kind"] == "execution_success", end
+    page.wait_for_selector(".adaptivesr-result", timeout=10_000)
+    page.wait_for_timeout(1500)  # newer pages clear progress texts when a run ends
+    look(page, f"first_run_{renderer}")
+    assert "network call" in page.locator(".adaptivesr-result").first.text_content()
+    if renderer == "classic":
+        shown = "() => [...document.querySelectorAll('.adaptivesr-comparer img')].map((picture) => picture.naturalWidth > 0)"
+        page.wait_for_function(f"() => ({shown})().every(Boolean)")
+        dead = "app.graph.nodes.filter((n) => n.type === 'ImageCompare').map((n) => n.isWidgetVisible(n.widgets.find((w) => w.name === 'compare_view')))"
+        assert page.evaluate(dead) == [False]
+    assert page.complaints == []
