@@ -26,6 +26,12 @@ TITLES = env.ROOT / "web" / "template_names.json"
 PACK_ID = "adaptivesr"
 COMPARES, COMPARED = "ImageCompare", "adaptivesr_comparer"
 """The host's node whose pictures our extension draws in the classic renderer, and its property that asks for it."""
+MENU_PARTS = {
+    "adaptive_upscale": "Upscale",
+    "stablesr": "Methods of the papers",
+    "image_quality": "Measure and train",
+}
+"""Parts of our menu, by the workflow that each begins with."""
 MUTED = 2
 """The page's mode of a node that is never run."""
 REPOSITORY = "https://github.com/adaptivesr/ComfyUI-AdaptiveSR"
@@ -60,11 +66,12 @@ def render(definitions: Mapping[str, Any]) -> dict[Path, str]:
 
 
 def titles() -> dict[str, dict[str, str]]:
-    """What the template browser shows for every file, in its order."""
-    return {
-        workflow.name: {"en": f"{number} {workflow.title}", "zh": f"{number} {workflow.title_zh}"}
-        for number, workflow in enumerate(WORKFLOWS, start=1)
-    }
+    """What our menu in the page shows for every file, in its order, and in which part."""
+    found, part = dict[str, dict[str, str]](), ""
+    for number, workflow in enumerate(WORKFLOWS, start=1):
+        part = MENU_PARTS.get(workflow.name, part)
+        found[workflow.name] = {"en": f"{number} {workflow.title}", "zh": f"{number} {workflow.title_zh}", "part": part}
+    return found
 
 
 def without_code(text: str) -> str:

@@ -12,7 +12,6 @@ import { compare, prepare } from "./comparer.js";
 import { finishedRuns, promptOf, sameInputs } from "./earlier_runs.js";
 import { RegionOverlay } from "./region_overlay.js";
 import { ResultLine } from "./result_line.js";
-import { nameTemplates } from "./template_names.js";
 
 const EVENT = "adaptivesr.regions";
 const OUTPUT = "adaptivesr_regions";
@@ -211,8 +210,6 @@ api.addEventListener("execution_interrupted", onStop);
 
 app.registerExtension({
   name: "AdaptiveSR.Results",
-
-  init: harmless(nameTemplates),
 
   setup: harmless(() => {
     const style = document.createElement("link");

@@ -38,4 +38,4 @@ WORKFLOWS = (
     TRAIN_STABLESR,
     TRAIN_CFW,
 )
-"""In the order in which the template browser shows them."""
+"""In the order in which our menu in the page shows them."""

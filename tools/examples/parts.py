@@ -47,7 +47,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A file name and its nodes, in the order in which they get their ids; titles are what the template browser shows."""
+    """A file name and its nodes, in the order in which they get their ids; titles are what our menu in the page shows."""
 
     name: str
     nodes: Sequence[Node]

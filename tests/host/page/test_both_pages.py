@@ -19,7 +19,7 @@ WINDOW = {"width": 1440, "height": 800}
 SMALLEST_ZOOM, WIDEST = 0.6, 1900
 MOST_WIDGETS = 8
 SET_VUE = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
-TITLES = "[...new Set([...document.querySelectorAll('[title]')].map((item) => item.title).filter((title) => /^\\d+ /.test(title)))]"
+COMMANDS = "app.extensionManager.command.commands.filter((c) => c.id.startsWith('AdaptiveSR.Open.')).map((c) => [c.id, c.label])"
 OPEN = "([name, text]) => app.loadGraphData(JSON.parse(text), true, true, name, {openSource: 'template'})"
 SEEN = """() => {
     const boxes = app.graph.nodes.map((node) => [...node.boundingRect]);
@@ -127,20 +127,22 @@ def look(page, name):
         page.screenshot(path=Path(os.environ["ADAPTIVESR_OUT"]) / f"{name}.png")
 
 
-def test_templates_have_names_for_people_in_their_order_and_open_by_click(page):
-    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text("ComfyUI-AdaptiveSR", exact=True).first.click(timeout=30_000)
-    page.wait_for_function(f"() => {TITLES}.length > 3")
-    page.wait_for_timeout(800)
-    look(page, "templates")
-    shown, expected = page.evaluate(TITLES), [names["en"] for names in workflows.titles().values()]
-    assert len(shown) >= 4 and shown == expected[: len(shown)]
-    page.get_by_text(expected[0], exact=True).first.click()
+def test_the_menu_opens_templates_by_names_for_people_in_their_order(page):
+    expected = workflows.titles()
+    assert page.evaluate(COMMANDS) == [[f"AdaptiveSR.Open.{name}", names["en"]] for name, names in expected.items()]
+    page.locator(".comfy-menu-button-wrapper, .comfyui-logo-menu-wrapper, [data-testid='comfy-menu-button']").first.click()
+    name, first = next(iter(expected.items()))
+    title = first["en"]
+    for part in ("AdaptiveSR", first["part"]):
+        page.get_by_text(part, exact=True).first.hover()
+        page.wait_for_timeout(500)
+    look(page, "menu")
+    page.get_by_text(title, exact=True).first.click()
     page.wait_for_function(
-        "name => app.extensionManager.workflow.activeWorkflow?.filename === name", arg=expected[0], timeout=20_000
+        "name => app.extensionManager.workflow.activeWorkflow?.filename === name", arg=title, timeout=20_000
     )
-    first = json.loads((ROOT / "workflows" / f"{next(iter(workflows.titles()))}.json").read_text(encoding="utf-8"))
-    assert page.evaluate("app.graph.nodes.map((node) => node.type)") == [node["type"] for node in first["nodes"]]
+    shipped = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    assert page.evaluate("app.graph.nodes.map((node) => node.type)") == [node["type"] for node in shipped["nodes"]]
     assert page.complaints == []
 
 
