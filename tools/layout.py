@@ -56,9 +56,13 @@ of the first lines of paragraphs, items, rows and titles, and of what is around 
 ADDRESS = re.compile(r"\]\([^)]*\)")
 TEXT = 56
 """Room for the line that nodes of ours grow by when they have run."""
-SENTENCE = 100
-WITH_SENTENCE = ("AdaptiveSRMMLEGainEstimator", "AdaptiveSRImageQuality", "AdaptiveSRTrain", "AdaptiveSRDistill")
-"""The same for nodes that say up to four lines; beginnings of their types."""
+SENTENCES: Mapping[str, int] = {
+    "AdaptiveSRMMLEGainEstimator": 86,
+    "AdaptiveSRImageQuality": 86,
+    "AdaptiveSRTrain": 130,
+    "AdaptiveSRDistill": 130,
+}
+"""The same for nodes that say three lines or more, by the beginning of their types."""
 LONG_TEXT = 240
 WITH_LONG_TEXT = ("AdaptiveSRRegionReport", "AdaptiveSRUpscalePlan")
 """The same for nodes that say many lines."""
@@ -351,7 +355,8 @@ def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
     """What a node gets taller by when it runs."""
     ours = node.type.startswith(OURS) and "unique_id" in definitions[node.type]["input"].get("hidden", {})
     says = ours or node.type == "GetImageSize"
-    text = LONG_TEXT if node.type in WITH_LONG_TEXT else SENTENCE if node.type.startswith(WITH_SENTENCE) else TEXT
+    text = next((room for start, room in SENTENCES.items() if node.type.startswith(start)), TEXT)
+    text = LONG_TEXT if node.type in WITH_LONG_TEXT else text
     grown = {"SaveImage": WITH_PICTURE, "PreviewImage": WITH_PICTURE, "ImageCompare": COMPARED}.get(node.type)
     picture = grown - SHOWS[node.type][1] if grown else 0
     return (text if says else 0) + (MAP if node.type in WITH_MAP else 0) + picture
