@@ -33,6 +33,8 @@ SHOWS: Mapping[str, tuple[int, int]] = {
     "PreviewAny": (280, 140),
 }
 """Width and least height of nodes that show a text or a picture."""
+SHORT_PROMPT, LONG_PROMPT = 80, (280, 120)
+"""Letters that fit, and the size for more."""
 COLLAPSED = (
     "VAEEncode",
     "VAEDecode",
@@ -54,9 +56,13 @@ of the first lines of paragraphs, items, rows and titles, and of what is around 
 ADDRESS = re.compile(r"\]\([^)]*\)")
 TEXT = 56
 """Room for the line that nodes of ours grow by when they have run."""
-SENTENCE = 86
-WITH_SENTENCE = ("AdaptiveSRMMLEGainEstimator", "AdaptiveSRImageQuality")
-"""The same for nodes that say three lines."""
+SENTENCES: Mapping[str, int] = {
+    "AdaptiveSRMMLEGainEstimator": 86,
+    "AdaptiveSRImageQuality": 86,
+    "AdaptiveSRTrain": 130,
+    "AdaptiveSRDistill": 130,
+}
+"""The same for nodes that say three lines or more, by the beginning of their types."""
 LONG_TEXT = 240
 WITH_LONG_TEXT = ("AdaptiveSRRegionReport", "AdaptiveSRUpscalePlan")
 """The same for nodes that say many lines."""
@@ -335,6 +341,8 @@ def node_size(node: Node, definitions: Mapping[str, Any]) -> tuple[int, int]:
     widgets += bool(hidden)  # the button that shows them
     height = ROW * max(sockets, len(definitions[node.type]["output"])) + 6 + (WIDGET * widgets + 8 if widgets else 0)
     shown = SHOWS.get(node.type)
+    if node.type == "CLIPTextEncode" and len(str(node.inputs.get("text", ""))) > SHORT_PROMPT:
+        shown = LONG_PROMPT
     return (shown[0], max(height, shown[1])) if shown else (WIDTH, height)
 
 
@@ -347,7 +355,8 @@ def _growth(node: Node, definitions: Mapping[str, Any]) -> int:
     """What a node gets taller by when it runs."""
     ours = node.type.startswith(OURS) and "unique_id" in definitions[node.type]["input"].get("hidden", {})
     says = ours or node.type == "GetImageSize"
-    text = LONG_TEXT if node.type in WITH_LONG_TEXT else SENTENCE if node.type in WITH_SENTENCE else TEXT
+    text = next((room for start, room in SENTENCES.items() if node.type.startswith(start)), TEXT)
+    text = LONG_TEXT if node.type in WITH_LONG_TEXT else text
     grown = {"SaveImage": WITH_PICTURE, "PreviewImage": WITH_PICTURE, "ImageCompare": COMPARED}.get(node.type)
     picture = grown - SHOWS[node.type][1] if grown else 0
     return (text if says else 0) + (MAP if node.type in WITH_MAP else 0) + picture

@@ -40,7 +40,7 @@ INPUTS = (
     Node("predictor", "AdaptiveSRLoadNoisePredictor", inputs={"model_name": PREDICTOR.name}),
     picture(),
     prompt("positive", POSITIVE, "Published prompt", 150),
-    prompt("negative", NEGATIVE, "Published negative prompt (cfg above 1)", 150),
+    prompt("negative", NEGATIVE, "Published negative prompt", 150),
 )
 
 INVSR = Workflow(

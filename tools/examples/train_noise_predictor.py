@@ -36,7 +36,7 @@ TRAIN_NOISE_PREDICTOR = Workflow(
         checkpoint(SD_TURBO),
         picture(),
         prompt("positive", POSITIVE, "Published prompt", 150),
-        prompt("negative", NEGATIVE, "Published negative prompt (cfg above 1)", 150),
+        prompt("negative", NEGATIVE, "Published negative prompt", 150),
         Node(
             "train",
             "AdaptiveSRTrainNoisePredictor",
