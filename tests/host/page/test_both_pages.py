@@ -130,7 +130,9 @@ def look(page, name):
 def test_the_menu_opens_templates_by_names_for_people_in_their_order(page):
     expected = workflows.titles()
     assert page.evaluate(COMMANDS) == [[f"AdaptiveSR.Open.{name}", names["en"]] for name, names in expected.items()]
-    page.locator(".comfy-menu-button-wrapper, .comfyui-logo-menu-wrapper, [data-testid='comfy-menu-button']").first.click()
+    page.locator(
+        ".comfy-menu-button-wrapper, .comfyui-logo-menu-wrapper, [data-testid='comfy-menu-button']"
+    ).first.click()
     name, first = next(iter(expected.items()))
     title = first["en"]
     for part in ("AdaptiveSR", first["part"]):
