@@ -158,7 +158,7 @@ def test_the_papers_workflow_runs_with_parts_trained_on_its_base(client):
         "model": [apply, 0], "vae": [checkpoint, 2], "positive": [apply, 1], "crop_size": 64, "calls": 4, "batch_size": 4,
         "sampler_name": "ddpm", "steps": 3, "name": "papers", "images": ["5", 0],
     }  # fmt: skip
-    mmle = recipe["4"] | {"inputs": recipe["4"]["inputs"] | small | {"trajectories": 4, "schedule": 3}}
+    mmle = recipe["4"] | {"inputs": recipe["4"]["inputs"] | small | {"trajectories": 8, "schedule": 3}}
     pfj = recipe["5"] | {"inputs": recipe["5"]["inputs"] | small | {"gain_models": ["mmle", 0]}}
     shown = {
         f"losses of {key}": {"class_type": "PreviewImage", "inputs": {"images": [key, 1]}} for key in ("mmle", "pfj")

@@ -122,10 +122,11 @@ def test_a_file_is_gone_on_with_from_where_it_stands(comfy, train, base):
 
 
 @pytest.mark.slow
-def test_four_pictures_with_their_noise_are_learnt_tenfold(comfy, loaded):
+def test_four_pictures_with_their_noise_are_learnt_tenfold(comfy, loaded, tmp_path):
     """With times and noise held, all that the loss asks for can be learnt: encoder and SFT layers reach the whole UNet.
 
-    With fresh noise the loss falls little, since the frozen base already predicts what noise there is.
+    With fresh noise the loss falls little, since the frozen base already predicts what noise there is. The picture that is left
+    has the predicted clean pictures before and after, and the truth.
     """
     module = comfy.module
     config = module("training.stablesr.config").StableSRConfig(batch=4, lr=3e-3, sharpened=False)
@@ -147,9 +148,30 @@ def test_four_pictures_with_their_noise_are_learnt_tenfold(comfy, loaded):
             return super().loss(module("sampling.noise").generator_for(3))
 
     run = Held(runs.stablesr_state(config, parts), config, base, source)
+    rows = [predicted(module, run)]
     module("training.runs").train(run, 25)
     losses = [row["denoise"] for _, row in run.log.rows]
     assert losses[-1] < 0.1 * losses[0]
+    rows += [predicted(module, run), source.batch(module("sampling.noise").generator_for(3), 4)[0]]
+    sheet = torch.cat([torch.cat(list(row), dim=2)[None] for row in rows], dim=2)
+    module("host.training.files").save_picture(tmp_path / "before_after_truth.png", sheet.clamp(0, 1))
+
+
+@torch.no_grad()
+def predicted(module, run):
+    """The clean pictures (4, 3, H, W) that the held draw's prediction stands for."""
+    losses, samples = module("training.stablesr.losses"), module("training.stablesr.samples")
+    generator, base = module("sampling.noise").generator_for(3), run.base
+    hr, lr = (base.encode(side) for side in run.source.batch(generator, 4))
+    t = torch.randint(1000, (4,), generator=generator)
+    x = losses.noised(hr, t, torch.randn(hr.shape, generator=generator))
+    output = base.predict(run.parts, x, t, lr)
+    alphas = torch.from_numpy(module("sampling.schedules").stable_diffusion_alphas())[t].tolist()
+    clean = [
+        samples.clean_prediction(x[i : i + 1], output[i : i + 1], a, predicts_v=base.predicts_v)
+        for i, a in enumerate(alphas)
+    ]
+    return base.decode(torch.cat(clean)).float().cpu()
 
 
 def test_bfloat16_and_accumulation(train):
