@@ -47,8 +47,8 @@ def checked_value(entry: Any, value: Any) -> Any:
     """The value for an input, numbers in the input's type; ValueError says what it is and what was expected."""
     kind = entry.get_io_type()
     if value is None:
-        if entry.optional:
-            return None
+        if entry.optional:  # nothing came by a link: as where there is none
+            return entry.default if kind in _WIDGETS else None
         raise ValueError("nothing: expected a value; look at the node that it is linked to.")
     if kind in _WIDGETS:
         return _WIDGETS[kind](entry, value)

@@ -373,4 +373,6 @@ def outlined(x0: Tensor, keys: Sequence[tuple[int, int]], regions: Sequence[Any]
 
 
 def _size(latent: Tensor) -> str:
+    if latent.ndim != 4:
+        return f"shape {tuple(latent.shape)}"
     return f"{latent.shape[1]} channels and {latent.shape[3]}x{latent.shape[2]} cells"

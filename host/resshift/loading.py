@@ -133,6 +133,11 @@ def _training_facts(
 ) -> tuple[ResidualShiftSchedule, bool, str]:
     """Schedule, whether one step is all that the weights know, and a sentence that says so."""
     if isinstance(config, EmbeddedConfig):  # our own files carry their schedule
+        missing = [key for key in ("sqrt_etas", "kappa", "one_step") if key not in weights]
+        if missing:
+            raise UnsupportedModelError(
+                f"'{name}' is damaged (without {', '.join(missing)}): expected a file as the pack ships or trains it; get it again."
+            )
         levels = tuple(float(level) for level in weights["sqrt_etas"])
         one_step = bool(weights["one_step"] > 0)
         schedule = ResidualShiftSchedule(levels, float(weights["kappa"]), tuple(range(len(levels))))

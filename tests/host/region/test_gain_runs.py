@@ -358,3 +358,14 @@ def test_quality_without_weights_can_end_a_region(comfy, estimate):
     plan = estimate(back_end="rgb_linear", metrics="psnr, piqe", t_sat_max=300.0)
     assert [metric.name for metric in plan.metrics] == ["psnr", "piqe"] and not plan.left_out
     assert plan.settings.patience == 2 and plan.settings.t_sat_max == 300.0
+
+
+def test_a_reference_that_is_no_batch_of_maps_is_a_sentence(run, estimate):
+    gain = estimate(back_end="latent", reference={"samples": torch.rand(4, 16, 32)})
+    with pytest.raises(ValueError, match=r"reference of GAIN is a latent of shape \(4, 16, 32\)"):
+        run(canvas(), gain=gain)
+
+
+def test_a_link_that_brings_nothing_leaves_the_widgets_default(comfy, estimate):
+    plan = estimate(back_end="latent", rule=None, growing=None, prior=None)
+    assert plan.tolerance is None and plan.settings.growing.value == "both" and plan.prior == 1.0

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,3 +39,21 @@ def test_a_small_archive_that_is_packed_loads(read, tmp_path):
         for part in source.infolist():
             made.writestr(part.filename, source.read(part))
     assert read(str(tmp_path / "packed.pth"))["layer.weight"].shape == (1000,)
+
+
+@pytest.mark.parametrize("key", ["one_step", "kappa", "sqrt_etas"])
+def test_an_embedded_file_without_its_schedule_is_a_sentence(comfy, key):
+    import folder_paths
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(Path(__file__).resolve().parents[3] / "models" / "weights" / "embedded_student.safetensors")
+    weights.pop(key)
+    file = Path(folder_paths.models_dir) / "adaptivesr" / "one_step" / f"without_{key}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, file)
+    loading = comfy.module("host.resshift.loading")
+    try:
+        with pytest.raises(ValueError, match=rf"without_{key}\.safetensors'.*{key}"):
+            loading.load_one_step(file.name)
+    finally:
+        file.unlink()
