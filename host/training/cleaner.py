@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.resize import resize
+from .networks import weights_digest
 
 
 def cleaner_of(model: Any, side: int) -> tuple[Callable[[Tensor], Tensor] | None, str]:
@@ -32,9 +32,6 @@ def cleaner_of(model: Any, side: int) -> tuple[Callable[[Tensor], Tensor] | None
     own.patcher = None  # the copy is the run's: the host does not move its weights
     own = copy.deepcopy(own).to(mm.get_torch_device()).eval()
     own.model.requires_grad_(False)
-    digest = hashlib.sha256()
-    for name, value in own.model.state_dict().items():
-        digest.update(name.encode() + value.detach().flatten()[:64].float().cpu().numpy().tobytes())
 
     @torch.no_grad()
     def clean(condition: Tensor) -> Tensor:
@@ -43,4 +40,4 @@ def cleaner_of(model: Any, side: int) -> tuple[Callable[[Tensor], Tensor] | None
         large = own(small.to(first)).to(condition)
         return (large if large.shape == condition.shape else resize(large, side, side)).clamp(0, 1)
 
-    return clean, f", cleaned by {digest.hexdigest()[:16]}"
+    return clean, f", cleaned by {weights_digest(own.model)}"

@@ -219,33 +219,22 @@ COUNTED = 2
 """Batches of a step that are counted: the second finds the gradients of the first, and all others are like it."""
 
 
-def count_stablesr(
+Accumulating = stablesr_config.StableSRConfig | cfw_config.CFWTrainConfig
+
+
+def count_accumulated(
+    make: Callable[..., FakeRun],
     name: str,
-    config: stablesr_config.StableSRConfig,
+    config: Accumulating,
     crop: int = 512,
     precision: str = "bfloat16",
     *,
     checkpointing: bool = True,
 ) -> StepResult:
-    """A step of Train StableSR."""
+    """A step of a training whose batches are `accumulate` times the same: `stablesr` or `cfw`."""
     few = replace(config, accumulate=min(COUNTED, config.accumulate))
     with metering() as meter:
-        found = stablesr(few, crop, precision, checkpointing=checkpointing).step(meter, name, precision)
-    return replace(found, flop=found.flop * config.accumulate / few.accumulate)
-
-
-def count_cfw(
-    name: str,
-    config: cfw_config.CFWTrainConfig,
-    crop: int = 512,
-    precision: str = "bfloat16",
-    *,
-    checkpointing: bool = True,
-) -> StepResult:
-    """A step of Train CFW."""
-    few = replace(config, accumulate=min(COUNTED, config.accumulate))
-    with metering() as meter:
-        found = cfw(few, crop, precision, checkpointing=checkpointing).step(meter, name, precision)
+        found = make(few, crop, precision, checkpointing=checkpointing).step(meter, name, precision)
     return replace(found, flop=found.flop * config.accumulate / few.accumulate)
 
 
@@ -297,12 +286,12 @@ def plans() -> Iterator[Callable[[], StepResult]]:
     paper = replace(stable, batch=6, accumulate=32)
     large = replace(paper, batch=3)
     plain = {"checkpointing": False}
-    yield lambda: count_stablesr("Train StableSR: default at batch 4", stable)
-    yield lambda: count_stablesr("Train StableSR: default without checkpointing", stable, **plain)
-    yield lambda: count_stablesr("Train StableSR: paper, 32 batches of 6", paper)
-    yield lambda: count_stablesr("Train StableSR: paper, 768, 32 batches of 3", large, 768)
-    yield lambda: count_cfw("Train CFW: default and paper, 8 batches of 1, LPIPS", fusion)
-    yield lambda: count_cfw("Train CFW: default without checkpointing", fusion, **plain)
+    yield lambda: count_accumulated(stablesr, "Train StableSR: default at batch 4", stable)
+    yield lambda: count_accumulated(stablesr, "Train StableSR: default without checkpointing", stable, **plain)
+    yield lambda: count_accumulated(stablesr, "Train StableSR: paper, 32 batches of 6", paper)
+    yield lambda: count_accumulated(stablesr, "Train StableSR: paper, 768, 32 batches of 3", large, 768)
+    yield lambda: count_accumulated(cfw, "Train CFW: default and paper, 8 batches of 1, LPIPS", fusion)
+    yield lambda: count_accumulated(cfw, "Train CFW: default without checkpointing", fusion, **plain)
     yield lambda: count_invsr("Train Noise Predictor: default and paper, 64 in parts of 1", start)
     yield lambda: count_invsr("Train Noise Predictor: default without checkpointing", start, **plain)
     yield lambda: count_invsr("Train Noise Predictor: 64 in parts of 4", replace(start, microbatch=4))

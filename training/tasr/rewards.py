@@ -76,12 +76,12 @@ def clip_weights() -> Path:
     path = Path(torch.hub.get_dir()) / "clip" / CLIP_FILE
     if not path.is_file():
         raise MissingRewardError(
-            f"The reward {CLIP_IQA} needs CLIP's weights {CLIP_FILE}, which are not in {path.parent}: expected the file that "
+            f"The reward {CLIP_IQA} needs CLIP's weights {CLIP_FILE}, which are not in the folder '{path.parent.name}' of torch's hub: expected the file that "
             f"pyiqa fetches when its metric clipiqa is first used; put it there, or choose the reward '{ENERGY}'."
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != CLIP_SHA256:
         raise MissingRewardError(
-            f"The reward {CLIP_IQA} found a {CLIP_FILE} in {path.parent} with another checksum than CLIP's: expected the "
+            f"The reward {CLIP_IQA} found a {CLIP_FILE} in the folder '{path.parent.name}' of torch's hub with another checksum than CLIP's: expected the "
             f"published file; delete it and get it again, or choose the reward '{ENERGY}'."
         )
     return path
@@ -111,7 +111,7 @@ def named_weights(name: str) -> Path:
     path = Path(torch.hub.get_dir()) / "pyiqa" / NAMED[name].file
     if not path.is_file():
         raise MissingRewardError(
-            f"The reward {name} needs its weights {path.name}, which are not in {path.parent}: expected the file that pyiqa "
+            f"The reward {name} needs its weights {path.name}, which are not in the folder '{path.parent.name}' of torch's hub: expected the file that pyiqa "
             f"fetches when its metric {name.lower()} is first used; put it there, or choose the reward '{ENERGY}'."
         )
     return path
