@@ -1,4 +1,4 @@
-"""The presets of Upscale (Adaptive), apart from what runs them: the host reads all schemas at its start."""
+"""The presets of Upscale, apart from what runs them: the host reads all schemas at its start."""
 
 from __future__ import annotations
 

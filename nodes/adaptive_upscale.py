@@ -1,4 +1,4 @@
-"""Upscale (Adaptive)."""
+"""Upscale."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class AdaptiveUpscale(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AdaptiveSRAdaptiveUpscale",
-            display_name="Upscale (Adaptive)",
+            display_name="Upscale",
             category=CATEGORY,
             description="Upscales in one box. Alone: one step with the embedded weights. With ONE_STEP_SR: those weights. With a MODEL and its VAE: the enlarged picture is painted anew, region by region, each as long as it gains.",
             search_aliases=[

@@ -1,4 +1,4 @@
-"""Load Noise Predictor, InvSR Noise and InvSR Upscale."""
+"""Load Noise Predictor, InvSR Noise and Super Resolution (InvSR)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ class LoadNoisePredictor(CheckedNode):
                 )
             ],
             outputs=[
-                NoisePredictor.Output(display_name="noise_predictor", tooltip="For InvSR Noise and InvSR Upscale."),
+                NoisePredictor.Output(
+                    display_name="noise_predictor", tooltip="For InvSR Noise and Super Resolution (InvSR)."
+                ),
                 io.String.Output(display_name="info", tooltip="What was recognised, and its scale."),
             ],
             hidden=[io.Hidden.unique_id],
@@ -191,7 +193,7 @@ class InvSRUpscale(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AdaptiveSRInvSRUpscale",
-            display_name="InvSR Upscale",
+            display_name="Super Resolution (InvSR)",
             category=CATEGORY,
             description="Upscales pictures of any size x4 with SD-Turbo and InvSR's noise predictor, in one step or more.",
             search_aliases=["invsr", "diffusion inversion", "sd turbo upscale", "one step super resolution", "4x"],

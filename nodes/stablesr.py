@@ -1,4 +1,4 @@
-"""Load StableSR, StableSR Apply and StableSR Upscale."""
+"""Load StableSR, StableSR Apply and Super Resolution (StableSR)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LoadStableSR(CheckedNode):
                 ),
             ],
             outputs=[
-                StableSR.Output(display_name="stablesr", tooltip="For StableSR Apply and StableSR Upscale."),
+                StableSR.Output(display_name="stablesr", tooltip="For StableSR Apply and Super Resolution (StableSR)."),
                 io.String.Output(display_name="info", tooltip="What was recognised and which base it goes with."),
                 io.Model.Output(display_name="model", tooltip="The base in the file, with load_base; else empty."),
                 io.Clip.Output(display_name="clip", tooltip="Its text encoder, with load_base; else empty."),
@@ -190,7 +190,7 @@ class StableSRUpscale(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AdaptiveSRStableSRUpscale",
-            display_name="StableSR Upscale",
+            display_name="Super Resolution (StableSR)",
             category=CATEGORY,
             description="Upscales pictures of any size with StableSR: enlarged, sampled region by region beside the encoder of the LR image, decoded with CFW, given the colours of the input.",
             search_aliases=["stablesr", "upscale", "super resolution", "restore", "4x"],

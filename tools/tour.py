@@ -54,15 +54,13 @@ STOPS = (Stop("one_step_sr", "one_step_sr"), Stop("adadiffsr_embedded", "adadiff
 
 
 def main(argv: list[str]) -> int:
-    """Takes every picture anew."""
-    if argv:
-        raise SystemExit(f"tour takes no arguments, got {' '.join(argv)}")
+    """Takes every picture anew, or those of the nodes that are named by their ids."""
     program = find()
     if program is None:
         raise StepError("The tour needs Chromium or Chrome, and none was found; install one.")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with running_host(env.host_source(env.ensure_environment()), prepare=prepare) as server, browser(program) as opened:
-        for stop in STOPS:
+        for stop in () if argv else STOPS:
             page = opened.new_page(viewport={"width": stop.size[0], "height": stop.size[1]})
             open_frontend(page, server.url)
             drop(page, env.ROOT / "workflows" / f"{stop.workflow}.json")
@@ -71,23 +69,26 @@ def main(argv: list[str]) -> int:
                 raise StepError(f"{stop.workflow} ended with {end['kind']}: {end.get('detail')}")
             save(page, stop)
             page.close()
-        take_nodes(opened, server)
+        take_nodes(opened, server, argv)
     return 0
 
 
-def take_nodes(opened: Browser, server: Server) -> None:
-    """A picture of every node as it comes onto the canvas."""
+def take_nodes(opened: Browser, server: Server, chosen: list[str]) -> None:
+    """A picture of every node, or of the chosen ones, as it comes onto the canvas."""
     page = opened.new_page(viewport={"width": 1000, "height": 1600})
     open_frontend(page, server.url)
     with server.client() as client:
         ours = sorted(name for name in client.object_info() if name.startswith("AdaptiveSR"))
-    for name in ours:
+    foreign = [name for name in chosen if name not in ours]
+    if foreign:
+        raise StepError(f"There is no node {foreign[0]}; there are: {', '.join(ours)}.")
+    for name in chosen or ours:
         node = page.locator(f"[data-node-id='{page.evaluate(ALONE, name)}']").first
         node.wait_for(timeout=20_000)
         page.wait_for_timeout(400)
         picture = Image.open(io.BytesIO(node.screenshot())).convert("RGB")
         picture.quantize(COLORS).save(HELP / f"{name}.png", optimize=True)
-    say(f"wrote {len(ours)} pictures of nodes below {HELP.relative_to(env.ROOT)}")
+    say(f"wrote {len(chosen or ours)} pictures of nodes below {HELP.relative_to(env.ROOT)}")
 
 
 def prepare(base: Path) -> None:

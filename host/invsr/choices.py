@@ -1,4 +1,4 @@
-"""What InvSR Upscale offers, apart from what runs it: the host reads all schemas at its start."""
+"""What Super Resolution (InvSR) offers, apart from what runs it: the host reads all schemas at its start."""
 
 from enum import Enum
 

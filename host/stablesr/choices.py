@@ -1,4 +1,4 @@
-"""What StableSR Upscale offers, apart from what runs it: the host reads all schemas at its start."""
+"""What Super Resolution (StableSR) offers, apart from what runs it: the host reads all schemas at its start."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -42,7 +42,8 @@ class TrainNoisePredictor(CheckedNode):
             ],
             outputs=[
                 NoisePredictor.Output(
-                    display_name="noise_predictor", tooltip="The trained network, for InvSR Noise and InvSR Upscale."
+                    display_name="noise_predictor",
+                    tooltip="The trained network, for InvSR Noise and Super Resolution (InvSR).",
                 ),
                 io.Image.Output(display_name="losses", tooltip="Every part of the loss over the steps."),
                 io.Image.Output(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from . import environment as env
 from .steps import StepError, run_step
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+FONTS = ("fonts-liberation", "fonts-wqy-microhei")
+"""Debian's packages with Latin and Chinese letters: without the second, Chinese pages are rows of empty boxes."""
 PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -26,20 +29,27 @@ def find() -> Path | None:
 
 
 def find_or_install() -> Path | None:
-    """The executable, installed by apt first where that is possible without asking; None elsewhere."""
+    """The executable, installed with fonts by apt first where that is possible without asking; None elsewhere."""
     found = find()
-    if found or not _can_install():
+    if not _can_install() or (found and _has_chinese_letters()):
         return found
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     log = env.home() / "logs" / "chromium.log"
     folder = Path("/var/cache/apt")
     run_step("updating the package lists", ["apt-get", "update"], folder=folder, log=log, environ=quiet)
-    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-liberation"]
-    run_step("installing Chromium", install, folder=folder, log=log, environ=quiet)
+    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium", *FONTS]
+    run_step("installing Chromium and fonts", install, folder=folder, log=log, environ=quiet)
     found = find()
     if found is None:
         raise StepError(f"apt-get installed chromium, but there is no such program; see {log}.")
     return found
+
+
+def _has_chinese_letters() -> bool:
+    listed = (
+        subprocess.run(["fc-list", ":lang=zh"], capture_output=True, text=True) if shutil.which("fc-list") else None
+    )
+    return bool(listed and listed.stdout.strip())
 
 
 def _can_install() -> bool:

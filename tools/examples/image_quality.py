@@ -12,11 +12,11 @@ IMAGE_QUALITY = Workflow(
             "Read me",
             "## Measure an upscaler on your own pictures\n\n1. Choose a **good** picture in **A good picture** (sharp, 512 to 1024 pixels).\n"
             "2. Press **Run**.\n\n"
-            "**Real-World Degradation** makes a small bad picture of it, **Upscale (Adaptive)** enlarges that again, **Image Quality** "
+            "**Real-World Degradation** makes a small bad picture of it, **Upscale** enlarges that again, **Image Quality** "
             "compares with the original, beside plain Lanczos.\n\n"
             "**You get** bars that say which of the two came nearer to the original.\n\n"
             + takes("a picture of 512 pixels", cpu="7 seconds", gpu="a few seconds", measured="one core")
-            + "\n\nPut your own upscaler in the place of Upscale (Adaptive): any IMAGE of the original's size can be measured.\n\n"
+            + "\n\nPut your own upscaler in the place of Upscale: any IMAGE of the original's size can be measured.\n\n"
             "The preset *mild* is what the embedded weights were trained for; *real-esrgan*, *stablesr*, *tad_sr*, *invsr* are the "
             "papers' tables, most of them far stronger.",
         ),

@@ -35,7 +35,7 @@ def prompt():
 
 @pytest.fixture
 def upscale(comfy, checkpoint, predictor, prompt):
-    """InvSR Upscale with small patches but for what is given: (IMAGE, report); `run.ui` is what it said to the page last."""
+    """Super Resolution (InvSR) with small patches but for what is given: (IMAGE, report); `run.ui` is what it said to the page last."""
     import json
 
     def run(image, *, model=None, vae=None, positive=None, **inputs):

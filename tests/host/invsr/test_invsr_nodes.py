@@ -1,4 +1,4 @@
-"""InvSR Upscale and InvSR Noise in the host: sizes, seeds, batches, limits, and what bad input gets."""
+"""Super Resolution (InvSR) and InvSR Noise in the host: sizes, seeds, batches, limits, and what bad input gets."""
 
 import pytest
 import torch

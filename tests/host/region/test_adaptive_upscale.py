@@ -1,4 +1,4 @@
-"""Upscale (Adaptive) is the other nodes in a row: what it composes, and what it refuses."""
+"""Upscale is the other nodes in a row: what it composes, and what it refuses."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""StableSR Upscale: exact sizes, what its stages are, presets, batches, refusals, and the base in a full checkpoint."""
+"""Super Resolution (StableSR): exact sizes, what its stages are, presets, batches, refusals, and the base in a full checkpoint."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The InvSR rows of `bench tiles`: one step by InvSR Upscale, in latent regions and by the published pixel chop.
+"""The InvSR rows of `bench tiles`: one step by Super Resolution (InvSR), in latent regions and by the published pixel chop.
 
 Counts are those of the node's report after a real run; the predictor and the checkpoint are the small ones of our tests.
 Pixel chop has the settings of the existing ComfyUI port: patches of 128 LR pixels that overlap by half.
@@ -86,7 +86,7 @@ def check_goal(row: Mapping[str, float]) -> None:
 def table(rows: Mapping[str, Mapping[str, float]], size: int, scale: int) -> Sequence[str]:
     """Lines of the report."""
     lines = [
-        f"InvSR Upscale, 1 step, {size} -> {scale * size} pixels, patches of 128 LR pixels; look at the counts: seconds are "
+        f"Super Resolution (InvSR), 1 step, {size} -> {scale * size} pixels, patches of 128 LR pixels; look at the counts: seconds are "
         "those of the node, VAE included, on a machine that may have done other work.",
         "",
         "| mode | predictor patches | model calls | latent Mpx | encoded Mpx | decoded Mpx | decoded / output | seconds |",
