@@ -20,6 +20,7 @@ from adaptivesr.tools.embedded_weights.pool import VARIANTS, Mixture, Pool
 from adaptivesr.tools.embedded_weights.warm_start import HALF_PRECISION, Stack, read_stack, start_from
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +136,18 @@ def test_two_and_two_steps_are_four_steps_bit_for_bit(pool: Pool, tmp_path: Path
     assert not torch.equal(start["body.0.weight"], whole["body.0.weight"])
     for silent in ("embed_latent.weight", "film.weight", "film.bias"):
         assert not whole[silent].any()
+
+
+def test_a_run_goes_on_from_the_weights_of_an_earlier_one(pool: Pool, tmp_path: Path):
+    path = tmp_path / "earlier.safetensors"
+    export(run_one_step(CONFIG, pool, tmp_path / "first", stack()), path, CONFIG, "some photographs")
+    earlier = load_file(path)
+    begun = started(CONFIG, earlier, pool)
+    assert all(torch.equal(value, earlier[name].float()) for name, value in begun.state_dict().items())
+    learns = [name for name, value in begun.named_parameters() if value.requires_grad]
+    assert not {"embed_latent.weight", "film.weight", "film.bias"} & set(learns)
+    later = run_one_step(CONFIG, pool, tmp_path / "second", earlier)
+    assert any(not torch.equal(later[name], earlier[name].float()) for name in learns)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(pool: Pool, tmp_path: Path):

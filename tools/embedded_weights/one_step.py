@@ -39,15 +39,28 @@ FIT_BATCHES, FIT_SIZE, FIT_PATCH, FIT_RIDGE = 40, 4, 48, 1e-3
 FIT_MARGIN = 9  # LR pixels at a crop's border whose features see much of the border's zeros
 
 
-def started(config: OneStepConfig, stack: Stack, pool: Batches) -> CompactDenoiser:
-    """The network with the stack's head and body, and the tail that suits these features best."""
+Start = Stack | dict[str, Tensor]
+"""What a run begins with: a published stack, or the state of weights that an earlier run exported."""
+
+
+def network(config: OneStepConfig) -> CompactDenoiser:
+    """The network, with the layers frozen that this recipe has nothing to teach."""
     model = CompactDenoiser(config.network)
-    start_from(model, stack)
-    model.silence()
-    fit_tail(model, pool, config.seed)
     for layer in (model.embed_latent, model.film):
         # The noise says nothing of the image and there is one noise level: their gradients would be chance.
         layer.requires_grad_(False)
+    return model
+
+
+def started(config: OneStepConfig, start: Start, pool: Batches) -> CompactDenoiser:
+    """The network with an earlier run's weights; or with the stack's head and body, and the tail that suits these features best."""
+    model = network(config)
+    if not isinstance(start, Stack):
+        model.load_state_dict(start)
+        return model
+    start_from(model, start)
+    model.silence()
+    fit_tail(model, pool, config.seed)
     return model
 
 
@@ -107,19 +120,14 @@ def run_one_step(
     config: OneStepConfig,
     pool: Batches,
     folder: Path,
-    stack: Stack,
+    start: Start,
     *,
     until: int | None = None,
     save_every: int = SAVE_EVERY,
 ) -> dict[str, Tensor]:
     """Trains from the checkpoint in folder, if any, up to step `until`; returns the network's averaged state."""
     path, text = folder / "one_step.safetensors", json.dumps(asdict(config), sort_keys=True)
-    if path.exists():
-        model = CompactDenoiser(config.network)
-        for layer in (model.embed_latent, model.film):
-            layer.requires_grad_(False)
-    else:
-        model = started(config, stack, pool)
+    model = network(config) if path.exists() else started(config, start, pool)
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], config.phase.lr, betas=(0.9, 0.99))
     state = new_state("one_step", model, (adam,), Ema(model, config.ema_decay))
     loss = one_step_loss(state, config)

