@@ -146,8 +146,8 @@ STABLESR = _workflow(
             "connect Load Checkpoint.\n\nChange first: **preset**. *DDIM, 20 steps* takes a tenth of the time.",
         ),
         settings=CHAINS + SETTINGS,
-        title="StableSR",
-        title_zh="StableSR",
+        title="StableSR, 512 pixels",
+        title_zh="StableSR（512 像素）",
     )
 )
 
