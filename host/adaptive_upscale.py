@@ -185,10 +185,16 @@ def repaint(
     return decode(vae, sampled["samples"])[..., :height, :width], report
 
 
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, in the plural but for one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def describe(report: Mapping[str, Any]) -> str:
     """The report in a line."""
     if report["way"] == "regions":
-        work = f"{report['region_calls']} region calls in {report['tiles']} regions, {report['skipped']:.0%} saved"
+        regions = counted(report["tiles"], "region")
+        work = f"{counted(report['region_calls'], 'region call')} in {regions}, {report['skipped']:.0%} saved"
     else:
-        work = f"{report['network_calls']} network calls"
+        work = counted(report["network_calls"], "network call")
     return f"{report['preset']}, {report['way']}: {report['output']}, {work}, {report['seconds']:.1f} s"

@@ -27,11 +27,11 @@ PACK_ID = "adaptivesr"
 COMPARES, COMPARED = "ImageCompare", "adaptivesr_comparer"
 """The host's node whose pictures our extension draws in the classic renderer, and its property that asks for it."""
 MENU_PARTS = {
-    "adaptive_upscale": "Upscale",
-    "stablesr": "Methods of the papers",
-    "image_quality": "Measure and train",
+    "adaptive_upscale": ("Upscale", "放大"),
+    "stablesr": ("Methods of the papers", "论文方法"),
+    "image_quality": ("Measure and train", "测量与训练"),
 }
-"""Parts of our menu, by the workflow that each begins with."""
+"""Parts of our menu in English and Chinese, by the workflow that each begins with."""
 MUTED = 2
 """The page's mode of a node that is never run."""
 REPOSITORY = "https://github.com/adaptivesr/ComfyUI-AdaptiveSR"
@@ -67,10 +67,11 @@ def render(definitions: Mapping[str, Any]) -> dict[Path, str]:
 
 def titles() -> dict[str, dict[str, str]]:
     """What our menu in the page shows for every file, in its order, and in which part."""
-    found, part = dict[str, dict[str, str]](), ""
+    found, part = dict[str, dict[str, str]](), ("", "")
     for number, workflow in enumerate(WORKFLOWS, start=1):
         part = MENU_PARTS.get(workflow.name, part)
-        found[workflow.name] = {"en": f"{number} {workflow.title}", "zh": f"{number} {workflow.title_zh}", "part": part}
+        names = {"en": f"{number} {workflow.title}", "zh": f"{number} {workflow.title_zh}"}
+        found[workflow.name] = {**names, "part": part[0], "part_zh": part[1]}
     return found
 
 

@@ -9,11 +9,15 @@ import { api } from "../../scripts/api.js";
 const PACK = new URL(".", import.meta.url).pathname.split("/").at(-2); // our folder as the host lists it, encoded
 const MENU = "AdaptiveSR";
 
-/** @typedef {{en: string, zh: string, part: string}} Title */
+/** @typedef {{en: string, zh: string, part: string, part_zh: string}} Title */
+
+function isChinese() {
+  return String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").startsWith("zh");
+}
 
 /** In the page's language. @param {Title} title */
 function shown(title) {
-  return String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").startsWith("zh") ? title.zh : title.en;
+  return isChinese() ? title.zh : title.en;
 }
 
 /**
@@ -30,6 +34,7 @@ async function open(name, title) {
 try {
   /** @type {[string, Title][]} */
   const titles = Object.entries(await (await fetch(new URL("./template_names.json", import.meta.url))).json());
+  const partsInChinese = Object.fromEntries(titles.map(([, title]) => [title.part, title.part_zh]));
   const commands = titles.map(([name, title]) => ({
     id: `${MENU}.Open.${name}`,
     label: () => shown(title),
@@ -39,7 +44,7 @@ try {
     name: "AdaptiveSR.Templates",
     commands,
     menuCommands: [...new Set(titles.map(([, { part }]) => part))].map((part) => ({
-      path: [MENU, part],
+      path: [MENU, isChinese() ? partsInChinese[part] : part],
       commands: commands.filter((_, i) => titles[i][1].part === part).map((command) => command.id),
     })),
   });

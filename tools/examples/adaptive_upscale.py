@@ -39,8 +39,8 @@ ADAPTIVE_UPSCALE = Workflow(
     (
         about(
             "## Quick upscale: one box\n\n1. Choose your picture in **Your picture**.\n2. Choose **scale** and **preset**; press **Run**.\n\n"
-            "**You get** the picture four times larger, cleaner and sharper than plain enlargement, and no detail that was not there: the "
-            "*embedded* weights are a tiny model of ours, with nothing to download.\n\n"
+            "**You get** the picture four times larger, cleaner and sharper than a plain resize. It invents no texture: the *embedded* weights are "
+            "a tiny model of ours, with nothing to download.\n\n"
             + takes("256 to 1024 pixels", cpu="6 seconds", gpu="below a second", measured="one core")
             + "\n\n**Better pictures**: the template *With your checkpoint*, or **Load One-Step SR** with a published file (SinSR, TAD-SR, "
             "ResShift) on the input *one_step_sr*."
@@ -50,9 +50,9 @@ ADAPTIVE_UPSCALE = Workflow(
         save("upscale", "AdaptiveSR_adaptive"),
         compare("load_image", "upscale"),
         settings(
-            "| preset | embedded weights, or *one_step_sr* |\n|---|---|\n| **Fast** | one step |\n"
-            "| **Balanced** | one step, or 4 of a chain; colours kept |\n"
-            "| **Best** | the whole chain, or eight flipped views averaged |"
+            "| preset | one-step weights (the embedded ones) | weights with several steps |\n|---|---|---|\n| **Fast** | one step | one step |\n"
+            "| **Balanced** | one step, colours of your picture | 4 steps, colours of your picture |\n"
+            "| **Best** | the mean of eight flipped and turned runs | all steps |"
         ),
     ),
     title="Quick upscale",
@@ -65,7 +65,7 @@ ADAPTIVE_UPSCALE_CHECKPOINT = Workflow(
         about(
             "## With your checkpoint: one box\n\n1. Choose a checkpoint in **Load Checkpoint** and your picture.\n2. Say in **What it shows** what is "
             "there.\n3. Choose **scale** and **preset**; press **Run**.\n\n**You get** the enlarged picture painted anew by your checkpoint, region by "
-            "region: new detail in its style, the same composition. Regions that stop changing stop early; the map on the node shows it.\n\n"
+            "region: new detail in its style, the same composition. Regions that stop changing stop early; of a picture of several regions the node shows a map of that.\n\n"
             + takes("256 to 1024 pixels with SD 1.5", cpu="about 10 minutes", gpu="about 10 seconds")
             + "\n\nChange first: **preset**, then *denoise* below *Show more settings*.\n\n"
             + files_list(SD15)

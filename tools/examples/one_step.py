@@ -44,10 +44,10 @@ ONE_STEP_SR = Workflow(
         compare("load_image", "color"),
         settings(
             "* **scale**, or **width** / **height** for an exact size.\n"
-            "* **steps** 0 runs the weights as they were trained.\n"
-            "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory, 0 chooses. One noise field covers the "
-            "picture and tiles are blended before decoding.\n"
-            "* The **report** output counts network calls and pixels.\n"
+            "* **steps** 0 makes as many steps as the weights were trained for.\n"
+            "* Colours are fixed by the folded **Wavelet Color Fix** behind it, hence **color_fix** *none*.\n"
+            "* **tile** and **overlap** are in pixels of the input: smaller tiles need less memory, 0 chooses.\n"
+            "* The line under the node says what the run took; the **report** output has it as JSON.\n"
             "* **Before | after**: move the mouse over the picture."
         ),
     ),

@@ -133,7 +133,7 @@ SD21_BASE = File(
 
 def files_list(*files: File) -> str:
     """Markdown that says which file goes where, with links to the pages that publish them."""
-    lines = ["**Files** (nothing is downloaded for you)", ""]
+    lines = ["**Files** (fetched only if you press the page's *Download*, or by hand)", ""]
     for file in files:
         source = f"[{file.source}]({file.address})" if file.address else file.source
         lines.append(f"* **{file.loader}**: `{file.name}` ({source}) into `models/{file.folder}`")
