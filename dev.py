@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     train.add_argument("name", metavar="RECIPE")
+    verbs.add_parser("evaluate", help="a folder of pictures through a workflow: pictures and tables", add_help=False)
     verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)
     verbs.add_parser("fuzz", help="damaged files, odd values and sizes, kills while saving", add_help=False)
     verbs.add_parser("soak", help="minutes of queue calls with interrupts on one host", add_help=False)
@@ -108,6 +109,8 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         result = named_module(options.verb, options.name).main(rest)
     elif options.verb in ("workflows", "locales", "tour"):
         result = importlib.import_module(f"adaptivesr.tools.{options.verb}").main(rest)
+    elif options.verb == "evaluate":
+        result = importlib.import_module("adaptivesr.tools.evaluate.main").main(rest, environment)
     elif options.verb == "fullsize":
         result = importlib.import_module("adaptivesr.tools.fullsize.main").main(rest)
     elif options.verb in ("fuzz", "soak"):

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import websocket
+if TYPE_CHECKING:
+    import websocket
 
 Prompt = dict[str, dict[str, Any]]
 FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
@@ -67,7 +68,10 @@ class PromptRun:
 
 @dataclass
 class Client:
-    """Talks to one host under one client id. Websocket events need the context manager (`with server.client() as c`)."""
+    """Talks to one host under one client id. Websocket events need the context manager (`with server.client() as c`).
+
+    Only they need the package websocket-client: `queue` and `wait` work where an installed pack finds no more than ComfyUI's packages.
+    """
 
     url: str
     log: Path | None = None
@@ -76,6 +80,8 @@ class Client:
     socket: websocket.WebSocket | None = None
 
     def __enter__(self) -> Client:
+        import websocket  # noqa: PLC0415
+
         address = self.url.replace("http", "ws", 1) + f"/ws?clientId={self.client_id}"
         try:
             self.socket = websocket.create_connection(address, timeout=self.timeout)
@@ -128,13 +134,21 @@ class Client:
 
     def upload_image(self, file: Path) -> str:
         """Puts a picture into the host's input folder; returns the name that LoadImage takes."""
+        return self.upload_bytes(file.name, file.read_bytes())
+
+    def upload_bytes(self, name: str, content: bytes, folder: str = "input") -> str:
+        """The same for a picture's bytes, under a name; folder "temp" is the one that the host empties when it starts and ends."""
         boundary = uuid.uuid4().hex
-        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{file.name}"\r\nContent-Type: {kind}\r\n\r\n'
-        rest = f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n--{boundary}--\r\n'
-        body = head.encode() + file.read_bytes() + rest.encode()
-        answer = json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
-        return answer["name"]
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+        fields = {"overwrite": "true", "type": folder}
+        rest = "".join(
+            f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}'
+            for key, value in fields.items()
+        )
+        body = head.encode() + content + f"{rest}\r\n--{boundary}--\r\n".encode()
+        stored = json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))["name"]
+        return stored if folder == "input" else f"{stored} [{folder}]"
 
     def image(self, entry: Mapping[str, str]) -> bytes:
         """The file behind an image entry of `PromptRun.images`."""
@@ -166,6 +180,8 @@ class Client:
         """The prompt's events as they come, the final one included. timeout: seconds of silence that are an error."""
         if self.socket is None:
             raise HostError("Events need a connected client: use it in a with block.")
+        import websocket  # noqa: PLC0415
+
         self.socket.settimeout(timeout)
         while True:
             try:
@@ -194,6 +210,22 @@ class Client:
             if on_event is not None:
                 on_event(event)
         return PromptRun(prompt_id, events, self._outputs(prompt_id))
+
+    def wait(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
+        """The host's record of a queued prompt once it has ended, asked for again and again. timeout: seconds in all.
+
+        Raises:
+            HostError: the host stopped answering, or the time is over; then the prompt is interrupted.
+        """
+        deadline, pause = time.monotonic() + timeout, 0.02
+        while time.monotonic() < deadline:
+            record = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if record:
+                return record
+            time.sleep(pause)
+            pause = min(0.25, pause * 1.3)
+        self.interrupt()
+        raise HostError(f"The host at {self.url} has not ended a workflow after {timeout:.0f} s.")
 
     def _outputs(self, prompt_id: str) -> dict[str, dict[str, Any]]:
         """The outputs in the history, which the host writes a moment after the final event."""

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -102,10 +102,13 @@ def running_host(
     options: Sequence[str] = (),
     prepare: Callable[[Path], None] = _nothing,
     quiet: bool = False,
+    guarded: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Starts the host of `source` with the pack linked under each of pack_names, and stops it at the end of the block.
 
     `prepare` may put models and pictures into the base directory before the start. The host's files live in a temporary folder that is removed as well. On Ctrl-C and SIGTERM it is stopped too.
+    With `guarded` it also ends, and its folder goes, when this process is killed so that nothing of it runs any more. environ: variables of its process.
 
     Raises:
         StepError: the port is taken, the host does not start, or the pack does not load; with the log's tail.
@@ -124,7 +127,7 @@ def running_host(
             prepare(base)
             say_unless(quiet, f"starting ComfyUI {env.host_version(source)} on port {port} ...")
             started = time.monotonic()
-            process = _start(source, python or Path(sys.executable), port, base, options)
+            process = _start(source, python or Path(sys.executable), port, base, options, guarded, environ or {})
             server = Server(f"http://127.0.0.1:{port}", base, base / "host.log", process)
             _wait_until_ready(server, started, quiet)
             _check_pack(server)
@@ -134,6 +137,8 @@ def running_host(
             ignore_signals()
             if process is not None:
                 stop(process)
+                if process.stdin is not None:
+                    process.stdin.close()
             shutil.rmtree(base, ignore_errors=True)
 
 
@@ -143,20 +148,29 @@ def say_unless(quiet: bool, text: str) -> None:
         say(text)
 
 
-def _start(source: Path, python: Path, port: int, base: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
-    command = [str(python), str(source / "main.py"), "--port", str(port), "--base-directory", str(base)]
+def _start(
+    source: Path,
+    python: Path,
+    port: int,
+    base: Path,
+    options: Sequence[str],
+    guarded: bool,
+    environ: Mapping[str, str],
+) -> subprocess.Popen[bytes]:
+    guard = [str(Path(__file__).with_name("guard.py")), str(base)] if guarded else []
+    command = [str(python), *guard, str(source / "main.py"), "--port", str(port), "--base-directory", str(base)]
     command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes", "--disable-auto-launch"]
-    command += [*options] if has_accelerator() else ["--cpu", *options]
+    command += [*options] if "--cpu" in options or has_accelerator() else ["--cpu", *options]
     groups = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
     clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_CURRENT_TEST")}
     with (base / "host.log").open("wb") as log:
         return subprocess.Popen(
             command,
             cwd=source,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if guarded else subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**clean, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+            env={**clean, **environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
             **groups,
         )
 

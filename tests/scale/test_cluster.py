@@ -1,0 +1,137 @@
+"""Ray on this machine: the same bytes as one worker, and kills of what can be killed: nothing lost, nothing done twice."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from adaptivesr.tools.evaluate import main as command
+
+from .conftest import alive
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="kills processes"),
+]
+pytest.importorskip("ray", reason="Ray is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60
+
+
+@pytest.fixture
+def words(source, workflow_file, tmp_path):
+    """Arguments of a run of two workers."""
+
+    def of(folder, output="out", workers=2):
+        run = [str(workflow_file), "--input", str(folder), "--output", str(tmp_path / output), "--metrics", "", "--cpu"]
+        return [*run, *(["--workers", str(workers)] if workers else [])]
+
+    return of
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def driver(arguments):
+    """A run in a process of its own, as an installed pack starts it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.evaluate", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def finished(process):
+    text = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 0, text
+    return text
+
+
+def results(folder):
+    return {file.name: file.read_bytes() for file in (folder / "pictures").iterdir()}
+
+
+def test_two_workers_give_the_bytes_of_one_and_survive_kills_of_a_host_and_of_an_actor(
+    words, pictures, diary, tmp_path, monkeypatch
+):
+    folder = pictures(18)
+    assert command.main(words(folder, "one", workers=0)) == 0
+    alone = results(tmp_path / "one")
+    (first,) = diary.hosts()
+    done = diary.count("ends")
+    monkeypatch.setenv("STAND_IN_DELAY", "0.4")
+    with driver(words(folder)) as process:
+        wait_for(lambda: diary.count("ends") >= done + 3, "three pictures")
+        hosts = [found for found in diary.hosts() if found != first]
+        assert len(hosts) == 2 and len({actor for _, actor in hosts}) == 2, "a host for each of two actors"
+        os.kill(hosts[0][0], signal.SIGKILL)
+        wait_for(lambda: len(diary.hosts()) == 4, "a host instead of the killed one")
+        twice = diary.count(
+            "ends"
+        )  # so that the picture of this kill is done before the next: two kills would set it aside
+        wait_for(lambda: diary.count("ends") >= twice + 3, "three more pictures")
+        os.kill(hosts[1][1], signal.SIGKILL)
+        wait_for(lambda: not alive(hosts[1][0]), "the end of the host whose actor was killed")
+        text = finished(process)
+    assert results(tmp_path / "out") == alone
+    assert "its ComfyUI ended with code -9; tried once more" in text and "its worker died" in text
+    assert diary.count("ends") - done <= 18 + 2, "at most the two that were under way are done again"
+    wait_for(lambda: not any(alive(host) for host, _ in diary.hosts()), "the end of all hosts")
+
+
+def test_a_killed_driver_leaves_nothing_behind_and_goes_on_and_so_does_one_that_was_stopped(
+    words, pictures, diary, tmp_path, monkeypatch
+):
+    folder = pictures(16)
+    monkeypatch.setenv("STAND_IN_DELAY", "0.4")
+    records = tmp_path / "out" / "records"
+
+    def kept():
+        return len(list(records.glob("*.json"))) if records.is_dir() else 0
+
+    def nothing_runs():
+        return not any(alive(pid) for pair in diary.hosts() for pid in pair)
+
+    with driver(words(folder)) as process:
+        wait_for(lambda: kept() >= 3, "three records")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_for(nothing_runs, "the end of hosts and actors of the killed driver")
+    before, first = results(tmp_path / "out"), kept()
+    with driver(words(folder)) as process:
+        wait_for(lambda: kept() >= first + 3, "three more")
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 130 and f"{kept()} of 16 pictures are done; the same command goes on" in text
+    assert f"{first} of 16 pictures are done already; {16 - first} are left" in text
+    wait_for(nothing_runs, "the end of hosts and actors of the stopped driver")
+    second, begun = kept(), diary.count("begins")
+    assert command.main(words(folder, workers=0)) == 0
+    assert diary.count("begins") - begun == 16 - second and len(results(tmp_path / "out")) == 16
+    assert before.items() <= results(tmp_path / "out").items()
+
+
+def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(words, pictures, workflow_file):
+    workflow_file.write_text(
+        workflow_file.read_text(encoding="utf-8").replace("AdaptiveSRUpscale", "Unknown"), encoding="utf-8"
+    )
+    with driver(words(pictures(1))) as process:
+        text = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 1 and "No worker could start: This ComfyUI has no node 'Unknown'" in text

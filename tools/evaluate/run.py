@@ -1,0 +1,210 @@
+"""Hands pictures to workers as they finish, writes what comes back, and says how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..env.steps import StepError, say
+from .pictures import Picture, seed_of
+from .store import Store
+from .worker import DONE, FAILED, HOST_DIED, NO_HOST, REFUSED, PictureJob, PictureOutcome, Worker, WorkerSpec
+
+MOST_FAILURES = 2
+"""Of a picture, before it is set aside."""
+MOST_DEATHS = 3
+"""Of a worker in a row, without a picture done between them, before it is given up."""
+
+
+class Slots(Protocol):
+    """Workers that each do a picture at a time, by number."""
+
+    def free(self) -> list[int]:
+        """Those that wait for a picture."""
+        ...
+
+    def submit(self, slot: int, job: PictureJob) -> None:
+        """Gives a picture to one."""
+        ...
+
+    def any_left(self) -> bool:
+        """Whether a worker is there, or may still come up."""
+        ...
+
+    def next(self) -> tuple[int, PictureOutcome] | None:
+        """Waits until one has ended, and how; None: there may be other free ones than before."""
+        ...
+
+    def retire(self, slot: int) -> None:
+        """Lets one go for good."""
+        ...
+
+    def label(self, slot: int) -> str:
+        """What the records call it."""
+        ...
+
+
+@dataclass
+class LocalSlot:
+    """The one worker of a run without Ray: in this process."""
+
+    worker: Worker
+    _outcome: PictureOutcome | None = None
+    _retired: bool = False
+
+    def free(self) -> list[int]:
+        return [] if self._retired or self._outcome is not None else [0]
+
+    def submit(self, slot: int, job: PictureJob) -> None:
+        self._outcome = self.worker.process(job)
+
+    def any_left(self) -> bool:
+        return not self._retired
+
+    def next(self) -> tuple[int, PictureOutcome] | None:
+        assert self._outcome is not None
+        found, self._outcome = self._outcome, None
+        return 0, found
+
+    def retire(self, slot: int) -> None:
+        self._retired = True
+
+    def label(self, slot: int) -> str:
+        return self.worker.spec.url or "1"
+
+
+@dataclass
+class Dispatcher:
+    """State of a run: what is to be done, what is out, who failed how often."""
+
+    store: Store
+    slots: Slots
+    seed: int
+    uses_references: bool = True
+    clock: Callable[[], float] = time.monotonic
+    records: dict[str, dict[str, Any]] = field(default_factory=dict[str, "dict[str, Any]"])
+    _waiting: deque[Picture] = field(default_factory=deque[Picture])
+    _out: dict[int, Picture] = field(default_factory=dict[int, Picture])
+    _failures: dict[str, int] = field(default_factory=dict[str, int])
+    _failed_on: dict[str, int] = field(default_factory=dict[str, int])
+    _deaths: dict[int, int] = field(default_factory=dict[int, int])
+    _last_error: str = ""
+    _started: float = 0.0
+    _total: int = 0
+    _before: int = 0
+
+    def run(self, pictures: Sequence[Picture]) -> None:
+        """Does what no record has; raises StepError when no worker is left."""
+        self._total = len(pictures)
+        for picture in pictures:
+            record = self.store.record(picture)
+            if record is None:
+                self._waiting.append(picture)
+            else:
+                self.records[picture.name] = record
+        self._before = len(self.records)
+        if self._before:
+            say(f"{self._before} of {self._total} pictures are done already; {len(self._waiting)} are left")
+        while self._waiting or self._out:
+            self._hand_out()
+            if not self._out and not self._waiting:
+                break  # the last ones could not be read
+            if not self.slots.any_left():
+                raise StepError(
+                    f"No worker is left ({self._last_error}); {len(self.records)} of {self._total} pictures are done. The same command goes on."
+                )
+            found = self.slots.next()
+            if found is not None:
+                self._take_in(*found)
+
+    def _hand_out(self) -> None:
+        for slot in self.slots.free():
+            picture = self._next_for(slot)
+            if picture is None:
+                continue
+            try:
+                job = PictureJob(picture.name, seed_of(self.seed, picture.name), *self._contents(picture))
+            except OSError as error:
+                self._finish(picture, PictureOutcome(picture.name, REFUSED, f"cannot be read ({error})"), "-")
+                continue
+            self._out[slot] = picture
+            self._started = self._started or self.clock()
+            self.slots.submit(slot, job)
+
+    def _contents(self, picture: Picture) -> Iterable[bytes | None]:
+        compared = picture.reference if self.uses_references else None
+        return picture.path.read_bytes(), None if compared is None else compared.read_bytes()
+
+    def _next_for(self, slot: int) -> Picture | None:
+        """The first picture that has not failed on this worker; any, if there is no other worker to wait for."""
+        for index, picture in enumerate(self._waiting):
+            others = [other for other in (*self.slots.free(), *self._out) if other != slot]
+            if self._failed_on.get(picture.name) != slot or not others:
+                del self._waiting[index]
+                return picture
+        return None
+
+    def _take_in(self, slot: int, outcome: PictureOutcome) -> None:
+        picture = self._out.pop(slot)
+        if outcome.status in (HOST_DIED, NO_HOST):
+            self._last_error = outcome.error
+            self._deaths[slot] = self._deaths.get(slot, 0) + 1
+            if self._deaths[slot] >= MOST_DEATHS:
+                say(
+                    f"worker {self.slots.label(slot)} is given up after {MOST_DEATHS} failures in a row: {outcome.error}"
+                )
+                self.slots.retire(slot)
+        else:
+            self._deaths[slot] = 0
+        if outcome.status == NO_HOST:
+            self._waiting.appendleft(picture)
+            return
+        if outcome.status in (FAILED, HOST_DIED):
+            self._failures[picture.name] = self._failures.get(picture.name, 0) + 1
+            self._failed_on[picture.name] = slot
+            if self._failures[picture.name] < MOST_FAILURES:
+                say(f"  {picture.name}: {outcome.error}; tried once more")
+                self._waiting.appendleft(picture)
+                return
+        self._finish(picture, outcome, self.slots.label(slot))
+
+    def _finish(self, picture: Picture, outcome: PictureOutcome, label: str) -> None:
+        self.records[picture.name] = self.store.save(picture, outcome, label)
+        say(f"[{len(self.records)}/{self._total}] {picture.name}: {_words(outcome)}{self._pace()}")
+
+    def _pace(self) -> str:
+        """Pictures a minute since the first worker was there, and how long the others take at that."""
+        done, seconds = len(self.records) - self._before, self.clock() - self._started
+        left = self._total - len(self.records)
+        if not left or seconds <= 0:
+            return ""
+        return f" ({60 * done / seconds:.3g} a minute, {_duration(left * seconds / done)} left)"
+
+
+def _words(outcome: PictureOutcome) -> str:
+    if outcome.status != DONE:
+        return f"set aside: {outcome.error}"
+    sizes = [f"{width}x{height}" for width, height in (outcome.size, outcome.result_size)]
+    notes = f"; {'; '.join(outcome.notes)}" if outcome.notes else ""
+    return f"{sizes[0]} to {sizes[1]} in {outcome.seconds:.1f} s{notes}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run_here(
+    spec: WorkerSpec, pictures: Sequence[Picture], store: Store, seed: int
+) -> tuple[Dispatcher, dict[str, str]]:
+    """All pictures on one worker in this process; what was done, and the metrics that could not be had."""
+    with Worker(spec) as worker:
+        say("starting ComfyUI ..." if spec.url is None else f"attaching to {spec.url} ...")
+        left_out = worker.ready()["left_out"]
+        dispatcher = Dispatcher(store, LocalSlot(worker), seed, uses_references=spec.degrade is None)
+        dispatcher.run(pictures)
+    return dispatcher, left_out
