@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,30 @@ TOGGLE = """async () => {
     return {before, open, after: shown(), kept, same, values: node.serialize().widgets_values.length};
 }"""
 FOUND = """() => [...document.querySelectorAll("[role='option']")].map((option) => option.innerText.split("\\n")[0])"""
+CONTRASTS = """() => {
+    const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+    const linear = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    const bright = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const over = ([r, g, b, a = 1], below) => [r, g, b].map((value, i) => a * value + (1 - a) * below[i]);
+    const ground = (element) => {
+        if (!element) return [0, 0, 0];
+        const color = channels(getComputedStyle(element).backgroundColor);
+        return color[3] === 0 ? ground(element.parentElement) : over(color, ground(element.parentElement));
+    };
+    const found = [];
+    for (const note of app.graph.nodes.filter((node) => node.type === "MarkdownNote")) {
+        const places = document.querySelectorAll(`[data-node-id="${note.id}"] .comfy-markdown-content *, [data-node-id="${note.id}"] .tiptap *`);
+        const drawn = places.length ? places : note.widgets.flatMap((w) => [...(w.element?.querySelectorAll("*") ?? [])]);
+        for (const element of drawn) {
+            const text = [...element.childNodes].filter((child) => child.nodeType === 3).map((child) => child.textContent).join("").trim();
+            if (!text || !element.getClientRects().length) continue;
+            const behind = ground(element);
+            const [light, dark] = [bright(over(channels(getComputedStyle(element).color), behind)), bright(behind)].sort((a, b) => b - a);
+            found.push([Math.round(100 * (light + 0.05) / (dark + 0.05)) / 100, text.slice(0, 40)]);
+        }
+    }
+    return found;
+}"""
 LETTERS = """(letters) => letters.map((letter) => {
     const canvas = document.createElement("canvas");
     const context = canvas.getContext("2d");
@@ -99,6 +124,8 @@ def page(request, browser):
 
 pinned = pytest.mark.parametrize("page", ["pinned"], indirect=True)
 """For what does not depend on the page's version."""
+LEAST_CONTRAST = 4.5
+"""Of text on its ground (WCAG 2.1, 1.4.3)."""
 UPSCALES = ("Upscale", "One-Step Distilled SR", "Super Resolution (StableSR)", "Super Resolution (InvSR)")
 
 
@@ -155,6 +182,34 @@ def test_the_menu_opens_templates_by_names_for_people_in_their_order(page):
     shipped = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     assert page.evaluate("app.graph.nodes.map((node) => node.type)") == [node["type"] for node in shipped["nodes"]]
     assert page.complaints == []
+
+
+def test_a_template_opens_by_click_without_a_complaint_about_its_file(page):
+    heard = []
+    page.on("console", lambda message: heard.append(message.text) if message.type in ("warning", "error") else None)
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("ComfyUI-AdaptiveSR", exact=True).first.click(timeout=30_000)
+    card = page.get_by_text("adaptive_upscale", exact=True).first
+    card.scroll_into_view_if_needed()
+    heard.clear()
+    card.click()
+    page.wait_for_function(
+        "app.extensionManager.workflow.activeWorkflow?.filename === 'adaptive_upscale'", timeout=20_000
+    )
+    shipped = json.loads((ROOT / "workflows" / "adaptive_upscale.json").read_text(encoding="utf-8"))
+    assert page.evaluate("app.graph.nodes.map((node) => node.type)") == [node["type"] for node in shipped["nodes"]]
+    assert [text for text in heard if re.search("guid|invalid|validat|schema", text, re.IGNORECASE)] == []
+
+
+def test_notes_can_be_read(page, renderer):
+    file = (
+        ROOT / "workflows" / "adaptive_upscale_checkpoint.json"
+    )  # its notes have headings, lists, a table, links and file names
+    page.evaluate(OPEN, [f"notes {renderer}", file.read_text(encoding="utf-8")])
+    page.wait_for_timeout(1500)
+    found = page.evaluate(CONTRASTS)
+    assert len(found) > 10, found
+    assert [entry for entry in found if entry[0] < LEAST_CONTRAST] == []
 
 
 @pinned
