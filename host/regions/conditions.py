@@ -24,6 +24,8 @@ from ..gains.feature_injection import PFJ, InjectionCall, InjectionRun
 from .controls import ControlChains
 
 Conds = dict[str, list[dict[str, Any]] | None]
+TEXT = "c_crossattn"
+"""The host's name of a UNet's text."""
 FUZZ = 8
 """Cells over which the host fades the border of an area."""
 
@@ -51,15 +53,22 @@ class CanvasConditions:
     """The conditions of a guider for a whole canvas, from which those of a call are cut."""
 
     def __init__(
-        self, conds: Conds, shape: Sequence[int], device: torch.device, injection: InjectionRun | None = None
+        self,
+        conds: Conds,
+        shape: Sequence[int],
+        device: torch.device,
+        injection: InjectionRun | None = None,
+        text_width: int | None = None,
     ) -> None:
-        """conds as the host has prepared them for the canvas (B, C, H, W); injection where PFJ Inject has marked them.
+        """conds as the host has prepared them for the canvas (B, C, H, W); injection where PFJ Inject has marked them; text_width: the
+        channels of text that the network reads, None where that is not known.
 
-        Raises ValueError that names the condition for anything that cannot follow its region.
+        Raises ValueError that names the condition for anything that cannot follow its region, and for text of another width.
         """
         self._size = tuple(shape[-2:])
         self._device = device
         self._injection = injection
+        self._text_width = text_width
         self._controls = ControlChains(self._size, device)
         self._conds = {
             name: None if entries is None else [self._prepare(name, entry) for entry in entries]
@@ -83,6 +92,7 @@ class CanvasConditions:
         values = {k: v for k, v in entry.items() if k not in ("area", "mask", "timestep_start", "timestep_end")}
         for key, value in entry["model_conds"].items():
             _check_model_cond(name, key, value, self._size)
+        _check_text(name, entry["model_conds"].get(TEXT), self._text_width)
         mask = canvas_mask(entry.get("mask"), entry.get("area"), self._size, self._device)
         return _Condition(
             values,
@@ -190,6 +200,16 @@ def _check_model_cond(name: str, key: str, value: object, size: Sequence[int]) -
                 if isinstance(content, (list, tuple))
                 else f"expected the latent's {size[0]} x {size[1]} cells; remove the node that adds it or resize its input",
             )
+
+
+def _check_text(name: str, value: object, width: int | None) -> None:
+    """Refuses text of another width than the network reads, which would fail inside it."""
+    found = getattr(value, "cond", None)
+    if width is not None and isinstance(found, Tensor) and found.shape[-1] != width:
+        raise ValueError(
+            f"The {name} conditioning has text of {found.shape[-1]} channels: expected {width}, as the MODEL reads (SD 1.x 768, SD 2.x 1024, "
+            "SDXL 2048); take the prompt from the text encoder of the same checkpoint."
+        )
 
 
 def _check_keyframes(hooks: HookGroup | None, sigmas: Sequence[float]) -> None:

@@ -11,6 +11,7 @@ import comfy.model_sampling
 import comfy.samplers
 import comfy.utils
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import BaseModel
 from comfy.samplers import CFGGuider
 from torch import Tensor
@@ -98,6 +99,13 @@ def check_latent(latent: Tensor) -> None:
         )
 
 
+def text_width(model: BaseModel) -> int | None:
+    """The channels of text that a UNet reads; None for other networks, and for UNets without text."""
+    config = model.model_config.unet_config
+    width = config.get("context_dim") if isinstance(model.diffusion_model, UNetModel) else None
+    return width if isinstance(width, int) else None
+
+
 def noise_space(model_sampling: object) -> NoiseSpace:
     """Tells what the model's noisy latents are. Raises ValueError that names the kind of model where regions are not defined."""
     kinds = comfy.model_sampling
@@ -150,7 +158,7 @@ class RegionSampler(comfy.samplers.Sampler):
         steps, size = len(sigmas) - 1, (noise.shape[2], noise.shape[3])
         policy = policy_for(options.budget, regions, size, steps) if gain is None else gain.policy
         injection = InjectionRun.start(model_wrap, gain, noise.device)
-        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection)
+        conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection, text_width(model))
         kept = self._kept_around(denoise_mask, latent, noise, sigmas, extra_args)
         denoiser = RegionDenoiser(model_wrap, extra_args, conditions, kept)
         rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)

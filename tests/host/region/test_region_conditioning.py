@@ -301,6 +301,14 @@ def test_gligen_is_refused_by_name(conditions):
         conditions.CanvasConditions({"positive": None, "negative": [entry]}, (1, 4, 16, 32), torch.device("cpu"))
 
 
+def test_text_of_another_width_than_the_network_reads_is_refused_before_the_first_call(tiled, prompts, canvas):
+    foreign = [[torch.zeros(1, 77, 3), {}]]  # such as SD 1.5's prompt (768) for SD 2.1 (1024)
+    with pytest.raises(
+        ValueError, match=r"positive conditioning has text of 3 channels: expected [0-9]+, as the MODEL reads"
+    ):
+        tiled(foreign, prompts(2), *canvas)
+
+
 def test_a_concat_latent_of_another_size_is_refused_by_name(tiled, prompts, canvas, concat_patcher):
     wrong = with_values(prompts(1), noise_concat=torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match=r"'c_concat' of shape \(1, 4, 8, 8\)"):
