@@ -150,6 +150,8 @@ def _socket_problem(kind: str, value: object) -> str:
     if kind == "LATENT":
         if not isinstance(value, Mapping) or "samples" not in value:
             return f"{_shown(value)} without samples: expected a latent"
+        if isinstance(value["samples"], Tensor) and 0 in value["samples"].shape:
+            return f"a latent of shape {tuple(value['samples'].shape)}: expected at least one picture and one cell"
         return _tensor_problem(value["samples"])
     if kind == "SIGMAS":
         if isinstance(value, Tensor) and value.ndim != 1:

@@ -4,6 +4,7 @@
  */
 
 import { app } from "../../scripts/app.js";
+import { localized } from "./language.js";
 import { setHiddenOnCanvas } from "./renderers.js";
 
 const NAME = "adaptivesr_advanced";
@@ -16,10 +17,6 @@ const WORDS = {
 /** @param {string} id of a setting of the page */
 function setting(id) {
   return app.extensionManager?.setting?.get(id);
-}
-
-function words() {
-  return WORDS[String(setting("Comfy.Locale") ?? "en").slice(0, 2)] ?? WORDS.en;
 }
 
 /**
@@ -44,7 +41,7 @@ export function arrangeAdvanced(node) {
   const hidden = advancedOf(node).filter((widget) => !(always || node.showAdvanced || isLinked(node, widget)));
   for (const widget of advancedOf(node)) setHiddenOnCanvas(widget, hidden.includes(widget));
   setHiddenOnCanvas(button, always || !(hidden.length || node.showAdvanced));
-  button.label = hidden.length ? words().show(hidden.length) : words().hide;
+  button.label = hidden.length ? localized(WORDS).show(hidden.length) : localized(WORDS).hide;
   node.setDirtyCanvas?.(true, true);
 }
 

@@ -5,6 +5,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { words } from "./region_words.js";
 import { isVue, showOnlyIn } from "./renderers.js";
 
 export const COMPARED = "adaptivesr_comparer"; // property of the nodes, in their files
@@ -34,7 +35,7 @@ export class Comparer {
     this.line.className = "adaptivesr-divider";
     this.hint = document.createElement("div");
     this.hint.className = "adaptivesr-waiting";
-    this.hint.textContent = "after a run: both pictures, and a line that follows the mouse";
+    this.hint.textContent = words().waiting;
     this.root.append(this.line, this.hint);
     this.root.addEventListener("pointermove", (event) => this.point(event));
     this.after.addEventListener("load", () => this.fit());

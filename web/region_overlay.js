@@ -1,7 +1,7 @@
 /** The map on a node: a DOM widget, which both renderers of the page know, and what moves in it. */
 
 import { STOPS, cellsOf, paint, regionAt } from "./region_map.js";
-import { regionWords, totals } from "./region_words.js";
+import { regionWords, totals, words } from "./region_words.js";
 
 /** @typedef {import("./region_map.js").RunState} RunState */
 
@@ -63,7 +63,7 @@ export class RegionOverlay {
     this.pager = element("pager", this.line, "button");
     this.time = element("time", this.line, "span");
     this.earlier = element("earlier", this.line, "span");
-    this.earlier.textContent = "earlier run";
+    this.earlier.textContent = words().earlier;
     this.progress = element("line adaptivesr-progress", this.root);
     this.scale = element("line adaptivesr-scale", this.root);
     element("least", this.scale, "span").textContent = "0";
@@ -139,21 +139,21 @@ export class RegionOverlay {
   }
 
   write() {
-    const words = totals(this.state, this.phase);
+    const total = totals(this.state, this.phase);
     this.root.dataset.phase = this.phase;
-    this.line.title = words.explained;
-    this.canvas.setAttribute("aria-label", [words.calls, words.saved, words.explained].filter(Boolean).join(", "));
+    this.line.title = total.explained;
+    this.canvas.setAttribute("aria-label", [total.calls, total.saved, total.explained].filter(Boolean).join(", "));
     this.bar.style.width = `${this.phase === "done" ? 100 : Math.round(this.state.passed * 100)}%`;
-    this.calls.textContent = words.calls;
-    this.saved.textContent = words.saved;
-    this.time.textContent = words.time;
-    this.progress.textContent = words.progress;
-    this.progress.hidden = !words.progress;
-    this.most.textContent = `${this.state.steps} steps`;
+    this.calls.textContent = total.calls;
+    this.saved.textContent = total.saved;
+    this.time.textContent = total.time;
+    this.progress.textContent = total.progress;
+    this.progress.hidden = !total.progress;
+    this.most.textContent = words().most(this.state.steps);
     this.scale.hidden = this.state.steps === 1 || this.state.tiles === 1; // a region has its step, or waits for it
     const drawn = this.state.counts.length;
     this.pager.hidden = drawn < 2 || this.state.tiles === 1;
-    this.pager.textContent = `image ${this.image + 1} of ${drawn}`;
+    this.pager.textContent = words().image(this.image + 1, drawn);
     this.map.hidden = this.cells.length < 2;
     this.describe();
   }

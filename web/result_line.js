@@ -1,12 +1,15 @@
 /** The line of text that a node's run left: a DOM widget, which both renderers of the page know. */
 
+import { words } from "./region_words.js";
+
 const NAME = "adaptivesr_line";
 const TYPE = "ADAPTIVESR_RESULT_LINE"; // of no widget of the page's own, which would be drawn instead
 const MARGIN = 10;
 const PADDING = 6;
 const LINE_HEIGHT = 15;
 const HIGHEST = 12 * LINE_HEIGHT; // longer texts scroll
-const MARK = "earlier run: "; // as the style sheet puts it before the text; there is always room for it
+/** What the style sheet puts before the text of an earlier run; there is always room for it. */
+const mark = () => `${words().earlier}: `;
 const FONT = "500 11px ui-sans-serif, system-ui, sans-serif";
 
 /** @type {CanvasRenderingContext2D | null} */
@@ -62,7 +65,7 @@ export class ResultLine {
   /** Pixels that the text takes at the node's width. */
   height() {
     const inside = Math.max(60, this.node.size[0] - 2 * MARGIN - 2 * PADDING - 4);
-    return Math.min(HIGHEST, LINE_HEIGHT * linesOf(`${MARK}${this.text}`, inside)) + 2 * PADDING;
+    return Math.min(HIGHEST, LINE_HEIGHT * linesOf(`${mark()}${this.text}`, inside)) + 2 * PADDING;
   }
 
   /**
@@ -72,6 +75,7 @@ export class ResultLine {
   show(text, earlier = false) {
     this.text = text;
     this.root.textContent = text;
+    this.root.dataset.mark = mark();
     this.root.classList.toggle("adaptivesr-of-earlier", earlier);
     this.root.style.minHeight = `${this.height()}px`;
     const needed = this.node.computeSize?.()[1] ?? 0;

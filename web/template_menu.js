@@ -5,19 +5,16 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { localized } from "./language.js";
 
 const PACK = new URL(".", import.meta.url).pathname.split("/").at(-2); // our folder as the host lists it, encoded
 const MENU = "AdaptiveSR";
 
 /** @typedef {{en: string, zh: string, part: string, part_zh: string}} Title */
 
-function isChinese() {
-  return String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").startsWith("zh");
-}
-
 /** In the page's language. @param {Title} title */
 function shown(title) {
-  return isChinese() ? title.zh : title.en;
+  return localized(title);
 }
 
 /**
@@ -44,7 +41,7 @@ try {
     name: "AdaptiveSR.Templates",
     commands,
     menuCommands: [...new Set(titles.map(([, { part }]) => part))].map((part) => ({
-      path: [MENU, isChinese() ? partsInChinese[part] : part],
+      path: [MENU, localized({ en: part, zh: partsInChinese[part] })],
       commands: commands.filter((_, i) => titles[i][1].part === part).map((command) => command.id),
     })),
   });

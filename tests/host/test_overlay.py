@@ -191,6 +191,21 @@ def test_the_map_of_a_one_step_run_is_the_reports(page):
 
 
 @litegraph
+def test_a_chinese_page_has_the_maps_words_in_chinese(page):
+    build(page, tiled(f"{page.renderer}.png", TEACHER))
+    run(page)
+    report = json.loads(page.evaluate(REPORT))
+    page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'zh')")
+    page.wait_for_timeout(1000)
+    try:
+        assert hover(page, 0)[:2] == ["区域 1 · 第 1 行，第 1 列", f"{report['steps_per_region'][0][0]} / 15 步"]
+        look(page, "chinese", 5)
+    finally:
+        page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'en')")
+        page.wait_for_timeout(1000)
+    assert page.complaints == []
+
+
 def test_a_run_of_a_single_tile_shows_its_calls_and_no_map(page):
     build(page, one_step("overlay.png", STUDENT, tile=128))
     run(page)
