@@ -206,6 +206,7 @@ def test_a_chinese_page_has_the_maps_words_in_chinese(page):
     assert page.complaints == []
 
 
+@litegraph
 def test_a_run_of_a_single_tile_shows_its_calls_and_no_map(page):
     build(page, one_step("overlay.png", STUDENT, tile=128))
     run(page)
