@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Factory, group_norm, zero_weights
+from .layers import Factory, group_norm, normalised_bytes, zero_weights
 from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
 
 GROUPS = 8
@@ -112,7 +112,8 @@ def inject(reference: Tensor, alpha: Tensor, beta: Tensor, strength: float = 1.0
 
 
 def activation_bytes(config: PfjConfig, height: int, width: int, dtype_size: int) -> int:
-    """Peak of one region of (height, width) cells: the stem, the enlarged inner map and what comes of it."""
-    kept = config.latent_channels + config.stem
-    end = config.inner + config.stem
-    return (kept + max(end, 2 * config.stem)) * height * width * dtype_size + 8 * config.stem * height * width
+    """Peak of one region of (height, width) cells: the stem beside the enlarged inner map, or beside the last norm in float32."""
+    stem, inner = config.stem, config.inner
+    enlarged = dtype_size * (2 * stem + inner + inner / 4)  # the inner map in half the size is still there
+    last = stem * (2 * dtype_size + normalised_bytes(dtype_size))
+    return int((max(enlarged, last) + config.latent_channels * dtype_size) * height * width)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Factory, group_norm, timestep_embedding
+from .layers import Factory, group_norm, normalised_bytes, timestep_embedding
 from .state_dict import StateDict, UnsupportedModelError, require, sequence_length
 
 STRIDES = (1, 2, 2, 2, 1, 1, 1)
@@ -154,5 +154,6 @@ class Mmle(nn.Module):
 
 def activation_bytes(config: MmleConfig, height: int, width: int, dtype_size: int) -> int:
     """Peak of one region of (height, width) cells: the first map, before and after its float32 norm."""
-    inputs, first = 3 * config.latent_channels, config.widths[0]
-    return (inputs * dtype_size + first * (2 * dtype_size + 8)) * height * width
+    inputs, first = 3 * config.latent_channels + 1, config.widths[0]
+    normalised = normalised_bytes(dtype_size)
+    return (inputs * dtype_size + first * (dtype_size + normalised)) * height * width

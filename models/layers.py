@@ -83,6 +83,11 @@ def group_norm(norm: nn.Module, x: Tensor) -> Tensor:
     return norm(x.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
 
 
+def normalised_bytes(dtype_size: int) -> int:
+    """Bytes that `group_norm` makes for each value on its way: the result, and in half precision its input in float32, too."""
+    return 4 if dtype_size == 4 else 8
+
+
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000) -> Tensor:
     """Sinusoidal embedding of time indices, cosines first (Vaswani et al. 2017, section 3.5; Dhariwal & Nichol 2021).
 

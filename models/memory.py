@@ -73,5 +73,5 @@ def _pixel_denoiser_bytes(config: PixelDenoiserConfig, height: int, width: int, 
 
 
 def _compact_denoiser_bytes(config: CompactDenoiserConfig, height: int, width: int, dtype_size: int) -> int:
-    """The body (input, output, and the output behind its slopes) and five latents."""
-    return (3 * config.channels + 5 * config.latent_channels) * height * width * dtype_size
+    """The body (input, output, and the output behind its slopes) and three latents."""
+    return (3 * config.channels + 3 * config.latent_channels + 1) * height * width * dtype_size

@@ -9,7 +9,7 @@ for the residual r = x0 - y instead of x0.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
@@ -243,7 +243,7 @@ class PixelDenoiser(ResidualDenoiser):
             raise ValueError(f"Got taps {wanted}: expected rising block numbers from 0 to {self.config.blocks - 1}.")
         _, shifted, (c_in, _, _), sqrt_eta = self._prepared(x, timesteps, lq)
         modulation, _ = self._modulation(sqrt_eta, x.dtype)
-        maps = self._trunk(shifted * c_in, lq.to(x.dtype), modulation[: wanted[-1] + 1])
+        maps = list(self._trunk(shifted * c_in, lq.to(x.dtype), modulation[: wanted[-1] + 1]))
         return [maps[tap + 1] for tap in wanted]
 
     def _modulation(self, sqrt_eta: Tensor, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -254,18 +254,23 @@ class PixelDenoiser(ResidualDenoiser):
         *pairs, last = modulation.split([2 * c] * self.config.blocks + [2 * r], dim=1)
         return tuple(pairs), last
 
-    def _trunk(self, latent: Tensor, lq: Tensor, pairs: tuple[Tensor, ...]) -> list[Tensor]:
-        """The embedding and the output of one block for every pair, (B, C, h, w) each."""
-        maps = [self.embed_lq(lq) + self.embed_latent(latent)]
+    def _trunk(self, latent: Tensor, lq: Tensor, pairs: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """The embedding and the output of one block for every pair, (B, C, h, w) each; one is held at a time."""
+        h = self.embed_lq(lq) + self.embed_latent(latent)
+        yield h
         for block, pair in zip(self.blocks, pairs):
             scale, shift = pair.chunk(2, dim=1)
-            maps.append(block(maps[-1], 1 + scale, shift))
-        return maps
+            h = block(h, 1 + scale, shift)
+            yield h
 
     def _network(self, latent: Tensor, sqrt_eta: Tensor, lq: Tensor) -> Tensor:
         pairs, last = self._modulation(sqrt_eta, latent.dtype)
         maps = self._trunk(latent, lq, pairs)
-        h = maps[-1] + maps[0]
+        first = h = next(maps)
+        for h in maps:  # noqa: B007  the last one counts
+            pass
+        h = h + first
+        del first
         coarse = self.to_coarse(h)  # (B, 48, h, w)
         detail = F.pixel_shuffle(self.to_features(h), 2)  # (B, f, 2h, 2w)
         detail = self.refine_in(torch.cat([detail, to_half_scale(latent), to_half_scale(coarse)], dim=1))

@@ -81,6 +81,10 @@ def input_channels(design: Design, hidden: int, skip: int) -> int:
     return hidden + residual  # h, r
 
 
+SINGLE_MAPS = 8
+"""Channels that are left for maps of one channel: the gate on its way to its range."""
+
+
 def activation_bytes(config: TimeAwareAdaptersConfig, height: int, width: int, dtype_size: int) -> int:
     """Upper estimate of one site's activations for one latent of (height, width) cells; sites run one after another.
 
@@ -91,9 +95,11 @@ def activation_bytes(config: TimeAwareAdaptersConfig, height: int, width: int, d
         level = 0 if site == 0 else (site - 1) // 3
         cells = height * width / 4.0 ** (max(0, (len(config.inputs) - 2) // 3) - level)
         inner = config.width or channels // 4
-        # Concatenation; normalising and SiLU hold it and its float32 copies (full); then inner maps of the same kind.
-        wide = channels * (2 * dtype_size + 8 if config.design == "full" else dtype_size)
-        largest = max(largest, cells * (wide + inner * (3 * dtype_size + 8)))
+        # A normalisation holds its input and two copies in float32, a modulation four maps; the concatenation stays all along.
+        normalised, modulated = dtype_size + (4 if dtype_size == 4 else 8), 4 * dtype_size
+        inside = channels * dtype_size + inner * max(normalised, modulated)
+        whole = channels * max(normalised, 3 * dtype_size) if config.design == "full" else 0
+        largest = max(largest, cells * (max(inside, whole) + SINGLE_MAPS * dtype_size))
     return int(largest)
 
 

@@ -1,0 +1,1 @@
+"""What only a device can tell: numbers in half precision, seconds, memory."""
