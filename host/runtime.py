@@ -11,6 +11,8 @@ import torch
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
+ROWS_KEY = "adaptivesr_rows"
+"""Key in transformer_options of the rows of a region sampler's call: patches that hold something spatial select it by them."""
 MOST_TEXT = 4000
 """Characters of a line below a node."""
 

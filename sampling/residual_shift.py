@@ -9,19 +9,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..imaging.transfer import upload
 from .schedules import ResidualShiftSchedule, Table
 
 
 def at(table: Table, t: Tensor, like: Tensor) -> Tensor:
     """Entries t of a schedule table as float32, shaped to broadcast over `like` (B, ...)."""
     # Rounded to float32 before the move: some devices have no float64.
-    values = torch.as_tensor(table, dtype=torch.float32).to(like.device)
-    return values[t.to(like.device)].reshape(-1, *[1] * (like.ndim - 1))  # (B, 1, ...)
+    values = upload(torch.as_tensor(table, dtype=torch.float32), like.device)
+    return values[upload(t, like.device)].reshape(-1, *[1] * (like.ndim - 1))  # (B, 1, ...)
 
 
 def network_time(t: Tensor, schedule: ResidualShiftSchedule) -> Tensor:
     """The time indices that the network was trained with, (B,) int64."""
-    return torch.tensor(schedule.timestep_map, device=t.device)[t]
+    return upload(torch.tensor(schedule.timestep_map), t.device)[t]
 
 
 def last_index(y: Tensor, schedule: ResidualShiftSchedule) -> Tensor:

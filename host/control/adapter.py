@@ -8,6 +8,7 @@ residual: behind the middle block and on every skip. Where every factor of a cal
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from comfy.model_base import BaseModel
 from comfy.sd import VAE
 from torch import Tensor, nn
 
+from ...imaging.transfer import upload
 from ...sampling.control_schedule import CONSTANT, MIDDLE, PRESETS, ControlSchedule, level_of
 from .choices import BOTH, TRAINING_FREE
 from .parts import TimeAwarePart
@@ -48,16 +50,17 @@ class TimeAwareControl(ControlBase):
         self.inner, self.influence, self.record = inner, influence, record
         self.concat_mask, self.extra_hooks = inner.concat_mask, inner.extra_hooks
         self._sampling: Any = None
+        self._sigmas: Tensor | None = None
 
     def copy(self) -> TimeAwareControl:
         """What Apply ControlNet puts into a CONDITIONING; it writes the same record."""
         return TimeAwareControl(self.inner.copy(), self.influence, self.record)
 
-    def around(self, link: HostControl, previous: ControlBase | None) -> TimeAwareControl:
-        """The same influence, inside of a run, on a link that sees another part of the hint."""
+    def around(self, link: HostControl, previous: ControlBase | None, sigmas: Sequence[float]) -> TimeAwareControl:
+        """The same influence, inside of a run, on a link that sees another part of the hint, for rows at these noise levels."""
         made = TimeAwareControl(link, self.influence, self.record)
         made.timestep_range, made._sampling = self.timestep_range, self._sampling
-        made.previous_controlnet = previous
+        made.previous_controlnet, made._sigmas = previous, torch.tensor(sigmas)
         return made
 
     def set_cond_hint(self, cond_hint: Tensor, strength: float = 1.0, timestep_percent_range: tuple[float, float] = (0.0, 1.0), vae: VAE | None = None, extra_concat: Sequence[Tensor] = ()) -> TimeAwareControl:  # fmt: skip
@@ -94,7 +97,7 @@ class TimeAwareControl(ControlBase):
 
     def begin(self, sampling: nn.Module) -> None:
         """Takes the sampled model's noise levels, and begins a new record."""
-        self._sampling = sampling
+        self._sampling = on_cpu(sampling)
         self.record.start()
 
     def cleanup(self) -> None:
@@ -109,7 +112,7 @@ class TimeAwareControl(ControlBase):
         arguments = x_noisy, t, cond, batched_number, transformer_options
         previous = cast("HostControl | None", self.previous_controlnet)
         before = None if previous is None else previous.get_control(*arguments)
-        sigmas = t.float().cpu()
+        sigmas = self._levels(t)
         inside = self._inside(sigmas)
         if not inside.any():
             return before
@@ -127,6 +130,13 @@ class TimeAwareControl(ControlBase):
         _check_places(own)
         Fusion(self.influence, rows, rows.scaled(own, None), call).install(transformer_options)
         return before
+
+    def _levels(self, t: Tensor) -> Tensor:
+        """The noise levels t (B,) on the CPU: known in the region sampler, whose rows repeat for every condition of a call."""
+        if self._sigmas is not None and len(t) % len(self._sigmas) == 0:
+            return self._sigmas.repeat(len(t) // len(self._sigmas))
+        # A wait for the device, once a call: whether the ControlNet runs at all is decided by these numbers.
+        return t.float().cpu()
 
     def _inside(self, sigmas: Tensor) -> Tensor:
         """Rows (B,) in the range of start and end percent."""
@@ -150,8 +160,8 @@ class _Rows:
         """Effective gates of the rows in range; they stay on the device, so that nothing waits for them."""
         factors = self.factors(level)
         if not bool((factors == 1.0).all()):
-            gates = gates * factors.to(gates)
-        return gates if bool(self.inside.all()) else gates[self.inside.to(gates.device)]
+            gates = gates * upload(factors, gates.device, gates.dtype)
+        return gates if bool(self.inside.all()) else gates[upload(self.inside.nonzero().flatten(), gates.device)]
 
     def scaled(self, residuals: Residuals, call: Call | None) -> Residuals:
         """Residuals times the factors of their levels; factors are noted in call."""
@@ -213,6 +223,14 @@ class Fusion:
         level = MIDDLE if site == 0 else level_of(h.shape[-2], self._rows.height)
         self._call.gates[name] = self._rows.noted(alpha.mean(dim=(1, 2, 3), dtype=torch.float32), level)
         return target + alpha * residual
+
+
+def on_cpu(sampling: nn.Module) -> nn.Module:
+    """A model's noise levels on the CPU: asked there in every call, for which nothing waits for the device."""
+    twin = copy(sampling)
+    levels = {name: level.cpu() for name, level in sampling.named_buffers(recurse=False)}
+    vars(twin)["_buffers"] = levels
+    return twin
 
 
 def timesteps_of(sampling: nn.Module, sigmas: Tensor) -> Tensor:

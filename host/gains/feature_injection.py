@@ -22,6 +22,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
+from ...imaging.transfer import upload
 from ...models.feature_injection import Pfj, inject
 from ...sampling.adaptive.types import Row
 from ..control.adapter import TimeAwareControl
@@ -195,11 +196,11 @@ class InjectionRun:
 
     def for_call(self, rows: Sequence[Row]) -> InjectionCall:
         """Returns the injection for the rows of a model call."""
-        return InjectionCall(self, self.gains.vector(rows, self.names).to(self.device))
+        return InjectionCall(self, upload(self.gains.vector(rows, self.names), self.device))
 
 
 class InjectionCall:
-    """Injection for the rows of one model call; equal conditions, as of positive and negative, are computed once."""
+    """Injection for the rows of one model call; a condition that positive and negative share is computed once."""
 
     def __init__(self, run: InjectionRun, gains: Tensor) -> None:
         self._run, self._gains = run, gains
@@ -216,15 +217,18 @@ class InjectionCall:
 
     def _condition(self, condition: Tensor) -> Tensor:
         run = self._run
-        lr = condition.expand(len(self._gains), -1, -1, -1).to(run.device)
-        for known, result in self._done:
-            if known.shape == lr.shape and torch.equal(known, lr):
+        for (
+            known,
+            result,
+        ) in self._done:  # told by the tensor itself: to compare values, the host would wait for the device
+            if known is condition:
                 return result
+        lr = upload(condition.expand(len(self._gains), -1, -1, -1), run.device)
         part = lr[:, run.channels].float()
         alpha, beta = run.network(part, self._gains)
         result = lr.clone()
         result[:, run.channels] = inject(part, alpha, beta, run.strength).to(lr)
-        self._done.append((lr, result))
+        self._done.append((condition, result))
         return result
 
 

@@ -49,6 +49,24 @@ class _Condition:
         return any(bool(crop_rows(maps, [row]).any()) for row, on in zip(rows, active) if on)
 
 
+class _Crops:
+    """What a call's rows see of the prepared conditions; conditions that share a tensor share its crop, too."""
+
+    def __init__(self, rows: Sequence[Row], size: Sequence[int]) -> None:
+        self.rows, self._size = rows, size
+        self._made: dict[int, Any] = {}
+
+    def of(self, value: Any) -> Any:
+        """`crop_model_cond` of one value."""
+        shared = getattr(value, "cond", None)
+        if not isinstance(shared, Tensor):
+            return crop_model_cond(value, self.rows, self._size)
+        made: Any = self._made.get(id(shared))
+        if made is None:
+            made = self._made[id(shared)] = crop_model_cond(value, self.rows, self._size)
+        return value if made is value else value._copy_with(made.cond)
+
+
 class CanvasConditions:
     """The conditions of a guider for a whole canvas, from which those of a call are cut."""
 
@@ -79,10 +97,11 @@ class CanvasConditions:
         """Cuts the conditions for rows at these noise levels; those that are silent in every row are left out."""
         injection = None if self._injection is None else self._injection.for_call(rows)
         controls = self._controls.for_call(rows, sigmas, injection)
+        crops = _Crops(rows, self._size)
         return {
             name: None
             if entries is None
-            else [cut for entry in entries if (cut := self._cut(entry, rows, sigmas, controls, injection)) is not None]
+            else [cut for entry in entries if (cut := self._cut(entry, crops, sigmas, controls, injection)) is not None]
             for name, entries in self._conds.items()
         }
 
@@ -105,23 +124,19 @@ class CanvasConditions:
     def _cut(
         self,
         entry: _Condition,
-        rows: Sequence[Row],
+        crops: _Crops,
         sigmas: Sequence[float],
         controls: Callable[[HostControl], ControlBase | None],
         injection: InjectionCall | None,
     ) -> dict[str, Any] | None:
-        active = [entry.end <= sigma <= entry.start for sigma in sigmas]
+        rows, active = crops.rows, [entry.end <= sigma <= entry.start for sigma in sigmas]
         _check_keyframes(entry.values.get("hooks"), sigmas)
         if not any(active) or not entry.is_seen(rows, active):
             return None
         cut = dict(entry.values)
         if entry.mask is not None or not all(active):
             cut["mask"] = _row_masks(entry.mask, rows, active, self._device)
-        cut["model_conds"] = {
-            key: crop_model_cond(value, rows, self._size)
-            for key, value in entry.values["model_conds"].items()
-            if key != PFJ
-        }
+        cut["model_conds"] = {key: crops.of(value) for key, value in entry.values["model_conds"].items() if key != PFJ}
         if injection is not None and PFJ in entry.values["model_conds"]:
             cut["model_conds"] = injection.model_conds(cut["model_conds"])
         if "control" in cut and (control := controls(cut.pop("control"))) is not None:

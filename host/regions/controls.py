@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import comfy.model_management as mm
@@ -13,11 +13,32 @@ from comfy.controlnet import ControlBase
 from comfy.sd import VAE
 from torch import Tensor
 
+from ...imaging.tiles import Region
+from ...imaging.transfer import upload
+from ...models.memory import activation_bytes
 from ...sampling.adaptive.types import Row, crop_rows
 from ..control.adapter import HostControl, TimeAwareControl
 from ..control.controlnet import LatentControl
 from ..control.sums import add_residuals, scale_rows
 from ..gains.feature_injection import InjectionCall
+
+
+def adapter_bytes(conds: Mapping[str, Sequence[dict[str, Any]] | None], region: Region, dtype_size: int) -> float:
+    """What the dearest time-aware adapters among a guider's conditions need beside the UNet for one region in a call.
+
+    Positive and negative together, as in `sampler.row_bytes`. The host's estimate of a model's memory knows nothing of them.
+    """
+    links = [link for some in conds.values() for entry in some or () for link in links_of(entry.get("control"))]
+    adapters = [link.influence.adapters for link in links if isinstance(link, TimeAwareControl)]
+    sizes = region.height, region.width, dtype_size
+    return max((2.0 * activation_bytes(part.network, *sizes) for part in adapters if part is not None), default=0.0)
+
+
+def links_of(control: ControlBase | None) -> Iterator[ControlBase]:
+    """A control and those before it in its chain."""
+    while control is not None:
+        yield control
+        control = control.previous_controlnet
 
 
 class ControlChains:
@@ -63,7 +84,7 @@ class ControlChains:
             self._links[id(control)] = CanvasLink(plain, self._size, self._device)
         link = self._links[id(control)].crop(rows, injection)
         if isinstance(control, TimeAwareControl):
-            return control.around(link, previous)
+            return control.around(link, previous, sigmas)
         return RegionControl(link, active, previous)
 
 
@@ -80,6 +101,8 @@ class CanvasLink:
             self._hint = _encode(self._hint, control, control.vae)
         self._extra = [_fit(extra, height, width, control) for extra in control.extra_concat_orig]
         self._encoded = control.vae is not None
+        if self._encoded:  # a latent is small; pictures stay where they are, and go to the device crop by crop
+            self._hint, self._extra = self._hint.to(device), [extra.to(device) for extra in self._extra]
 
     def crop(self, rows: Sequence[Row], injection: InjectionCall | None = None) -> HostControl:
         """Returns a copy of the control that sees its rows' parts of the hint; its range of sigma is the caller's matter."""
@@ -89,10 +112,10 @@ class CanvasLink:
         link.cond_hint = None
         if hasattr(link, "control_input"):  # what a T2I-Adapter computed from another hint
             link.control_input = None
-        hint = crop_rows(self._hint, rows, self._factor)
+        hint = upload(crop_rows(self._hint, rows, self._factor), self._device)
         if injection is not None and isinstance(self._control, LatentControl):
             hint = injection.hint(hint)
-        extra = [crop_rows(extra, rows, self._factor).to(hint) for extra in self._extra]
+        extra = [upload(crop_rows(extra, rows, self._factor), hint.device, hint.dtype) for extra in self._extra]
         if self._encoded:
             dtype = link.manual_cast_dtype or link.control_model.dtype
             link.cond_hint = torch.cat([hint, *extra], dim=1).to(self._device, dtype)

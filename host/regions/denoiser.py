@@ -15,10 +15,8 @@ from torch import Tensor
 
 from ...imaging.transfer import upload
 from ...sampling.adaptive.types import RegionModel, Row, crop_rows
+from ..runtime import ROWS_KEY
 from .conditions import CanvasConditions
-
-ROWS_KEY = "adaptivesr_rows"
-"""Key in transformer_options of a call's rows: patches that hold something spatial select it by them."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import comfy.model_management as mm
 import comfy.model_sampling
 import comfy.samplers
 import comfy.utils
@@ -36,6 +37,7 @@ from ..gains.feature_injection import InjectionRun
 from ..gains.plan import GainPlan, GainRun, outlined
 from ..runtime import is_out_of_memory, rows_that_fit
 from .conditions import CanvasConditions
+from .controls import adapter_bytes
 from .denoiser import KeptLatent, RegionDenoiser, check_model_patches
 from .events import RegionDisplay, RegionLayout
 from .fitting import arithmetic, tiles_of
@@ -161,7 +163,10 @@ class RegionSampler(comfy.samplers.Sampler):
         conditions = CanvasConditions(model_wrap.conds, noise.shape, noise.device, injection, text_width(model))
         kept = self._kept_around(denoise_mask, latent, noise, sigmas, extra_args)
         denoiser = RegionDenoiser(model_wrap, extra_args, conditions, kept)
-        rows = options.rows or rows_that_fit(noise.device, row_bytes(model, noise.shape[1], regions[0]), most=MOST_ROWS)
+        row = row_bytes(model, noise.shape[1], regions[0])
+        # Adapters run where few of the UNet's maps are alive, so that the larger of both is what counts.
+        row = max(row, adapter_bytes(model_wrap.conds, regions[0], mm.dtype_size(model.get_dtype_inference())))
+        rows = options.rows or rows_that_fit(noise.device, row, most=MOST_ROWS)
         observer = _HostObserver(callback, regions, gain, self.display)
         if noise.is_cuda:
             torch.cuda.reset_peak_memory_stats(noise.device)

@@ -8,7 +8,7 @@ blocks to the options of this one call. Nothing is kept when the call is over.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,9 +29,11 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
+from ...imaging.transfer import upload
 from ...models.spade import modulate, modulated_block
 from ...models.struct_parts import StructParts
 from ...sampling.batching import distinct_rows
+from ..runtime import ROWS_KEY
 
 LR_LATENT = "adaptivesr_stablesr_lr"
 """Key in CONDITIONING, and of the UNet's argument, of the scaled LR latent (B, 4, h, w)."""
@@ -95,28 +97,55 @@ class Features:
 
 @dataclass
 class FeatureMemory:
-    """The features of the last call of one evaluation: conditions that the host cannot batch find them again."""
+    """The features of the last call of one evaluation: conditions that the host cannot batch find them again.
 
+    shared: a region sampler calls, whose rows differ, and all conditions have one LR latent, so that every condition's rows are
+    those of the first. Then nothing is compared, for which the host would have to wait for the device.
+    """
+
+    shared: bool = False
     kept: dict[torch.device, tuple[Tensor, Tensor, list[Tensor]]] = field(default_factory=dict)
 
     def maps(self, parts: StructParts, latent: Tensor, timesteps: Tensor) -> list[Tensor]:
         """Maps of distinct rows, encoded unless the last call had the same."""
         known = self.kept.get(latent.device)
-        if known is not None and torch.equal(known[0], latent) and torch.equal(known[1], timesteps):
+        if known is not None and self._same(known[0], latent) and (self.shared or torch.equal(known[1], timesteps)):
             return known[2]
         maps = parts.encoder(latent, timesteps)
         self.kept[latent.device] = latent, timesteps, maps
         return maps
 
+    def _same(self, known: Tensor, latent: Tensor) -> bool:
+        return known.shape == latent.shape and (self.shared or torch.equal(known, latent))
 
-def encode_rows(parts: StructParts, latent: Tensor, timesteps: Tensor, memory: FeatureMemory) -> Features:
-    """Features for the rows of a call. Rows of equal latent and timestep (cond and uncond, say) are encoded once."""
+
+def encode_rows(
+    parts: StructParts, latent: Tensor, timesteps: Tensor, memory: FeatureMemory, conditions: int = 1
+) -> Features:
+    """Features for the rows of a call, which holds that many conditions of the same rows, one after the other.
+
+    Rows of equal latent and timestep (cond and uncond, say) are encoded once.
+    """
+    if memory.shared and len(latent) % conditions == 0:
+        count = len(latent) // conditions
+        maps = memory.maps(parts, latent[:count], timesteps[:count])
+        return Features(maps, None if conditions == 1 else torch.arange(count, device=latent.device).repeat(conditions))
+    # A wait for the device: which rows are equal decides what is encoded, and saves more than it costs.
     kept, inverse = distinct_rows(latent, timesteps)
     if len(kept) == len(inverse):
         return Features(memory.maps(parts, latent, timesteps))
-    chosen = torch.tensor(kept, device=latent.device)
+    chosen = upload(torch.tensor(kept), latent.device)
     maps = memory.maps(parts, latent[chosen], timesteps[chosen])
-    return Features(maps, torch.tensor(inverse, device=latent.device))
+    return Features(maps, upload(torch.tensor(inverse), latent.device))
+
+
+def share_latent(conds: Mapping[str, Sequence[dict[str, Any]] | None]) -> bool:
+    """Whether all conditions are of the whole frame and carry one LR latent, the same tensor."""
+    entries = [entry for some in conds.values() for entry in some or ()]
+    carried = [entry.get("model_conds", {}).get(LR_LATENT) for entry in entries]
+    if any(entry.get("area") is not None for entry in entries):
+        return False
+    return len({None if latent is None else id(latent.cond) for latent in carried}) == 1
 
 
 class BlockPatch:
@@ -191,7 +220,9 @@ class StructPatch:
         self, executor: WrapperExecutor, x: Tensor, timestep: Tensor, model_options: Options, seed: int | None = None
     ) -> Tensor:
         """Around one evaluation of all conditions."""
-        options = {**model_options.get("transformer_options", {}), _MEMORY: FeatureMemory()}
+        given = model_options.get("transformer_options", {})
+        memory = FeatureMemory(ROWS_KEY in given and share_latent(cast("CFGGuider", executor.class_obj).conds))
+        options = {**given, _MEMORY: memory}
         return executor(x, timestep, {**model_options, "transformer_options": options}, seed)
 
     def select(
@@ -225,7 +256,8 @@ class StructPatch:
         options = transformer_options or {}
         latent = checked_latent(conds.pop(LR_LATENT, None), x)
         parts = options[PARTS]
-        features = encode_rows(parts, latent, timesteps, options.get(_MEMORY) or FeatureMemory())
+        conditions = max(1, len(options.get("cond_or_uncond", ())))
+        features = encode_rows(parts, latent, timesteps, options.get(_MEMORY) or FeatureMemory(), conditions)
         with BlockPatch(cast("UNetModel", executor.class_obj), parts, features, self.strength).in_call(
             options
         ) as patched:

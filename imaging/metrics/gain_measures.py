@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..detail import sharpness
 from ..resize import bicubic_upsample
+from ..transfer import upload
 from .pyramid_distance import pyramid_distance
 
 Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -76,8 +77,8 @@ def linear_rgb(latent: Tensor, factors: Sequence[Sequence[float]], bias: Sequenc
             f"Got latents of {latent.shape[1]} channels and RGB factors for {len(factors)}: expected a row for each channel; "
             "use the back end 'latent'."
         )
-    matrix = latent.new_tensor(factors)  # (C, 3)
-    offset = latent.new_tensor(bias if bias is not None else (0.0, 0.0, 0.0))
+    rows = torch.tensor([*factors, bias if bias is not None else (0.0, 0.0, 0.0)], dtype=latent.dtype)
+    matrix, offset = upload(rows, latent.device).split([len(factors), 1])  # (C, 3), (1, 3)
     rgb = torch.einsum("nchw,cd->ndhw", latent, matrix) + offset.view(1, 3, 1, 1)
     return ((rgb + 1) / 2).clamp(0, 1)
 
@@ -90,4 +91,5 @@ def psnr(x: Tensor, reference: Tensor, data_range: float) -> Tensor:
 
 def luma(rgb: Tensor) -> Tensor:
     """BT.601 luma (N, 1, h, w) in [0, 1]."""
-    return rgb.mul(rgb.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    weights = upload(torch.tensor((0.299, 0.587, 0.114), dtype=rgb.dtype), rgb.device)
+    return rgb.mul(weights.view(1, 3, 1, 1)).sum(1, keepdim=True)

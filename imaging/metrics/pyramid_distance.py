@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..transfer import upload
+
 BLUR = (0.05, 0.25, 0.4, 0.25, 0.05)
 """Burt and Adelson's filter with a = 0.4."""
 
@@ -39,7 +41,7 @@ def pyramid_distance(x: Tensor, reference: Tensor) -> Tensor:
 
 def _band(x: Tensor) -> tuple[Tensor, Tensor]:
     """(x without what its half-size version holds, the half-size version)."""
-    line = x.new_tensor(BLUR)
+    line = upload(torch.tensor(BLUR, dtype=x.dtype), x.device)
     maps = x.shape[1]
     blur = torch.outer(line, line).expand(maps, 1, -1, -1).contiguous()
     rows, columns = (_mirrored(length, x.device) for length in x.shape[-2:])

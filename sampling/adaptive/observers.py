@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...imaging.detail import sharpness
+from ...imaging.transfer import upload
 from .dynamic import CHANGE, FULL_REFERENCE, NO_REFERENCE
 from .gain import GainMetric, group_gains, metric_gain, normalised
 from .types import Gains, Row, crop_rows
@@ -70,14 +71,20 @@ class MetricGains:
         """Returns the gains of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
         late = [i for i, level in enumerate(levels) if self.timesteps[level] < self.t_half]
         pictures, references = self.back_end.view(x0), crop_rows(self.back_end.reference, rows, self.back_end.factor)
+        references = references.to(pictures)
         scores: list[dict[str, float]] = [{} for _ in rows]
-        for metric in self.metrics:
-            which = list(range(len(rows))) if metric.full_reference else late
-            if not which:
-                continue
-            values = self.back_end.measures[metric.name](pictures[which], references[which].to(pictures))
-            for i, value in zip(which, values.flatten().tolist()):
-                score = normalised(metric, value)
+        measured = [
+            (metric, which) for metric in self.metrics if (which := range(len(rows)) if metric.full_reference else late)
+        ]
+        values = [
+            self.back_end.measures[metric.name](_rows_of(pictures, which), _rows_of(references, which)).flatten()
+            for metric, which in measured
+        ]
+        # A wait for the device, one for all metrics of a call: the next steps' sizes follow from these numbers.
+        numbers = iter(torch.cat([part.to(x0.device, torch.float32) for part in values]).tolist() if values else ())
+        for metric, which in measured:
+            for i in which:
+                score = normalised(metric, next(numbers))
                 if score is not None:
                     scores[i][metric.name] = score
         return [self._gain(row.key, score) for row, score in zip(rows, scores)]
@@ -88,6 +95,11 @@ class MetricGains:
         gains = {name: metric_gain(before[name], now) for name, now in scores.items() if name in before}
         self.latest[key] = {**gains, **group_gains(self.metrics, gains)}
         return self.latest[key]
+
+
+def _rows_of(x: Tensor, which: Sequence[int]) -> Tensor:
+    """Those rows of x (N, ...), sent for without waiting for the device."""
+    return x if len(which) == len(x) else x[upload(torch.tensor(which), x.device)]
 
 
 @dataclass
@@ -111,15 +123,16 @@ class RegressorGains:
         self.latest.update({key: {} for key in keys})
         if again:
             before = [self._last[keys[i]] for i in again]
+            now, earlier = torch.tensor([[times[i] for i in again], [t for _, t in before]]).to(x0.dtype)
             gains = self.regressor(
-                x0[again],
+                _rows_of(x0, again),
                 torch.stack([tile for tile, _ in before]),
                 crop_rows(self.reference, [rows[i] for i in again]).to(x0),
-                x0.new_tensor([times[i] for i in again]),
-                x0.new_tensor([t for _, t in before]),
+                upload(now, x0.device),
+                upload(earlier, x0.device),
             )
-            self._check(gains, len(again))
-            for i, (_, t_before), values in zip(again, before, gains.tolist()):
+            # A wait for the device, once a call: the next steps' sizes follow from these numbers.
+            for i, (_, t_before), values in zip(again, before, self._checked(gains, len(again))):
                 self.latest[keys[i]] = self._gains(values, max(times[i], t_before) < self.t_half)
         self._last.update((key, (tile.clone(), t)) for key, tile, t in zip(keys, x0, times))
         return [self.latest[key] for key in keys]
@@ -129,12 +142,14 @@ class RegressorGains:
         gains = {metric.name: value for metric, value in named if metric.full_reference or late}
         return {**gains, **group_gains(self.metrics, gains)}
 
-    def _check(self, gains: Tensor, rows: int) -> None:
-        if tuple(gains.shape) != (rows, len(self.metrics)) or not bool(torch.isfinite(gains).all()):
+    def _checked(self, gains: Tensor, rows: int) -> list[list[float]]:
+        values: list[list[float]] = gains.tolist() if tuple(gains.shape) == (rows, len(self.metrics)) else []
+        if not values or not all(math.isfinite(value) for row in values for value in row):
             raise ValueError(
                 f"The regressor gave gains of shape {tuple(gains.shape)}, expected finite ones of shape "
                 f"{(rows, len(self.metrics))}; its file is damaged or names other metrics."
             )
+        return values
 
 
 @dataclass
@@ -160,6 +175,7 @@ class ProxyGains:
         keys = [row.key for row in rows]
         last = torch.stack([self._last[key][0] if key in self._last else tile for key, tile in zip(keys, x0)])
         distance = rms(x0 - crop_rows(self.reference, rows).to(x0))
+        # A wait for the device, once a call: the next steps' sizes follow from these numbers.
         numbers = torch.stack([distance, sharpness(x0), rms(x0 - last), rms(x0)], dim=1).tolist()  # (N, 4)
         for key, tile, level, (error, sharp, moved, size) in zip(keys, x0, levels, numbers):
             t = float(self.timesteps[level])

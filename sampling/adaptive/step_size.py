@@ -132,6 +132,7 @@ class Moves:
         keys = [row.key for row in rows]
         last = torch.stack([self._last.get(key, tile) for key, tile in zip(keys, x0)])
         also = [{} for _ in rows] if self.also is None else self.also(rows, x0, levels)
+        # A wait for the device, once a call: the next step's size follows from these numbers.
         for key, tile, moved, others in zip(keys, x0, rms(x0 - last).tolist(), also):
             self.latest[key] = {**others, MOVED: moved} if key in self._last else dict(others)
             self._last[key] = tile.clone()

@@ -239,6 +239,39 @@ def test_conditions_that_the_host_calls_apart_are_encoded_once(guided, scene, pr
     assert encoded == [1] * STEPS
 
 
+def test_conditions_of_one_latent_are_encoded_once_without_being_compared(comfy, plain_parts, monkeypatch, randn):
+    patch = comfy.module("host.stablesr.patch")
+    rows, times = randn(3, 4, 16, 16, seed=8), torch.tensor([14.0, 14.0, 300.0])
+    latent, both = torch.cat([rows, rows]), torch.cat([times, times])
+    with torch.inference_mode():
+        compared = patch.encode_rows(plain_parts, latent, both, patch.FeatureMemory(), 2)
+        for name in ("distinct_rows", "torch.equal"):  # what waits for the device
+            place = torch if name == "torch.equal" else patch
+            monkeypatch.setattr(place, name.rsplit(".", 1)[-1], lambda *_: pytest.fail("compared"))
+        memory = patch.FeatureMemory(shared=True)
+        shared = patch.encode_rows(plain_parts, latent, both, memory, 2)
+        again = patch.encode_rows(plain_parts, rows, times, memory, 1)
+    assert shared.rows.tolist() == [0, 1, 2, 0, 1, 2] and again.maps is shared.maps
+    for one, other in zip(compared.maps, shared.maps):
+        torch.testing.assert_close(one[compared.rows], other[shared.rows])
+
+
+def test_only_whole_frames_of_one_latent_are_shared(comfy):
+    from comfy.conds import CONDNoiseShape
+
+    patch = comfy.module("host.stablesr.patch")
+
+    def entry(latent, **values):
+        return {"model_conds": {patch.LR_LATENT: CONDNoiseShape(latent)}, **values}
+
+    one, other = torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8)
+    assert patch.share_latent({"positive": [entry(one)], "negative": [entry(one)]})
+    assert patch.share_latent({"positive": [entry(one), entry(one)], "negative": None})
+    assert not patch.share_latent({"positive": [entry(one)], "negative": [entry(other)]})
+    assert not patch.share_latent({"positive": [entry(one)], "negative": [{"model_conds": {}}]})
+    assert not patch.share_latent({"positive": [entry(one)], "negative": [entry(one, area=(4, 4, 0, 0))]})
+
+
 def test_rows_at_their_own_noise_levels(model, apply, scene):
     import comfy.samplers
 

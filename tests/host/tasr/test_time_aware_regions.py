@@ -128,3 +128,39 @@ def test_a_chain_of_two_is_cropped_link_by_link(patcher, apply, sample, region, 
     result = run(patcher, sample, region, chain())
     for part in (LEFT, RIGHT):
         close(result[(..., *part)], alone(part, chain(part)))
+
+
+def test_noise_levels_that_are_known_are_not_read_from_the_device(comfy, parts, patcher):
+    """Whoever reads `t` waits for the device: in the region sampler it is a tensor without values here, and nothing asks for them."""
+    adapter = comfy.module("host.control.adapter")
+    control = parts.time_aware(parts.control, "off_late")
+    control.timestep_range = (1000.0, 0.0)
+    control.begin(patcher().get_model_object("model_sampling"))
+    around = control.around(parts.control, None, [14.0, 0.02])
+    t = torch.empty(4, device="meta")  # two conditions of two rows
+    with torch.inference_mode():
+        levels = around._levels(t)
+    torch.testing.assert_close(levels, torch.tensor([14.0, 0.02, 14.0, 0.02]))
+    times = adapter.timesteps_of(around._sampling, levels)
+    assert times.device.type == "cpu" and times[0] > 900 > 100 > times[1]
+
+
+def test_the_levels_of_a_model_are_copied_to_the_cpu_and_stay_with_it(comfy, patcher):
+    adapter = comfy.module("host.control.adapter")
+    sampling = patcher().get_model_object("model_sampling")
+    before = dict(sampling.named_buffers())
+    twin = adapter.on_cpu(sampling)
+    assert type(twin) is type(sampling) and twin is not sampling
+    assert all(sampling.get_buffer(name) is level for name, level in before.items())
+    assert torch.equal(twin.timestep(twin.sigmas[[3, 500]]), torch.tensor([3, 500]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_count_in_what_a_region_needs(comfy, parts, region, controls, apply, image, kind):
+    controls_of = comfy.module("host.regions.controls")
+    cell = comfy.module("imaging.tiles").Region(0, 0, 16, 16)
+    entries = [dict(values) for _, values in apply(controls(kind), crop(image, LEFT))[0]]
+    found = controls_of.adapter_bytes({"positive": entries, "negative": [{}], "other": None}, cell, 2)
+    assert (found > 0) == (kind in ("gated", "both"))
+    larger = comfy.module("imaging.tiles").Region(0, 0, 32, 16)
+    assert controls_of.adapter_bytes({"positive": entries}, larger, 2) == 2 * found
