@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("name", metavar="RECIPE")
     verbs.add_parser("evaluate", help="a folder of pictures through a workflow: pictures and tables", add_help=False)
     verbs.add_parser("fullsize", help="published sizes on fake CUDA tensors, no GPU", add_help=False)
+    verbs.add_parser("device", help="numbers, seconds and memory on a GPU, as JSON", add_help=False)
     verbs.add_parser("fuzz", help="damaged files, odd values and sizes, kills while saving", add_help=False)
     verbs.add_parser("soak", help="minutes of queue calls with interrupts on one host", add_help=False)
     verbs.add_parser(
@@ -77,6 +78,8 @@ def main(argv: Sequence[str]) -> int:
     environment = importlib.import_module("adaptivesr.tools.env.environment")
     steps = importlib.import_module("adaptivesr.tools.env.steps")
     try:
+        if options.verb == "device" and "--here" in rest:  # a machine without a network keeps its own Python
+            return run_verb(options, rest, Path(sys.prefix))
         folder = environment.ensure_environment()
         environment.keep_bytecode()
         if Path(sys.prefix).resolve() != folder.resolve():
@@ -111,8 +114,8 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
         result = importlib.import_module(f"adaptivesr.tools.{options.verb}").main(rest)
     elif options.verb == "evaluate":
         result = importlib.import_module("adaptivesr.tools.evaluate.main").main(rest, environment)
-    elif options.verb == "fullsize":
-        result = importlib.import_module("adaptivesr.tools.fullsize.main").main(rest)
+    elif options.verb in ("fullsize", "device"):
+        result = importlib.import_module(f"adaptivesr.tools.{options.verb}.main").main(rest)
     elif options.verb in ("fuzz", "soak"):
         source = importlib.import_module("adaptivesr.tools.env.environment").host_source(environment)
         module = "fuzz.main" if options.verb == "fuzz" else "soak"

@@ -2,15 +2,17 @@
 
 import pytest
 import torch
-from adaptivesr.imaging.tiles import grid
+from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.choices import MergeMode
+from adaptivesr.sampling.adaptive.gain import GainMetric
+from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from adaptivesr.sampling.adaptive.policy import FixedSchedule
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
-from adaptivesr.sampling.adaptive.types import NoiseSpace
+from adaptivesr.sampling.adaptive.types import NoiseSpace, Row
 from adaptivesr.sampling.batching import BatchSize
 from adaptivesr.tools.fullsize.networks import watch
-from adaptivesr.tools.fullsize.recorder import Recorder, on_device, recording
+from adaptivesr.tools.fullsize.recorder import DeviceFaultError, Recorder, on_device, recording
 
 STEPS = 2
 
@@ -59,7 +61,9 @@ def sampled(fault="", steps=STEPS):
 
 
 def waits(counts):
-    return [sync for sync in counts.syncs_per_step(STEPS).elements() if "forward" in sync.place]
+    found, calls = counts.syncs_between_calls()
+    assert calls == STEPS - 1
+    return [sync for sync in found.elements() if "forward" in sync.place]
 
 
 def test_a_run_without_fault_is_counted():
@@ -70,7 +74,7 @@ def test_a_run_without_fault_is_counted():
 
 
 def test_a_step_of_the_region_loop_waits_for_the_device_once_a_call():
-    places = [sync.place.split(" ")[1] for sync in sampled().syncs_per_step(STEPS).elements()]
+    places = [sync.place.split(" ")[1] for sync in sampled().syncs_between_calls()[0].elements()]
     assert places == ["nonfinite_rows"], "one call in a round: its check for overflow, and nothing else"
 
 
@@ -114,3 +118,47 @@ def test_weights_are_not_activations():
         recorder.start()
         network(torch.ones(1, 256, device="cuda"))
         assert recorder.activations == 2 * 4 * 256
+
+
+def test_a_half_precision_network_that_computes_in_float32_is_refused():
+    class Widening(Network):
+        def forward(self, x):
+            return self.layer.float()(x.float())  # as layers that follow their input would, behind a float32 constant
+
+    with recording(Recorder(2**30)) as recorder:
+        network = Widening().half().to("cuda").requires_grad_(False)
+        watch(recorder, "network", network)
+        with pytest.raises(DeviceFaultError, match="in float32"):
+            network(torch.randn(1, 4, 8, 8, device="cuda", dtype=torch.float16))
+
+
+ROWS = [Row(0, index, Region(0, 16 * index, 16, 16)) for index in range(3)]
+METRICS = (
+    GainMetric("psnr", 0.0, 60.0),
+    GainMetric("nlpd", 0.0, 1.0),
+    GainMetric("sharpness", 0.0, 1.0, full_reference=False),
+)
+
+
+def metric_gains(canvas):
+    measures = {metric.name: lambda x, y: (x - y).abs().mean((1, 2, 3)) for metric in METRICS}
+    return MetricGains(BackEnd(canvas, measures), METRICS, [900.0, 400.0, 100.0])
+
+
+def regressor_gains(canvas):
+    return RegressorGains(
+        lambda x0, *_: x0.mean((1, 2, 3))[:, None].repeat(1, 3), canvas, METRICS, [900.0, 400.0, 100.0]
+    )
+
+
+@pytest.mark.parametrize(
+    "make", [metric_gains, regressor_gains, lambda canvas: ProxyGains(canvas, [900.0, 400.0, 100.0])]
+)
+def test_gains_of_a_call_are_read_at_once(make):
+    with recording(Recorder(2**30)) as recorder:
+        gains = make(torch.zeros(1, 4, 16, 48, device="cuda"))
+        for level in range(2):
+            recorder.start()
+            gains(ROWS, torch.zeros(3, 4, 16, 16, device="cuda"), [0, level, level])
+            waits = list(recorder.counts.syncs.elements())
+            assert len(waits) <= 1, waits

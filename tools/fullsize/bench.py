@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...models.memory import activation_bytes
 from .device import run_node
 from .networks import Forward, Watched, watch
-from .recorder import Recorder, Sync
+from .recorder import DeviceFaultError, Recorder, Sync
 from .weights import Files
 
+Case = Callable[["Bench"], None]
+"""Some runs that share a loaded model."""
 OURS = ("host/", "nodes/", "sampling/", "models/", "imaging/", "training/")
 
 
@@ -32,20 +35,16 @@ class Result:
     weights: int
     flop: int
     peak: int
-    steps: int
-    per_step: Counter[Sync]
+    calls: int
+    """Of the sampled network, the last one not counted: waits are told a call."""
+    waits: Counter[Sync]
     estimates: Sequence[tuple[str, float]]
     seconds: float
 
-    @property
-    def own_syncs(self) -> int:
-        """Waits per step on lines of this pack."""
-        return sum(count for sync, count in self.per_step.items() if sync.place.startswith(OURS))
-
-    @property
-    def host_syncs(self) -> int:
-        """Waits per step on lines of the host."""
-        return sum(self.per_step.values()) - self.own_syncs
+    def per_call(self, *, own: bool) -> float:
+        """Waits for each call of the sampled network, on lines of this pack or of the host."""
+        found = sum(count for sync, count in self.waits.items() if sync.place.startswith(OURS) is own)
+        return found / max(1, self.calls)
 
 
 @dataclass
@@ -78,12 +77,15 @@ class Bench:
         """Counts a network's calls in the next run."""
         self.watched.append(watch(self.recorder, name, module, method, estimate=estimate, marks=marks))
 
-    def watch_model(self, name: str, model: Any) -> None:
-        """Counts the calls of a MODEL's network, against the host's estimate of them."""
+    def watch_model(self, name: str, model: Any, beside: nn.Module | None = None) -> None:
+        """Counts the calls of a MODEL's network, against the host's estimate of them and our own of what runs inside of them."""
         channels = model.get_model_object("latent_format").latent_channels
 
         def estimate(call: Forward) -> float:
-            return model.model.memory_required([call.rows, channels, *call.size[1:]])
+            host = model.model.memory_required([call.rows, channels, *call.size[1:]])
+            if beside is None:
+                return host
+            return max(host, call.rows * activation_bytes(beside, *call.size[1:], call.dtype.itemsize))
 
         self.watch(name, model.model.diffusion_model, estimate=estimate)
 
@@ -100,7 +102,16 @@ class Bench:
         self.watch("VAE encode", first, "encode", estimate=encode, marks=False)
         self.watch("VAE decode", first, "decode", estimate=decode, marks=False)
 
-    def run(self, name: str, call: Callable[[], Any], *, steps: int = 1) -> Any:
+    def watch_own(self, name: str, module: nn.Module, *, factor: int = 1, marks: bool = True) -> None:
+        """Counts the calls of a network of this pack, against its row of `models.memory`; factor: pixels of its input along a cell."""
+
+        def estimate(call: Forward) -> float:
+            height, width = call.size[-2] // factor, call.size[-1] // factor
+            return call.rows * activation_bytes(module, height, width, call.dtype.itemsize)
+
+        self.watch(name, module, estimate=estimate, marks=marks)
+
+    def run(self, name: str, call: Callable[[], Any]) -> Any:
         """Runs it, writes the result down and returns what it gave."""
         start = perf_counter()
         self.recorder.start()
@@ -113,6 +124,7 @@ class Bench:
             if entry.estimate is not None
             for f in entry.forwards.values()
         ]
+        waits, calls = self.recorder.counts.syncs_between_calls()
         self.results.append(
             Result(
                 name,
@@ -121,8 +133,8 @@ class Bench:
                 self.recorder.weights,
                 self.recorder.counts.flop,
                 self.recorder.activations,
-                steps,
-                self.recorder.counts.syncs_per_step(steps),
+                calls,
+                waits,
                 ratios,
                 perf_counter() - start,
             )
@@ -135,7 +147,11 @@ class Bench:
             return run_node(node_id, **inputs)
 
     def clear(self) -> None:
-        """Between two methods: nothing is loaded, nothing is watched."""
+        """Between two cases, when their own names are gone: nothing is loaded, nothing is watched, nothing is left on the device."""
         self.watched.clear()
         importlib.import_module("comfy.model_management").current_loaded_models.clear()
         gc.collect()
+        if self.recorder.live:
+            raise DeviceFaultError(
+                f"{self.recorder.live} bytes are still on the device when a run and its models are gone."
+            )

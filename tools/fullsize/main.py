@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..env import environment as env
-from . import one_step, regions, trainings
-from .bench import Bench, Result
+from . import control, gains, invsr, one_step, regions, stablesr, trainings
+from .bench import Bench, Case, Result
 from .device import HALF, enter, fake_gpu
+from .recorder import DeviceFaultError
 
-METHODS: dict[str, Callable[[Bench], None]] = {"one_step": one_step.run, "regions": regions.run}
-
-
-def _quick(bench: Bench) -> None:
-    """The selection that the default tests run."""
-    one_step.quick(bench)
-    regions.sd21(bench)
-
-
-CHOICES = {**METHODS, "quick": _quick}
+METHODS: dict[str, Sequence[Case]] = {
+    "one_step": one_step.CASES,
+    "regions": regions.CASES,
+    "stablesr": stablesr.CASES,
+    "invsr": invsr.CASES,
+    "control": control.CASES,
+    "gains": gains.CASES,
+}
+QUICK = (one_step.quick, regions.sd21, stablesr.quick, invsr.quick, control.quick)
+"""The selection that the default tests run."""
+CHOICES: dict[str, Sequence[Case]] = {
+    **METHODS,
+    "quick": QUICK,
+    **{f"{name}.{case.__name__}": (case,) for name, cases in METHODS.items() for case in cases},
+}
+"""By name: a method, the quick selection, and single cases as METHOD.CASE."""
 TRAININGS = "trainings"
 """Has a table of its own: a step of each training, forward and backward, which fake CUDA tensors cannot do."""
 GIB = 2**30
+TRACED = 8
+"""Innermost calls that are shown of a failure."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,12 +43,16 @@ def main(argv: Sequence[str]) -> int:
         "methods",
         nargs="*",
         metavar="METHOD",
-        help=f"{', '.join((*CHOICES, TRAININGS))} (default: {', '.join(METHODS)})",
+        help=f"{', '.join((*METHODS, 'quick', TRAININGS))}, or METHOD.CASE (default: {', '.join(METHODS)})",
     )
     parser.add_argument(
         "--dtype", nargs="*", choices=("auto", *HALF), default=["auto"], help="of networks and VAEs (auto)"
     )
-    parser.add_argument("--places", action="store_true", help="list the lines that wait for the device in every step")
+    parser.add_argument(
+        "--places",
+        action="store_true",
+        help="list the lines that wait for the device between calls, and every estimate",
+    )
     options = parser.parse_args(argv)
     known = (*CHOICES, TRAININGS)
     unknown = sorted(set(options.methods) - set(known))
@@ -61,28 +75,50 @@ def _methods(base: Path, names: Sequence[str], dtypes: Sequence[str], *, places:
     for dtype in dtypes:
         for name in names:
             with fake_gpu(dtype) as recorder:
-                bench = Bench(recorder, base, dtype)
-                try:
-                    CHOICES[name](bench)
-                except Exception as error:  # noqa: BLE001  the list goes on, the exit code tells
-                    failed += 1
-                    print(f"FAILED {name}, {dtype}: {type(error).__name__}: {error}", flush=True)
-                for result in bench.results:
-                    print(row(result), flush=True)
-                    if places:
-                        print("\n".join(places_of(result)), flush=True)
+                for case in CHOICES[name]:
+                    bench = Bench(recorder, base, dtype)
+                    failed += not _ran(bench, f"{name}, {case.__name__}, {dtype}", case)
+                    for result in bench.results:
+                        print(row(result), flush=True)
+                        if places:
+                            print("\n".join(places_of(result)), flush=True)
     return failed
 
 
+def _ran(bench: Bench, name: str, case: Case) -> bool:
+    """Runs a case; whether it went well. The list goes on, the exit code tells."""
+    try:
+        case(bench)
+    except Exception as error:  # noqa: BLE001
+        print(f"FAILED {name}: {type(error).__name__}: {error}", flush=True)
+        print("\n".join(_lines_of(bench, error)), flush=True)
+        error.__traceback__ = None  # its frames hold tensors
+        return False
+    try:
+        bench.clear()
+    except DeviceFaultError as error:
+        print(f"FAILED {name}: {error}", flush=True)
+        return False
+    return True
+
+
+def _lines_of(bench: Bench, error: Exception) -> list[str]:
+    """The innermost lines of pack and host that an error passed."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(bench.recorder.places)
+    ]
+    return [f"    {frame.filename}:{frame.lineno} {frame.name}: {frame.line}" for frame in frames[-TRACED:]]
+
+
 HEADER = (
-    "| run | dtype | parameters, M | weights, GB | TFLOP | activations, GB | waits per step, pack + host | estimate / counted |",
+    "| run | dtype | parameters, M | weights, GB | TFLOP | activations, GB | waits a call, pack + host | estimate / counted |",
     "|---|---|---|---|---|---|---|---|",
 )
 
 
 def row(result: Result) -> str:
     """One line of the table."""
-    waits = "" if result.steps < 2 else f"{result.own_syncs} + {result.host_syncs}"
+    waits = f"{result.per_call(own=True):.3g} + {result.per_call(own=False):.3g}" if result.calls else ""
     ratios = [ratio for _, ratio in result.estimates]
     off = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
     return (
@@ -93,5 +129,7 @@ def row(result: Result) -> str:
 
 def places_of(result: Result) -> list[str]:
     """Where the waits are, and every estimate."""
-    waits = [f"    {count} x {sync.kind} {sync.place}" for sync, count in result.per_step.most_common()]
+    waits = [
+        f"    {count} in {result.calls} calls: {sync.kind} {sync.place}" for sync, count in result.waits.most_common()
+    ]
     return [*waits, *(f"    estimate / counted {ratio:.2f} {name}" for name, ratio in result.estimates)]

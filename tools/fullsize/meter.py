@@ -6,11 +6,10 @@ normalisations and resizings in float32 where the CPU's leaves them in half prec
 """
 
 # pyright: reportPrivateUsage=false
-# torch has no public names for the identity of a storage and for its engine.
+# torch has no public names for its engine and for the identity of a storage.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from .recorder import patched
+from .storages import Storages
 
 aten: Any = torch.ops.aten
 CPU = "cpu"
@@ -38,10 +38,18 @@ class Meter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self.live = self.lasting = 0
-        self._known: dict[int, weakref.ref[Any]] = {}
-        self._lasting: set[int] = set()
+        self._storages = Storages()
         self.start()
+
+    @property
+    def live(self) -> int:
+        """Bytes that are alive."""
+        return self._storages.live
+
+    @property
+    def lasting(self) -> int:
+        """Those of them that are no activations."""
+        return self._storages.lasting
 
     def start(self) -> None:
         """Sets arithmetic and peaks back."""
@@ -59,34 +67,16 @@ class Meter(TorchDispatchMode):
             self.flop += flop_registry[packet](*args, **kwargs, out_val=out)
         for leaf in tree_leaves(out):
             if isinstance(leaf, FakeTensor):
-                self._track(leaf)
+                self._storages.track(leaf)
         self.peak = max(self.peak, self.live)
         self.activations = max(self.activations, self.live - self.lasting)
         return out
 
-    def _track(self, tensor: Tensor) -> int:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known:
-
-            def free(_: Any) -> None:
-                self.live -= size
-                self._known.pop(key, None)
-                if key in self._lasting:
-                    self._lasting.discard(key)
-                    self.lasting -= size
-
-            self.live += size
-            self._known[key] = weakref.ref(storage, free)
-        return key
-
     def last(self, tensors: Iterable[Tensor | None]) -> None:
         """Weights, gradients and moments: what is no activation from now on."""
         for tensor in tensors:
-            key = None if tensor is None else self._track(tensor)
-            if tensor is not None and key is not None and key not in self._lasting:
-                self._lasting.add(key)
-                self.lasting += tensor.untyped_storage().nbytes()
+            if tensor is not None:
+                self._storages.keep(tensor)
 
     def learns(self, network: nn.Module) -> None:
         """The gradients of a network that is trained are no activations."""

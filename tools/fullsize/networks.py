@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from .recorder import Recorder, Sync
+from .recorder import HALVES, DeviceFaultError, Recorder, Sync
+
+WIDE_SHARE = 0.02
+"""Of a half-precision network's arithmetic, what may be float32: embeddings of times, searches of codes."""
 
 Made = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]
 
@@ -77,6 +80,11 @@ def watch(
             out = inner(*args, **kwargs)
         finally:
             inside, recorder.counts = recorder.counts, before
+        if first.dtype in HALVES and inside.wide > WIDE_SHARE * inside.flop:
+            raise DeviceFaultError(
+                f"{name} got {first.dtype} and computes {inside.wide / inside.flop:.0%} of its products in float32: a constant or a "
+                "normalisation has widened what flows through it."
+            )
         made = tree_map(lambda leaf: _spec(leaf) if isinstance(leaf, FakeTensor) else leaf, out)
         known = Forward(
             len(first), tuple(first.shape[1:]), first.dtype, inside.flop, inside.peak - live, inside.timeline, made, 0

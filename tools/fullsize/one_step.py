@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from .bench import Bench
+from .bench import Bench, Case
 from .device import run_node
+from .regions import DEFAULTS
 
 FILES = {
     "ResShift v1": ("resshift_realsrx4_s15_v1.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
+    "ResShift v2": ("resshift_realsrx4_s15_v2.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
     "ResShift v3": ("resshift_realsrx4_s4_v3.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
     "SinSR": ("SinSR_v1.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
     "TAD-SR": ("TAD-SR.pth", "resshift_x4", "autoencoder_vq_f4.pth", "vq_f4"),
@@ -40,23 +42,53 @@ def upscale(bench: Bench, name: str, sr: Any, *, size: tuple[int, int] = (512, 5
     title = f"One-Step Distilled SR, {name}, {steps} step{'s' if steps > 1 else ''}, {size[1]}x{size[0]}"
     inputs: dict[str, Any] = {"scale": 4.0, "width": 0, "height": 0, "color_fix": "none", "tile": 256, "overlap": 32}
     inputs |= {"image": torch.rand(1, *size, 3), "seed": 1, "tile_batch": 0, "chain": "stochastic", "steps": steps}
-    bench.run(title, lambda: run_node("AdaptiveSROneStepDistilledSR", one_step_sr=sr, **inputs), steps=steps)
+    bench.run(title, lambda: run_node("AdaptiveSROneStepDistilledSR", one_step_sr=sr, **inputs))
 
 
-def run(bench: Bench) -> None:
-    """All published weights; 15, 4 and 1 steps; an odd size."""
-    plans = {"ResShift v1": (15, 1), "ResShift v3": (4,), "SinSR": (1,), "TAD-SR": (1,), "ResShift face": (4,)}
-    for name, chains in plans.items():
+def _chains(name: str, *steps: int) -> Case:
+    """Runs of published weights by chains of these lengths."""
+
+    def run(bench: Bench) -> None:
         sr = load(bench, name)[0]
-        for steps in chains:
-            upscale(bench, name, sr, steps=steps)
-        if name == "TAD-SR":
-            upscale(bench, name, sr, size=(301, 517))
-        del sr
-        bench.clear()
+        for length in steps:
+            upscale(bench, name, sr, steps=length)
+
+    run.__name__ = name.lower().replace(" ", "_").replace("-", "_")
+    return run
+
+
+def odd_size(bench: Bench) -> None:
+    """Sides that no tile divides."""
+    upscale(bench, "TAD-SR", load(bench, "TAD-SR")[0], size=(301, 517))
 
 
 def quick(bench: Bench) -> None:
     """TAD-SR on 512 x 512 pixels."""
     upscale(bench, "TAD-SR", load(bench, "TAD-SR")[0])
-    bench.clear()
+
+
+def as_model(bench: Bench) -> None:
+    """ResShift as MODEL in the region sampler."""
+    sr, model, *_ = load(bench, "ResShift v3")
+    empty = bench.load("AdaptiveSREmptyPrompt", model=model)[0]
+    inputs = {"one_step_sr": sr, "positive": empty, "negative": empty, "image": torch.rand(1, 512, 512, 3)}
+    positive, negative, latent = bench.load("AdaptiveSRResShiftConditioning", **inputs)
+    inputs = {**DEFAULTS, "steps": 4, "cfg": 1.0, "scheduler": "simple", "denoise": 1.0, "tile_size": 0, "overlap": 64}
+    inputs |= {"model": model, "positive": positive, "negative": negative, "latent": latent}
+    bench.run(
+        "Tiled Region Sampler, ResShift v3 as MODEL, 4 steps, 2048x2048",
+        lambda: run_node("AdaptiveSRTiledRegionSampler", **inputs),
+    )
+
+
+CASES: tuple[Case, ...] = (
+    _chains("ResShift v1", 15, 1),
+    _chains("ResShift v2", 15),
+    _chains("ResShift v3", 4),
+    _chains("SinSR", 1),
+    _chains("TAD-SR", 1),
+    _chains("ResShift face", 4),
+    odd_size,
+    as_model,
+)
+"""All published weights; 15, 4 and 1 steps; an odd size; ResShift in the region sampler."""

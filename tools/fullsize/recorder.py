@@ -6,14 +6,13 @@ noise level that was sent to the device can be read back; where no value is know
 """
 
 # pyright: reportPrivateUsage=false
-# torch has no public names for the identity of a storage and for how a module moves its parameters.
+# torch has no public names for how a module moves its parameters.
 
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import flop_registry
+
+from .storages import Storages
 
 aten: Any = torch.ops.aten
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,8 @@ class Counts:
     """What was counted since the last `start`."""
 
     flop: int = 0
+    wide: int = 0
+    """Of these, those in float32."""
     peak: int = 0
     ops: int = 0
     timeline: list[Sync | str] = field(default_factory=list[Any])
@@ -66,13 +69,13 @@ class Counts:
         """All synchronisation points."""
         return Counter(event for event in self.timeline if isinstance(event, Sync))
 
-    def syncs_per_step(self, steps: int) -> Counter[Sync]:
-        """Those between the first network call of the first step and that of the second."""
+    def syncs_between_calls(self) -> tuple[Counter[Sync], int]:
+        """Those between the first and the last call of a watched network, and how many times one followed the other."""
         calls = [place for place, event in enumerate(self.timeline) if isinstance(event, str)]
-        if steps < 2 or len(calls) < steps or len(calls) % steps:
-            return Counter()
-        found = self.timeline[calls[0] : calls[len(calls) // steps]]
-        return Counter(event for event in found if isinstance(event, Sync))
+        if len(calls) < 2:
+            return Counter(), 0
+        found = self.timeline[calls[0] : calls[-1]]
+        return Counter(event for event in found if isinstance(event, Sync)), len(calls) - 1
 
 
 class Recorder(TorchDispatchMode):
@@ -82,12 +85,25 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.memory = memory
-        self.live = self.weights = 0
+        self._storages = Storages()
         self.counts = Counts()
         self.places: tuple[str, ...] = (str(ROOT),)
         """Folders whose lines are named as the cause of a synchronisation, the first that the stack passes counts."""
-        self._known: dict[int, weakref.ref[Any]] = {}
-        self._weights: set[int] = set()
+
+    def tensor(self, key: str, shape: Iterable[int], dtype: torch.dtype) -> Tensor:
+        """A tensor of a file, by its key: on the CPU and without memory."""
+        with self.fake:
+            return torch.empty(tuple(shape), dtype=dtype, device="cpu")
+
+    @property
+    def live(self) -> int:
+        """Bytes on the device now."""
+        return self._storages.live
+
+    @property
+    def weights(self) -> int:
+        """Those of them that are weights."""
+        return self._storages.lasting
 
     def start(self) -> None:
         """Sets the counters back."""
@@ -157,37 +173,18 @@ class Recorder(TorchDispatchMode):
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            self.counts.flop += formula(*args, **kwargs, out_val=out)
+            flop = formula(*args, **kwargs, out_val=out)
+            self.counts.flop += flop
+            self.counts.wide += flop * (args[0].dtype == torch.float32)
         for leaf in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(leaf, FakeTensor) and leaf.fake_device.type == "cuda":
-                self._track(leaf)
+                self._storages.track(leaf)
         self.counts.peak = max(self.counts.peak, self.live)
-
-    def _track(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-
-        def free(_: Any) -> None:
-            self.live -= size
-            self._known.pop(key, None)
-            if key in self._weights:
-                self._weights.discard(key)
-                self.weights -= size
-
-        self.live += size
-        self._known[key] = weakref.ref(storage, free)
 
     def mark_weight(self, tensor: Tensor) -> None:
         """The tensor's memory counts as weights from now on, not as activations."""
-        if not isinstance(tensor, FakeTensor) or tensor.fake_device.type != "cuda":
-            return
-        self._track(tensor)
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._weights:
-            self._weights.add(storage._cdata)
-            self.weights += storage.nbytes()
+        if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
+            self._storages.keep(tensor)
 
     # Where the host waits for the device
 

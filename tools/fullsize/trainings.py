@@ -31,24 +31,11 @@ from ...training.stablesr.init import parts_config
 from ...training.stablesr.run import StableSRRun, stablesr_state
 from .meter import Meter, bytes_of, metering
 from .recorder import patched
-from .sd import unet_arguments
+from .sd import AUTOENCODER, unet_arguments
 
 GIB = 2**30
 CPU = torch.device("cpu")
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-AUTOENCODER = {
-    "double_z": True,
-    "z_channels": 4,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 128,
-    "ch_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-}
-"""Of Stable Diffusion's VAE, as the host reads it off the file."""
 TEXT = (1, 77, 1024)
 
 

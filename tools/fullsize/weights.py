@@ -10,22 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from .recorder import Recorder, keep_values, patched
+from .recorder import Recorder, patched
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ROOT / "tests" / "golden" / "keys"
-
-
-def fake_tensor(recorder: Recorder, shape: Any, dtype: torch.dtype, *, value: float | None = None) -> Tensor:
-    """A tensor of a file: on the CPU and without memory; small ones may have one value everywhere."""
-    with recorder.fake:
-        tensor = torch.empty(tuple(shape), dtype=dtype, device="cpu")
-    if value is not None:
-        with unset_fake_temporarily():
-            keep_values(tensor, torch.full(tuple(shape), value, dtype=dtype))
-    return tensor
 
 
 def listed(recorder: Recorder, name: str, *, prefix: str = "", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -34,7 +23,7 @@ def listed(recorder: Recorder, name: str, *, prefix: str = "", dtype: torch.dtyp
     for line in (KEYS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         key, shape, kind = line.split()
         sides = [int(side) for side in shape.split("x")] if shape not in ("scalar", "-", "()") else []
-        found[prefix + key] = fake_tensor(recorder, sides, dtype or getattr(torch, kind))
+        found[prefix + key] = recorder.tensor(key, sides, dtype or getattr(torch, kind))
     return found
 
 
@@ -42,7 +31,7 @@ def like(recorder: Recorder, network: Callable[[], torch.nn.Module], dtype: torc
     """State dict of a network that is built without memory."""
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in network().state_dict().items()}
-    return {key: fake_tensor(recorder, shape, dtype) for key, shape in shapes.items()}
+    return {key: recorder.tensor(key, shape, dtype) for key, shape in shapes.items()}
 
 
 class Files:
@@ -50,14 +39,20 @@ class Files:
 
     def __init__(self, recorder: Recorder, base: Path) -> None:
         self._recorder, self._base = recorder, base
-        self._made: dict[str, Callable[[], Mapping[str, Tensor]]] = {}
+        self._made: dict[str, tuple[Callable[[], Mapping[str, Tensor]], Mapping[str, str]]] = {}
 
-    def put(self, folder: str, name: str, contents: Callable[[], Mapping[str, Tensor]]) -> str:
-        """A file of models/adaptivesr/<folder>; returns its name."""
+    def put(
+        self,
+        folder: str,
+        name: str,
+        contents: Callable[[], Mapping[str, Tensor]],
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """A file of models/adaptivesr/<folder>, with the metadata that a .safetensors file may have; returns its name."""
         path = self._base / "models" / "adaptivesr" / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        self._made[str(path.resolve())] = contents
+        self._made[str(path.resolve())] = contents, metadata or {}
         return name
 
     def put_list(self, folder: str, name: str, keys: str, **options: Any) -> str:
@@ -74,7 +69,8 @@ class Files:
             made = self._made.get(str(Path(path).resolve()))
             if made is None:
                 return read(path, *args, **kwargs)
-            return (dict(made()), {}) if kwargs.get("return_metadata") else dict(made())
+            contents, metadata = made
+            return (dict(contents()), dict(metadata)) if kwargs.get("return_metadata") else dict(contents())
 
         with patched(utils, load_torch_file=load):
             yield
