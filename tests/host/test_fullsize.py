@@ -1,5 +1,6 @@
 """Published sizes on fake CUDA tensors: the product's own path from a node's function to its result."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,17 +22,35 @@ def table(*arguments):
     return done.stdout
 
 
-def test_one_step_and_regions_run_in_half_precision():
+def test_a_selection_runs_in_half_precision():
     printed = table("quick")
     assert "One-Step Distilled SR, TAD-SR, 1 step" in printed
-    regions = next(line for line in printed.splitlines() if "Tiled Region Sampler, SD 2.1" in line)
-    assert "| 1 + 0 |" in regions, "a call waits once: for its check of overflow"
+    for run in ("Tiled Region Sampler, SD 2.1", "TASR, lite adapters, both", "StableSR Upscale with CFW"):
+        regions = next(line for line in printed.splitlines() if run in line)
+        assert "| 1 + 0 |" in regions, f"a call waits once, for its check of overflow: {regions}"
+    assert "InvSR Upscale, 1 step" in printed
 
 
 @pytest.mark.fullsize
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
 def test_the_whole_list_runs_in_every_dtype(dtype):
     table("--dtype", dtype)
+
+
+def test_the_checks_for_a_device_run_on_a_cpu(tmp_path):
+    words = [sys.executable, str(ROOT / "dev.py"), "device", "--cpu", "--small", "--out", str(tmp_path / "device.json")]
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "device.json").read_text(encoding="utf-8"))["results"]
+    assert {result["check"] for result in results} == {"precision", "mixed levels", "out of memory", "published"}
+    assert all(result["ok"] and "skipped" not in result for result in results)
+    networks = [result for result in results if result["check"] == "precision"]
+    assert {result["dtype"] for result in networks} == {"float16", "bfloat16"}
+    assert len({result["name"] for result in networks}) == 14
+    assert all(result["error"] > 0 for result in networks), "half precision is not float32"
+    assert all(result["halvings"] == 2 for result in results if result["check"] == "out of memory")
 
 
 @pytest.mark.fullsize
