@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     golden = verbs.add_parser("golden", help="check the equations against a folder of golden vectors")
     golden.add_argument("folder", type=Path, metavar="DIR")
+    golden.add_argument("--dtype", choices=("fp16", "bf16"), help="networks in half precision, with its tolerances")
     bench = verbs.add_parser("bench", help="run a benchmark of tools/bench/", add_help=False)
     bench.add_argument("name", metavar="NAME")
     train = verbs.add_parser(
@@ -107,7 +108,7 @@ def run_verb(options: argparse.Namespace, rest: list[str], environment: Path) ->
     if options.verb == "golden":
         source = importlib.import_module("adaptivesr.tools.env.environment").host_source(environment)
         importlib.import_module("adaptivesr.tools.env.in_process").enter_host(source, cpu=True)
-        result = importlib.import_module("adaptivesr.tools.golden").run(options.folder)
+        result = importlib.import_module("adaptivesr.tools.golden").run(options.folder, options.dtype)
     elif options.verb in ("bench", "train"):
         result = named_module(options.verb, options.name).main(rest)
     elif options.verb in ("workflows", "locales", "tour"):

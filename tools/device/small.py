@@ -24,8 +24,8 @@ def predictor(bench: Bench) -> None:
     """InvSR's published predictor on a small picture."""
     network = load_predictor(bench).patcher.model
     device = next(network.parameters()).device
-    picture = torch.rand(1, 3, 32, 32, device=device, dtype=next(network.parameters()).dtype)
-    bench.run("noise predictor, 32x32", lambda: network(picture, torch.tensor([249.0], device=device)))
+    picture = torch.rand(1, 3, 16, 16, device=device, dtype=next(network.parameters()).dtype)
+    bench.run("noise predictor, 16x16", lambda: network(picture, torch.tensor([249.0], device=device)))
 
 
 CASES: tuple[Case, ...] = (embedded, predictor)

@@ -97,7 +97,7 @@ def subjects(*, small: bool) -> Iterator[Subject]:
         else published("stablesr_512", draw)
     )
     yield from _stablesr(_built(select_parts(parts)), cells, draw)
-    config = CFWConfig((FuseConfig(32, 32), FuseConfig(32, 32))) if small else CFWConfig()
+    config = CFWConfig((FuseConfig(32, 32, 8, 1), FuseConfig(32, 32, 8, 1))) if small else CFWConfig()
     yield _cfw(CFW(config, operations=Casting), cells, draw)
     for design in ("lite", "full", "paper"):
         pairs = [(64, 64)] * 4 if small else SD21_DECODER

@@ -19,6 +19,7 @@ import importlib.util
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from . import half
 from .adadiffsr import CHECKS as ADADIFFSR
 from .invsr import CHECKS as INVSR
 from .invsr_training import CHECKS as INVSR_TRAINING
@@ -37,12 +38,13 @@ METHODS: dict[str, Checks] = {
 }
 
 
-def run(directory: Path) -> int:
-    """Checks every golden file below directory and prints the results; 0 when all passed, else 1."""
+def run(directory: Path, dtype: str | None = None) -> int:
+    """Checks every golden file below directory and prints the results; 0 when all passed, else 1. dtype: networks in fp16 or bf16."""
     paths = [path for path in sorted(directory.rglob("*")) if _is_golden(path)]
     if not paths:
         print(f"{directory}  no golden file  FAIL")
-    results = [result for path in paths for result in _report(path)]
+    with half.precision(None if dtype is None else half.DTYPES[dtype]):
+        results = [result for path in paths for result in _report(path)]
     failed = sum(not result.ok for result in results) + (not paths)
     print(f"{sum(result.ok for result in results)} passed, {failed} failed")
     return 1 if failed else 0
