@@ -1,8 +1,10 @@
 """What the full-size check must catch: faults of devices and dtypes that a machine without a GPU never shows."""
 
+import adaptivesr.sampling.adaptive.sampler as region_loop
 import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
+from adaptivesr.models import layers, registry, residual_unet
 from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.gain import GainMetric
 from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
@@ -11,8 +13,10 @@ from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace, Row
 from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.tools.device.layers import Casting
 from adaptivesr.tools.fullsize.networks import watch
 from adaptivesr.tools.fullsize.recorder import DeviceFaultError, Recorder, on_device, recording
+from adaptivesr.tools.small_models.resshift import small_teacher
 
 STEPS = 2
 
@@ -162,3 +166,61 @@ def test_gains_of_a_call_are_read_at_once(make):
             gains(ROWS, torch.zeros(3, 4, 16, 16, device="cuda"), [0, level, level])
             waits = list(recorder.counts.syncs.elements())
             assert len(waits) <= 1, waits
+
+
+# Faults planted in the product's own code
+
+
+@pytest.fixture
+def denoiser():
+    """A call of a small ResShift network, built and moved as the host does it, in float16 on the fake device."""
+    weights = {key: value.half() for key, value in small_teacher().items()}
+
+    def call(recorder):
+        network = registry.build(registry.identify(weights), operations=Casting, dtype=torch.float16)
+        network.load_state_dict(weights)
+        network = network.to("cuda").requires_grad_(False)
+        watch(recorder, "denoiser", network)
+        x = torch.randn(1, 3, 16, 16, device="cuda", dtype=torch.float16)
+        recorder.start()
+        return network(x, torch.zeros(1, device="cuda"), torch.zeros(1, 3, 16, 16, device="cuda", dtype=torch.float16))
+
+    return call
+
+
+def test_the_denoiser_itself_passes(denoiser):
+    with recording(Recorder(2**30)) as recorder:
+        assert denoiser(recorder).dtype == torch.float16
+        assert not recorder.counts.syncs
+
+
+def test_a_constant_on_the_cpu_in_a_network_is_caught(denoiser, monkeypatch):
+    plain = layers.timestep_embedding
+    monkeypatch.setattr(residual_unet, "timestep_embedding", lambda t, dim: plain(t, dim) + torch.ones(dim))
+    with recording(Recorder(2**30)) as recorder, pytest.raises(RuntimeError, match="two different devices"):
+        denoiser(recorder)
+
+
+def test_a_normalisation_that_widens_what_flows_on_is_caught(denoiser, monkeypatch):
+    monkeypatch.setattr(residual_unet, "group_norm", lambda norm, x: norm(x.float()))
+    with recording(Recorder(2**30)) as recorder, pytest.raises((RuntimeError, DeviceFaultError), match=r"(?i)float"):
+        denoiser(recorder)
+
+
+def test_a_value_read_in_the_region_loop_is_caught(monkeypatch):
+    take = region_loop._RegionRun.take
+
+    def reading(run, chunk, x0, merger):
+        run.seen = x0.abs().max().item()
+        take(run, chunk, x0, merger)
+
+    monkeypatch.setattr(region_loop._RegionRun, "take", reading)
+    places = [sync.place.split(" ")[1] for sync in sampled().syncs_between_calls()[0].elements()]
+    assert len(places) == 2, places
+
+
+def test_a_window_left_on_the_cpu_is_caught(monkeypatch):
+    finish = region_loop.Merger.finish
+    monkeypatch.setattr(region_loop.Merger, "finish", lambda merger: finish(merger) * torch.ones(24, 24))
+    with pytest.raises(RuntimeError, match="two different devices"):
+        sampled()
