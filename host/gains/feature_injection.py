@@ -217,10 +217,8 @@ class InjectionCall:
 
     def _condition(self, condition: Tensor) -> Tensor:
         run = self._run
-        for (
-            known,
-            result,
-        ) in self._done:  # told by the tensor itself: to compare values, the host would wait for the device
+        # Told by the tensor itself: to compare values, the host would wait for the device.
+        for known, result in self._done:
             if known is condition:
                 return result
         lr = upload(condition.expand(len(self._gains), -1, -1, -1), run.device)
