@@ -10,7 +10,7 @@ from adaptivesr.tools.env.steps import StepError
 from adaptivesr.tools.evaluate import main as command
 from adaptivesr.tools.evaluate import pictures as pictures_module
 from adaptivesr.tools.evaluate.pictures import Picture, list_pictures, seed_of
-from adaptivesr.tools.evaluate.run import Dispatcher
+from adaptivesr.tools.evaluate.run import Dispatcher, picture_jobs
 from adaptivesr.tools.evaluate.store import Store
 from adaptivesr.tools.evaluate.worker import DONE, FAILED, HOST_DIED, NO_HOST, PictureOutcome
 from PIL import Image
@@ -194,7 +194,7 @@ def dispatch(tmp_path):
             (tmp_path / name).touch()
         store = Store(tmp_path / "store")
         store.open({})
-        dispatcher = Dispatcher(store, slots, seed=0)
+        dispatcher = Dispatcher(store, slots, picture_jobs(0, with_references=True))
         try:
             dispatcher.run([Picture(name, tmp_path / name, f"{name}.png") for name in names])
         finally:

@@ -7,17 +7,15 @@ a picture that kills its workers is set aside.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from ..env import environment as env
 from ..env.steps import StepError, say
-from .pictures import Picture
-from .run import Dispatcher
-from .store import Store
 from .worker import HOST_DIED, PictureJob, PictureOutcome, WorkerSpec
 
 START_SECONDS = 600.0
@@ -157,7 +155,7 @@ class RaySlots:
             if not self._actors:
                 raise StepError(f"No worker could start: {self._errors[0]}")
             return
-        self.left_out |= found["left_out"]
+        self.left_out.update(found["left_out"])
         self.facts[slot] = found
         self._labels[slot] = f"{slot + 1} at {found['place']}"
         self._free.add(slot)
@@ -198,20 +196,12 @@ def slots_in(address: str, threads: int) -> int:
     return int(found.get("GPU", 0)) or max(1, int(found.get("CPU", 1)) // max(1, threads))
 
 
-def run_on_cluster(
-    spec: WorkerSpec,
-    pictures: Sequence[Picture],
-    store: Store,
-    seed: int,
-    *,
-    workers: int,
-    urls: Sequence[str],
-    address: str | None,
-) -> tuple[Dispatcher, dict[str, str]]:
-    """All pictures on workers of a cluster (address None: one that is made for this run); what was done, and metrics that could not be had."""
+@contextlib.contextmanager
+def ray_slots(
+    spec: WorkerSpec, *, workers: int, urls: Sequence[str], address: str | None
+) -> Iterator[tuple[RaySlots, dict[str, str]]]:
+    """Workers of a cluster (address None: of one that is made for them), and the metrics that they cannot have, known once one is up."""
     specs = [replace(spec, url=url) for url in urls] if urls else [spec] * workers
     say(f"starting {len(specs)} workers on {'the cluster at ' + address if address else 'this machine'} ...")
     with RaySlots(specs, address) as slots:
-        dispatcher = Dispatcher(store, slots, seed, uses_references=spec.degrade is None)
-        dispatcher.run(pictures)
-    return dispatcher, slots.left_out
+        yield slots, slots.left_out

@@ -158,14 +158,24 @@ class PromptPlan:
         return prompt
 
 
-def make_plan(prompt: Prompt, definitions: Mapping[str, Any], changes: Mapping[str, Any]) -> PromptPlan:
-    """Cuts a prompt down to one result. changes: values by the name of an input, wherever the workflow has it.
+def cut_down(prompt: Prompt, changes: Mapping[str, Any]) -> tuple[Prompt, str]:
+    """A prompt without what its one result does not need, with changed inputs, and the result's node id.
 
-    Raises StepError where it is not clear what reads or what gives the picture.
+    changes: values by the name of an input, wherever the workflow has it. Raises StepError where it is not clear what gives the picture.
     """
     result = _result_node(prompt)
     kept = _needed(prompt, result)
     cut = {key: copy.deepcopy(node) for key, node in prompt.items() if key in kept}
+    _apply(cut, changes)
+    return cut, result
+
+
+def make_plan(prompt: Prompt, definitions: Mapping[str, Any], changes: Mapping[str, Any]) -> PromptPlan:
+    """What is queued for a prompt: `cut_down`, with every report shown. definitions: the host's `/object_info`.
+
+    Raises StepError where it is not clear what reads or what gives the picture, and for nodes that the host lacks.
+    """
+    cut, result = cut_down(prompt, changes)
     cut[result]["class_type"] = "PreviewImage"  # into the folder that the host empties, not among the user's pictures
     cut[result]["inputs"] = {"images": cut[result]["inputs"]["images"]}
     pictures = tuple(key for key, node in cut.items() if node["class_type"] == "LoadImage")
@@ -173,7 +183,6 @@ def make_plan(prompt: Prompt, definitions: Mapping[str, Any], changes: Mapping[s
         raise StepError(
             "Nothing in the workflow reads a picture for the result: expected a node Load Image (LoadImage) before it."
         )
-    _apply(cut, changes)
     reports: list[str] = []
     for key, node in list(cut.items()):
         definition = definitions.get(node["class_type"])

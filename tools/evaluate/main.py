@@ -15,8 +15,9 @@ from ...imaging.degradation.choices import PRESET_NAMES
 from ..env import environment as env
 from ..env.steps import StepError, file_lock, say
 from . import graph, scores, tables
+from . import large as large_pictures
 from .pictures import Picture, list_pictures
-from .run import Dispatcher, run_here
+from .run import Dispatcher, Slots, one_slot, picture_jobs
 from .store import Store
 from .worker import DONE, WorkerSpec
 
@@ -67,6 +68,16 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--workers", type=int, help="so many ComfyUI at once, by Ray (without: one, without Ray)")
     top.add_argument("--address", help="of a Ray cluster, such as auto or 10.0.0.1:6379")
     top.add_argument("--threads", type=int, default=0, help="of each ComfyUI on a CPU (cores divided by workers)")
+    top.add_argument(
+        "--cut-above",
+        type=float,
+        default=4.0,
+        metavar="MPX",
+        help="megapixels above which a picture is cut into blocks (4)",
+    )
+    top.add_argument(
+        "--block", type=int, default=1024, metavar="PX", help="side of these blocks in pixels of the input (1024)"
+    )
     top.add_argument("--cpu", action="store_true", help="run ComfyUI on the CPU, whatever else there is")
     top.add_argument("--timeout", type=float, default=3600.0, help="seconds that a picture may take (3600)")
     return top
@@ -85,29 +96,49 @@ def main(argv: Sequence[str], environment: Path | None = None) -> int:
         if options.retry:
             _forget_failures(store, pictures)
         try:
-            dispatcher, missing = _run(options, spec, pictures, store)
+            records, missing = _run(options, spec, pictures, store)
         except KeyboardInterrupt:
             done = sum(store.record(picture) is not None for picture in pictures)
             say(f"stopped: {done} of {len(pictures)} pictures are done; the same command goes on")
             return 130
-    return _finish(options, store, pictures, dispatcher, missing)
+    return _finish(options, store, pictures, list(records.values()), missing)
 
 
 def _run(
     options: argparse.Namespace, spec: WorkerSpec, pictures: Sequence[Picture], store: Store
-) -> tuple[Dispatcher, dict[str, str]]:
-    if all(store.record(picture) is not None for picture in pictures):  # nothing to start a ComfyUI for
-        say(f"all {len(pictures)} pictures are done already")
-        dispatcher = Dispatcher(store, slots=None, seed=options.seed)  # type: ignore[arg-type]
-        dispatcher.records = {picture.name: record for picture in pictures if (record := store.record(picture))}
-        return dispatcher, scores.Judges.of(spec.metrics).left_out
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Records by name, and the metrics that could not be had."""
+    large = large_pictures.choose(pictures, options.cut_above) if not spec.degrade else []
+    usual = [picture for picture in pictures if picture not in large]
+    records = {picture.name: record for picture in pictures if (record := store.record(picture)) is not None}
+    missing = dict[str, str]()
+    if all(picture.name in records for picture in usual):  # nothing to start a ComfyUI for
+        say(f"all {len(usual)} pictures are done already" if usual else "no picture of usual size")
+        missing = scores.Judges.of(spec.metrics).left_out
+    else:
+        with _slots(options, spec) as (slots, missing):
+            dispatcher = Dispatcher(store, slots, picture_jobs(options.seed, with_references=spec.degrade is None))
+            dispatcher.run(usual)
+            records |= dispatcher.records
+    waiting = [picture for picture in large if picture.name not in records]
+    if waiting:
+        run = large_pictures.LargeRun(spec, store, options.seed, options.block)
+        records |= run.all(waiting, lambda changed: _slots(options, changed))
+    return records, missing
+
+
+@contextlib.contextmanager
+def _slots(options: argparse.Namespace, spec: WorkerSpec) -> Iterator[tuple[Slots, dict[str, str]]]:
+    """One worker in this process, or as many on Ray as are asked for."""
     if options.workers is None and options.address is None and len(options.url) < 2:
-        return run_here(spec, pictures, store, options.seed)
+        with one_slot(spec) as found:
+            yield found
+        return
     cluster = importlib.import_module("adaptivesr.tools.evaluate.cluster")
-    workers = options.workers or cluster.slots_in(options.address, options.threads)
-    return cluster.run_on_cluster(
-        spec, pictures, store, options.seed, workers=workers, urls=options.url, address=options.address
-    )
+    urls = [] if spec.recipe else options.url
+    workers = options.workers or len(options.url) or cluster.slots_in(options.address, options.threads)
+    with cluster.ray_slots(spec, workers=workers, urls=urls, address=options.address) as found:
+        yield found
 
 
 def _pictures(options: argparse.Namespace) -> tuple[list[Picture], dict[str, str]]:
@@ -195,10 +226,9 @@ def _finish(
     options: argparse.Namespace,
     store: Store,
     pictures: Sequence[Picture],
-    dispatcher: Dispatcher,
+    records: list[dict[str, Any]],
     missing: dict[str, str],
 ) -> int:
-    records = list(dispatcher.records.values())
     done = [record for record in records if record["status"] == DONE]
     metrics, missing = scores.read_names(options.metrics), dict(missing)
     if not options.hr:

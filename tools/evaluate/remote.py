@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..env.steps import StepError
-from .worker import PictureJob, Worker, WorkerSpec
+from .blocks import worker_for
+from .worker import PictureJob, WorkerSpec
 
 
 class RemoteSlot:
@@ -19,7 +20,7 @@ class RemoteSlot:
         spec = dict(plain)
         if spec["url"] is None:
             spec["source"] = os.environ.get("COMFYUI_PATH", spec["source"])  # of this machine
-        self._worker = Worker(WorkerSpec(**spec))
+        self._worker = worker_for(WorkerSpec(**spec))
 
     def ready(self) -> dict[str, Any]:
         """Where it runs, or `error`."""

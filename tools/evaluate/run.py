@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..env.steps import StepError, say
+from .blocks import worker_for
 from .pictures import Picture, seed_of
-from .store import Store
-from .worker import DONE, FAILED, HOST_DIED, NO_HOST, REFUSED, PictureJob, PictureOutcome, Worker, WorkerSpec
+from .worker import DONE, FAILED, HOST_DIED, NO_HOST, REFUSED, PictureJob, PictureOutcome, WorkerSpec
 
 MOST_FAILURES = 2
 """Of a picture, before it is set aside."""
@@ -51,7 +52,7 @@ class Slots(Protocol):
 class LocalSlot:
     """The one worker of a run without Ray: in this process."""
 
-    worker: Worker
+    worker: Any
     _outcome: PictureOutcome | None = None
     _retired: bool = False
 
@@ -76,18 +77,29 @@ class LocalSlot:
         return self.worker.spec.url or "1"
 
 
+class Keeper(Protocol):
+    """What is done, by things with a name: pictures, or blocks of one."""
+
+    def record(self, picture: Any) -> dict[str, Any] | None:
+        """What was written of one; None if it is still to be done."""
+        ...
+
+    def save(self, picture: Any, outcome: PictureOutcome, worker: str) -> dict[str, Any]:
+        """Writes a result and returns its record."""
+        ...
+
+
 @dataclass
 class Dispatcher:
-    """State of a run: what is to be done, what is out, who failed how often."""
+    """State of a run: what is to be done, what is out, who failed how often. `job_for` says what a worker needs for a picture or a block."""
 
-    store: Store
+    store: Keeper
     slots: Slots
-    seed: int
-    uses_references: bool = True
+    job_for: Callable[[Any], PictureJob]
     clock: Callable[[], float] = time.monotonic
     records: dict[str, dict[str, Any]] = field(default_factory=dict[str, "dict[str, Any]"])
-    _waiting: deque[Picture] = field(default_factory=deque[Picture])
-    _out: dict[int, Picture] = field(default_factory=dict[int, Picture])
+    _waiting: deque[Any] = field(default_factory=deque[Any])
+    _out: dict[int, Any] = field(default_factory=dict[int, Any])
     _failures: dict[str, int] = field(default_factory=dict[str, int])
     _failed_on: dict[str, int] = field(default_factory=dict[str, int])
     _deaths: dict[int, int] = field(default_factory=dict[int, int])
@@ -96,7 +108,7 @@ class Dispatcher:
     _total: int = 0
     _before: int = 0
 
-    def run(self, pictures: Sequence[Picture]) -> None:
+    def run(self, pictures: Sequence[Any]) -> None:
         """Does what no record has; raises StepError when no worker is left."""
         self._total = len(pictures)
         for picture in pictures:
@@ -119,6 +131,11 @@ class Dispatcher:
             found = self.slots.next()
             if found is not None:
                 self._take_in(*found)
+        done, seconds = len(self.records) - self._before, self.clock() - self._started
+        if self._started and seconds > 0:
+            say(
+                f"{done} in {_duration(seconds)}, {60 * done / seconds:.3g} a minute, from the first that was handed out"
+            )
 
     def _hand_out(self) -> None:
         for slot in self.slots.free():
@@ -126,7 +143,7 @@ class Dispatcher:
             if picture is None:
                 continue
             try:
-                job = PictureJob(picture.name, seed_of(self.seed, picture.name), *self._contents(picture))
+                job = self.job_for(picture)
             except OSError as error:
                 self._finish(picture, PictureOutcome(picture.name, REFUSED, f"cannot be read ({error})"), "-")
                 continue
@@ -134,11 +151,7 @@ class Dispatcher:
             self._started = self._started or self.clock()
             self.slots.submit(slot, job)
 
-    def _contents(self, picture: Picture) -> Iterable[bytes | None]:
-        compared = picture.reference if self.uses_references else None
-        return picture.path.read_bytes(), None if compared is None else compared.read_bytes()
-
-    def _next_for(self, slot: int) -> Picture | None:
+    def _next_for(self, slot: int) -> Any | None:
         """The first picture that has not failed on this worker; any, if there is no other worker to wait for."""
         for index, picture in enumerate(self._waiting):
             others = [other for other in (*self.slots.free(), *self._out) if other != slot]
@@ -171,7 +184,7 @@ class Dispatcher:
                 return
         self._finish(picture, outcome, self.slots.label(slot))
 
-    def _finish(self, picture: Picture, outcome: PictureOutcome, label: str) -> None:
+    def _finish(self, picture: Any, outcome: PictureOutcome, label: str) -> None:
         self.records[picture.name] = self.store.save(picture, outcome, label)
         say(f"[{len(self.records)}/{self._total}] {picture.name}: {_words(outcome)}{self._pace()}")
 
@@ -198,13 +211,22 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def run_here(
-    spec: WorkerSpec, pictures: Sequence[Picture], store: Store, seed: int
-) -> tuple[Dispatcher, dict[str, str]]:
-    """All pictures on one worker in this process; what was done, and the metrics that could not be had."""
-    with Worker(spec) as worker:
-        say("starting ComfyUI ..." if spec.url is None else f"attaching to {spec.url} ...")
+def picture_jobs(seed: int, *, with_references: bool) -> Callable[[Picture], PictureJob]:
+    """Reads a picture, and what it is compared with."""
+
+    def job_for(picture: Picture) -> PictureJob:
+        compared = picture.reference if with_references else None
+        content = None if compared is None else compared.read_bytes()
+        return PictureJob(picture.name, seed_of(seed, picture.name), picture.path.read_bytes(), content)
+
+    return job_for
+
+
+@contextlib.contextmanager
+def one_slot(spec: WorkerSpec) -> Iterator[tuple[Slots, dict[str, str]]]:
+    """A worker in this process, and the metrics that it cannot have."""
+    with worker_for(spec) as worker:
+        if spec.recipe is None:
+            say("starting ComfyUI ..." if spec.url is None else f"attaching to {spec.url} ...")
         left_out = worker.ready()["left_out"]
-        dispatcher = Dispatcher(store, LocalSlot(worker), seed, uses_references=spec.degrade is None)
-        dispatcher.run(pictures)
-    return dispatcher, left_out
+        yield LocalSlot(worker), left_out

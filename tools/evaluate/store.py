@@ -54,7 +54,7 @@ class Store:
             return None
         if found.get("stamp") != picture.stamp:
             return None
-        if found["status"] == DONE and not (self.results / picture.result).is_file():
+        if found["status"] == DONE and not (self.results / str(found["result"])).is_file():
             return None
         return found
 
@@ -64,12 +64,19 @@ class Store:
             _write(self.results / picture.result, outcome.image)
             if outcome.small:
                 _write(self.small / picture.result, outcome.small)
+        return self._note(picture, outcome, worker, picture.result)
+
+    def save_elsewhere(self, picture: Picture, outcome: PictureOutcome, place: Path) -> dict[str, Any]:
+        """The record of a result that lies in `place` already."""
+        return self._note(picture, outcome, "-", place.relative_to(self.results).as_posix())
+
+    def _note(self, picture: Picture, outcome: PictureOutcome, worker: str, result: str) -> dict[str, Any]:
         record = {
             "name": picture.name,
             "status": outcome.status,
             "error": outcome.error,
             "notes": outcome.notes,
-            "result": picture.result if outcome.status == DONE else None,
+            "result": result if outcome.status == DONE else None,
             "size": list(outcome.size),
             "result_size": list(outcome.result_size),
             "seconds": outcome.seconds,

@@ -30,7 +30,7 @@ class WorkerSpec:
     """What every worker needs to know; plain values, which travel between machines.
 
     workflow: the file's JSON; changes: values of its inputs; url: of a ComfyUI to attach to, else one of `source` is started with `python`
-    (None: ours), with the model files of `models`; threads: of a ComfyUI on a CPU (0: as many as it likes).
+    (None: ours), with the model files of `models`; threads: of a ComfyUI on a CPU (0: as many as it likes); recipe: of workers that upscale blocks of large pictures without a ComfyUI.
     """
 
     workflow: Mapping[str, Any]
@@ -45,6 +45,7 @@ class WorkerSpec:
     threads: int = 0
     timeout: float = 3600.0
     options: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """Of values that every Python reads."""
@@ -55,13 +56,14 @@ class WorkerSpec:
 class PictureJob:
     """A picture to upscale: its name, its own seed, the file's bytes and those of its reference.
 
-    Where the run degrades, `content` is the good picture, which is the reference, too.
+    Where the run degrades, `content` is the good picture, which is the reference, too. place: of a block (blocks.py).
     """
 
     name: str
     seed: int
     content: bytes
     reference: bytes | None = None
+    place: tuple[int, ...] = ()
 
 
 @dataclass
@@ -80,6 +82,7 @@ class PictureOutcome:
     calls: int | None = None
     tflop: float | None = None
     scores: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
+    peak_bytes: int = 0
 
 
 class Worker:
@@ -117,6 +120,10 @@ class Worker:
             self._judges = Judges.of(self.spec.metrics)
         process = None if self._server is None else self._server.process.pid
         return {"url": client.url, "pid": process, "left_out": self._judges.left_out}
+
+    def definitions(self) -> dict[str, Any]:
+        """The node classes of the ComfyUI."""
+        return self._connected().object_info()
 
     def _connected(self) -> Client:
         if self._server is not None and self._server.process.poll() is not None:

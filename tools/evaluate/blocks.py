@@ -1,0 +1,315 @@
+"""Pictures too large for a worker's memory: cut into blocks that workers upscale, put together in a tiled BigTIFF.
+
+Only for what can be cut without a trace: One-Step Distilled SR with embedded one-step weights, and Wavelet Color Fix behind it (sampling/tiled/
+one_step_blocks.py). A worker needs no ComfyUI for it. The driver holds the input as 8 bits, and nothing of the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ...training import atomic
+from ..env.client import Prompt
+from ..env.environment import ROOT
+from .pictures import Picture, UnreadableError
+from .worker import DONE, REFUSED, PictureJob, PictureOutcome, Worker, WorkerSpec
+
+if TYPE_CHECKING:
+    from ...imaging.tiles import Core
+    from ...sampling.tiled.one_step_blocks import BlockUpscaler
+
+WEIGHTS: Mapping[str, str] = {
+    "embedded: one step": "embedded_one_step.safetensors",
+    "embedded: one step, v1": "embedded_student.safetensors",
+}
+"""Weights whose receptive field is finite, as the loader names them."""
+SCALE = 4
+TIFF_TILE = 256
+NO_FIX = "none"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the workflow does with a picture, as plain values."""
+
+    weights: str
+    color_fix: str = NO_FIX
+    levels: int = 5
+
+
+class NotExactError(ValueError):
+    """A workflow cannot be cut without a trace; the message says why."""
+
+
+def recipe_of(prompt: Prompt) -> Recipe:
+    """The recipe of a prompt in API form that is cut down to its result; NotExactError for everything else."""
+    result = next(node for node in prompt.values() if node["class_type"] in ("SaveImage", "PreviewImage"))
+    node, fix, levels = _source(prompt, result, "images"), NO_FIX, 5
+    if node["class_type"] == "AdaptiveSRWaveletColorFix":
+        reference = _source(prompt, node, "reference")
+        if reference["class_type"] != "LoadImage":
+            raise NotExactError("the reference of Wavelet Color Fix is not the picture itself")
+        fix, levels = node["inputs"]["mode"], int(node["inputs"].get("levels", 5))
+        node = _source(prompt, node, "image")
+    if node["class_type"] != "AdaptiveSROneStepDistilledSR":
+        raise NotExactError(
+            f"the result comes from {node['class_type']}, whose regions see more than their surroundings"
+        )
+    own_fix = node["inputs"].get("color_fix", NO_FIX)
+    if NO_FIX not in (fix, own_fix):
+        raise NotExactError("it fixes the colours twice")
+    fix = own_fix if fix == NO_FIX else fix
+    if fix not in (NO_FIX, "wavelet", "ycbcr"):
+        raise NotExactError(f"the colour fix {fix} takes statistics of the whole picture; wavelet and ycbcr do not")
+    wanted = {"scale": (SCALE,), "width": (0,), "height": (0,), "steps": (0, 1)}
+    for name, values in wanted.items():
+        if node["inputs"].get(name, values[0]) not in values:
+            raise NotExactError(
+                f"{name} is {node['inputs'][name]}, which needs the whole picture: expected {values[0]}"
+            )
+    if _source(prompt, node, "image")["class_type"] != "LoadImage":
+        raise NotExactError("something changes the picture before it is upscaled")
+    loader = _source(prompt, node, "one_step_sr")
+    name = loader["inputs"].get("model_name")
+    if loader["class_type"] != "AdaptiveSRLoadOneStepSR" or name not in WEIGHTS:
+        raise NotExactError(f"the weights {name!r} see the whole tile: expected {' or '.join(map(repr, WEIGHTS))}")
+    return Recipe(WEIGHTS[name], fix, levels)
+
+
+def _source(prompt: Prompt, node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The node behind an input."""
+    value = node["inputs"].get(name)
+    if not isinstance(value, list) or str(value[0]) not in prompt:
+        raise NotExactError(f"nothing is connected to {name} of {node['class_type']}")
+    return prompt[str(value[0])]
+
+
+def upscaler_for(recipe: Recipe, seed: int, device: str) -> BlockUpscaler:
+    """The embedded network and what goes with it, in float32."""
+    import torch  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    from ...imaging.color import ColorFix  # noqa: PLC0415
+    from ...models.pixel_autoencoder import PixelAutoencoder  # noqa: PLC0415
+    from ...models.registry import build, identify  # noqa: PLC0415
+    from ...models.state_dict import canonicalize, load_weights  # noqa: PLC0415
+    from ...sampling.schedules import ResidualShiftSchedule  # noqa: PLC0415
+    from ...sampling.tiled.one_step_blocks import BlockSettings, BlockUpscaler  # noqa: PLC0415
+
+    stored = load_file(str(ROOT / "models" / "weights" / recipe.weights))
+    weights = canonicalize({key: tensor.float() for key, tensor in stored.items()})
+    network: Any = build(identify(weights))
+    load_weights(network, weights)
+    network.to(device).eval()
+    levels = tuple(float(level) for level in weights["sqrt_etas"])
+    schedule = ResidualShiftSchedule(levels, float(weights["kappa"]), tuple(range(len(levels))))
+    fix = None if recipe.color_fix == NO_FIX else ColorFix(recipe.color_fix)
+
+    class EmbeddedDenoiser:
+        lq_factor, size_multiple = network.config.lq_factor, network.config.size_multiple
+
+        def __call__(
+            self, x: torch.Tensor, timesteps: torch.Tensor, lq: torch.Tensor, *, full_precision: bool = False
+        ) -> torch.Tensor:
+            return network(x, timesteps, lq)
+
+    return BlockUpscaler(
+        EmbeddedDenoiser(),
+        PixelAutoencoder(),
+        schedule,
+        network.config.receptive_field,
+        BlockSettings(seed, fix, recipe.levels),
+    )
+
+
+class BlockWorker:
+    """Upscales blocks in this process; `Worker`'s shape."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self._upscalers: dict[int, BlockUpscaler] = {}
+
+    def __enter__(self) -> BlockWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ready(self) -> dict[str, Any]:
+        """Nothing is to be started."""
+        return {"url": "", "pid": None, "left_out": {}}
+
+    def process(self, job: PictureJob) -> PictureOutcome:
+        """A block: `job.content` are the 8-bit pixels of its outer rectangle, `job.place` both rectangles and the picture's size."""
+        import torch  # noqa: PLC0415
+
+        from ...imaging.tiles import Core, Region  # noqa: PLC0415
+
+        assert self.spec.recipe is not None
+        if self.spec.threads:
+            torch.set_num_threads(self.spec.threads)
+        device = "cuda" if torch.cuda.is_available() and "--cpu" not in self.spec.options else "cpu"
+        if job.seed not in self._upscalers:
+            self._upscalers = {job.seed: upscaler_for(Recipe(**self.spec.recipe), job.seed, device)}
+        inner, outer, size = Region(*job.place[:4]), Region(*job.place[4:8]), job.place[8:10]
+        levels = np.frombuffer(job.content, np.uint8).reshape(outer.height, outer.width, 3)
+        with torch.inference_mode():
+            rgb = torch.from_numpy(levels.astype(np.float32) / 255).movedim(2, 0)[None].to(device)
+            found = self._upscalers[job.seed](rgb, Core(inner, outer), (size[0], size[1]))
+            pixels = (
+                found[0].movedim(0, 2).mul(255).to(torch.uint8).cpu().numpy()
+            )  # cut off, as the host's Save Image does
+        large = inner.scaled(SCALE)
+        return PictureOutcome(
+            job.name,
+            DONE,
+            image=pixels.tobytes(),
+            size=(inner.width, inner.height),
+            result_size=(large.width, large.height),
+            calls=1,
+            peak_bytes=peak_memory(),
+        )
+
+
+def worker_for(spec: WorkerSpec) -> Worker | BlockWorker:
+    """What a specification describes."""
+    return Worker(spec) if spec.recipe is None else BlockWorker(spec)
+
+
+def peak_memory() -> int:
+    """The most that this process has held, in bytes; 0 where the system does not tell."""
+    with contextlib.suppress(ImportError):
+        import resource  # noqa: PLC0415  (not on Windows)
+
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used if sys.platform == "darwin" else used * 1024
+    return 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a picture, under the name that the lines of a run call it."""
+
+    name: str
+    core: Core
+    file: Path
+
+
+class BlockStore:
+    """Results of blocks as files; what `Dispatcher` asks of a store."""
+
+    def record(self, block: Block) -> dict[str, Any] | None:
+        """Of a block whose file is there."""
+        return {"name": block.name, "status": DONE, "peak_bytes": 0, "seconds": 0.0} if block.file.is_file() else None
+
+    def save(self, block: Block, outcome: PictureOutcome, worker: str) -> dict[str, Any]:
+        """Writes a block's pixels, whole or not at all."""
+        if outcome.status == DONE:
+            block.file.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace_file(block.file, lambda place: place.write_bytes(outcome.image))
+        return {"name": block.name, "status": outcome.status, "error": outcome.error, "peak_bytes": outcome.peak_bytes}
+
+
+def read_levels(picture: Picture) -> np.ndarray[Any, Any]:
+    """Pixels (H, W, 3) of 8 bits of a picture of any size; UnreadableError for what is none."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(picture.path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableError(f"cannot be read as a picture ({str(error)[:150]})") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def pixels_in(picture: Picture) -> int:
+    """How many a picture has by its head; 0 if it is no picture."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(picture.path) as image:
+            return image.width * image.height
+    except (OSError, ValueError, SyntaxError):
+        return 0
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def blocks_of(picture: Picture, folder: Path, size: tuple[int, int], side: int, halo: int) -> list[Block]:
+    """All blocks of a picture of (height, width), and where each is kept; another file or another cut is another place."""
+    from ...sampling.tiled.one_step_blocks import cut  # noqa: PLC0415
+
+    mark = hashlib.blake2b(f"{picture.name} {picture.stamp} {side} {halo}".encode(), digest_size=8).hexdigest()
+    return [
+        Block(
+            f"{picture.name} y {core.inner.y} x {core.inner.x}",
+            core,
+            folder / mark / f"{core.inner.y}_{core.inner.x}.rgb",
+        )
+        for core in cut(*size, side, halo)
+    ]
+
+
+def job_for(block: Block, levels: np.ndarray[Any, Any], seed: int) -> PictureJob:
+    """What a worker needs for a block."""
+    inner, outer = block.core.inner, block.core.outer
+    place = [value for region in (inner, outer) for value in (region.y, region.x, region.height, region.width)]
+    content = np.ascontiguousarray(levels[outer.slices]).tobytes()
+    return PictureJob(block.name, seed, content, place=(*place, *levels.shape[:2]))
+
+
+def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path) -> None:
+    """Writes the blocks' results as a tiled BigTIFF (height, width, 3), a row of tiles at a time."""
+    import tifffile  # noqa: PLC0415
+
+    height, width = (SCALE * side for side in size)
+    with tifffile.TiffWriter(place, bigtiff=True) as file:
+        file.write(
+            _tiles(blocks, height, width),
+            shape=(height, width, 3),
+            dtype=np.uint8,
+            tile=(TIFF_TILE, TIFF_TILE),
+            photometric="rgb",
+            metadata=None,
+        )
+
+
+def _tiles(blocks: Sequence[Block], height: int, width: int) -> Iterator[np.ndarray[Any, Any]]:
+    """Tiles of the result, row by row; those at the right and at the bottom are filled up with black, as TIFF wants it."""
+    for top in range(0, height, TIFF_TILE):
+        rows = min(TIFF_TILE, height - top)
+        strip = np.zeros((TIFF_TILE, -(-width // TIFF_TILE) * TIFF_TILE, 3), np.uint8)
+        for block in blocks:
+            inner = block.core.inner.scaled(SCALE)
+            first, last = max(top, inner.y), min(top + rows, inner.y + inner.height)
+            if first < last:
+                stored = np.memmap(block.file, np.uint8, "r", shape=(inner.height, inner.width, 3))
+                strip[first - top : last - top, inner.x : inner.x + inner.width] = stored[
+                    first - inner.y : last - inner.y
+                ]
+        for left in range(0, width, TIFF_TILE):
+            yield strip[:, left : left + TIFF_TILE]
+
+
+def clear(blocks: Sequence[Block]) -> None:
+    """Removes the files of the blocks."""
+    shutil.rmtree(blocks[0].file.parent, ignore_errors=True)
+
+
+def as_plain(recipe: Recipe) -> dict[str, Any]:
+    """For a `WorkerSpec`."""
+    return asdict(recipe)
+
+
+def refused(picture: Picture, reason: str) -> PictureOutcome:
+    """Of a large picture whose workflow cannot be cut."""
+    return PictureOutcome(picture.name, REFUSED, f"is larger than --cut-above, and cannot be cut into blocks: {reason}")
