@@ -135,3 +135,9 @@ def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(words, pic
     with driver(words(pictures(1))) as process:
         text = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 1 and "No worker could start: This ComfyUI has no node 'Unknown'" in text
+
+
+def test_ray_is_known_to_one_module_only():
+    named = [file.name for file in (ROOT / "tools").rglob("*.py") if '"ray"' in file.read_text(encoding="utf-8")]
+    imported = [file for file in ROOT.glob("*/**/*.py") if "import ray\n" in file.read_text(encoding="utf-8")]
+    assert named == ["cluster.py"] and [file.name for file in imported if "tests" not in file.parts] == []

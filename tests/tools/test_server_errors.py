@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -106,3 +108,32 @@ def test_nodes_are_found_by_class_and_the_prompt_is_not_changed():
 def test_the_pack_is_linked_under_any_name(tmp_path):
     server.link_pack(tmp_path / "custom_nodes", "Some-Pack.v2")
     assert (tmp_path / "custom_nodes" / "Some-Pack.v2" / "dev.py").is_file()
+
+
+STARTER = """
+import sys, time, types
+from pathlib import Path
+pack = types.ModuleType("adaptivesr")
+pack.__path__ = [sys.argv[1]]
+sys.modules["adaptivesr"] = pack
+from adaptivesr.tools.env import server
+with server.running_host(Path(sys.argv[2]), quiet=True, guarded=True, options=("--cpu",)) as running:
+    print(running.process.pid, running.base, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_guarded_host_ends_with_a_starter_that_is_killed(tmp_path):
+    source = stand_in(tmp_path / "host", STAND_IN.replace("{NODES}", "{'AdaptiveSRx': {}}"))
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", STARTER, str(root), str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
+        pid, base = starter.stdout.readline().split()
+        child = int((Path(base) / "host.log").read_text(encoding="utf-8").split()[1])
+        assert alive(int(pid)) and alive(child)
+        starter.kill()
+    deadline = time.monotonic() + 10
+    while (alive(int(pid)) or alive(child) or Path(base).exists()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(int(pid)) and not alive(child) and not Path(base).exists()

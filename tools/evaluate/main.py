@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -76,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         help="megapixels above which a picture is cut into blocks (4)",
     )
     top.add_argument(
-        "--block", type=int, default=1024, metavar="PX", help="side of these blocks in pixels of the input (1024)"
+        "--block", type=int, default=768, metavar="PX", help="side of these blocks in pixels of the input (768)"
     )
     top.add_argument("--cpu", action="store_true", help="run ComfyUI on the CPU, whatever else there is")
     top.add_argument("--timeout", type=float, default=3600.0, help="seconds that a picture may take (3600)")
@@ -249,7 +250,10 @@ def _finish(
         *([f"with {', '.join(options.set)}"] if options.set else []),
     ]
     title = options.workflow.stem
-    page = tables.as_markdown(records, metrics, title=title, folders=folders, left_out=missing, facts=facts)
+    words = json.dumps([graph.read_workflow(options.workflow), options.set])
+    page = tables.as_markdown(
+        records, metrics, title=title, workflow=words, folders=folders, left_out=missing, facts=facts
+    )
     say("\n" + page)
     wrote = [store.write("results.csv", tables.as_csv(records, metrics)), store.write("results.md", page)]
     say(f"pictures are in {store.results}, tables in {wrote[0]} and {wrote[1]}")

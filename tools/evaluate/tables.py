@@ -39,11 +39,12 @@ def as_markdown(
     metrics: Sequence[str],
     *,
     title: str,
+    workflow: str,
     folders: Mapping[str, float | None],
     left_out: Mapping[str, str],
     facts: Sequence[str],
 ) -> str:
-    """folders: metrics of whole folders; left_out: metrics that could not be had, and why; facts: lines on how the run was made."""
+    """workflow: its JSON, with what was changed; folders: metrics of whole folders; left_out: metrics that could not be had, and why; facts: lines on how the run was made."""
     done = [record for record in records if record["status"] == DONE]
     others = [record for record in records if record["status"] != DONE]
     lines = [f"# {title}", "", *(f"* {fact}" for fact in facts), ""]
@@ -58,7 +59,7 @@ def as_markdown(
         else:
             lines.append(_row(name, better, summary([record["scores"].get(name) for record in done])))
     lines += [_row(words, "lower", summary([record[key] for record in done])) for key, words in WORK.items()]
-    lines += _papers(title, metrics)
+    lines += _papers(title, workflow, metrics)
     if left_out:
         lines += ["", "Metrics left out:", "", *(f"* {name}: {reason}." for name, reason in left_out.items())]
     if others:
@@ -81,8 +82,8 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _papers(title: str, metrics: Sequence[str]) -> list[str]:
-    known = numbers_for(title)
+def _papers(title: str, workflow: str, metrics: Sequence[str]) -> list[str]:
+    known = numbers_for(title, workflow)
     if not known:
         return []
     columns = list(dict.fromkeys(name for entry in known for name in entry.values))
