@@ -79,7 +79,7 @@ def prompt():
 
 
 def test_the_shipped_workflow_can_be_cut(prompt):
-    assert recipe_of(prompt) == blocks.Recipe("embedded_one_step.safetensors", "wavelet", 5)
+    assert recipe_of(prompt) == blocks.BlockRecipe("embedded_one_step.safetensors", "wavelet", 5)
 
 
 @pytest.mark.parametrize(

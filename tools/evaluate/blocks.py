@@ -39,7 +39,7 @@ NO_FIX = "none"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BlockRecipe:
     """What the workflow does with a picture, as plain values."""
 
     weights: str
@@ -51,7 +51,7 @@ class NotExactError(ValueError):
     """A workflow cannot be cut without a trace; the message says why."""
 
 
-def recipe_of(prompt: Prompt) -> Recipe:
+def recipe_of(prompt: Prompt) -> BlockRecipe:
     """The recipe of a prompt in API form that is cut down to its result; NotExactError for everything else."""
     result = next(node for node in prompt.values() if node["class_type"] in ("SaveImage", "PreviewImage"))
     node, fix, levels = _source(prompt, result, "images"), NO_FIX, 5
@@ -83,7 +83,7 @@ def recipe_of(prompt: Prompt) -> Recipe:
     name = loader["inputs"].get("model_name")
     if loader["class_type"] != "AdaptiveSRLoadOneStepSR" or name not in WEIGHTS:
         raise NotExactError(f"the weights {name!r} see the whole tile: expected {' or '.join(map(repr, WEIGHTS))}")
-    return Recipe(WEIGHTS[name], fix, levels)
+    return BlockRecipe(WEIGHTS[name], fix, levels)
 
 
 def _source(prompt: Prompt, node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -94,7 +94,7 @@ def _source(prompt: Prompt, node: Mapping[str, Any], name: str) -> Mapping[str, 
     return prompt[str(value[0])]
 
 
-def upscaler_for(recipe: Recipe, seed: int, device: str) -> BlockUpscaler:
+def upscaler_for(recipe: BlockRecipe, seed: int, device: str) -> BlockUpscaler:
     """The embedded network and what goes with it, in float32."""
     import torch  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
@@ -160,7 +160,7 @@ class BlockWorker:
             torch.set_num_threads(self.spec.threads)
         device = "cuda" if torch.cuda.is_available() and "--cpu" not in self.spec.options else "cpu"
         if job.seed not in self._upscalers:
-            self._upscalers = {job.seed: upscaler_for(Recipe(**self.spec.recipe), job.seed, device)}
+            self._upscalers = {job.seed: upscaler_for(BlockRecipe(**self.spec.recipe), job.seed, device)}
         inner, outer, size = Region(*job.place[:4]), Region(*job.place[4:8]), job.place[8:10]
         levels = np.frombuffer(job.content, np.uint8).reshape(outer.height, outer.width, 3)
         with torch.inference_mode():
@@ -305,7 +305,7 @@ def clear(blocks: Sequence[Block]) -> None:
     shutil.rmtree(blocks[0].file.parent, ignore_errors=True)
 
 
-def as_plain(recipe: Recipe) -> dict[str, Any]:
+def as_plain(recipe: BlockRecipe) -> dict[str, Any]:
     """For a `WorkerSpec`."""
     return asdict(recipe)
 

@@ -57,7 +57,7 @@ class LargeRun:
         say(f"{picture.name}: set aside: {outcome.error}")
         return self.store.save(picture, outcome, "-")
 
-    def _one(self, picture: Picture, recipe: blocks.Recipe, slots: Slots) -> dict[str, Any]:
+    def _one(self, picture: Picture, recipe: blocks.BlockRecipe, slots: Slots) -> dict[str, Any]:
         try:
             levels = blocks.read_levels(picture)
         except UnreadableError as error:
