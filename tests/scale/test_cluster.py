@@ -19,7 +19,7 @@ pytestmark = [
 ]
 pytest.importorskip("ray", reason="Ray is not installed")
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60
+PATIENCE = 120
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -162,6 +163,7 @@ class BlockWorker:
         if job.seed not in self._upscalers:
             self._upscalers = {job.seed: upscaler_for(BlockRecipe(**self.spec.recipe), job.seed, device)}
         inner, outer, size = Region(*job.place[:4]), Region(*job.place[4:8]), job.place[8:10]
+        started = time.monotonic()
         levels = np.frombuffer(job.content, np.uint8).reshape(outer.height, outer.width, 3)
         with torch.inference_mode():
             rgb = torch.from_numpy(levels.astype(np.float32) / 255).movedim(2, 0)[None].to(device)
@@ -176,6 +178,7 @@ class BlockWorker:
             image=pixels.tobytes(),
             size=(inner.width, inner.height),
             result_size=(large.width, large.height),
+            seconds=round(time.monotonic() - started, 3),
             calls=1,
             peak_bytes=peak_memory(),
         )

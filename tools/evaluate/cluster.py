@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -85,6 +86,7 @@ class RaySlots:
         self.facts: dict[int, dict[str, Any]] = {}
 
     def __enter__(self) -> RaySlots:
+        terminated = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         if self._address:
             self._ray.init(address=self._address, **quiet)
@@ -96,6 +98,7 @@ class RaySlots:
                 object_store_memory=STORE_BYTES,
                 **quiet,
             )
+        signal.signal(signal.SIGTERM, terminated)  # Ray's own prints a trace and ends the process at once
         gpus = self._ray.cluster_resources().get("GPU", 0) >= len(self._specs)
         share = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
         kind = actor_class(self._ray).options(max_restarts=-1, max_task_retries=0, **share)
