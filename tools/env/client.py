@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import mimetypes
 import time
@@ -108,7 +109,7 @@ class Client:
                 return answer.read()
         except urllib.error.HTTPError:
             raise
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:  # the latter: it ended in the middle of its answer
             raise HostError(f"The host at {self.url} does not answer: {error}.") from error
 
     def get(self, path: str) -> Any:

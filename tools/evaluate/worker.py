@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ from .scores import Judges
 
 DONE, REFUSED, FAILED, HOST_DIED, NO_HOST = "done", "refused", "failed", "host died", "no host"
 """How a picture ends: REFUSED is final, FAILED and HOST_DIED are tried once more; NO_HOST says nothing about the picture."""
+END_SECONDS = 2.0
 ATTACH_SECONDS = 20.0
 """For which a worker waits for a ComfyUI that it did not start."""
 
@@ -179,15 +182,19 @@ class Worker:
         except PromptRejectedError as error:
             sentences = [sentence for found in error.node_errors.values() for sentence in found]
             return PictureOutcome(job.name, FAILED, "; ".join(sentences) or str(error))
-        except (HostError, OSError) as error:
-            died = self._server is not None and self._server.process.poll() is not None
-            words = (
-                f"its ComfyUI ended with code {self._server.process.returncode}"
-                if died and self._server
-                else str(error)
-            )
+        except (HostError, OSError, json.JSONDecodeError) as error:
+            code = self._exit_code()
+            words = str(error) if code is None else f"its ComfyUI ended with code {code}"
             self.close()  # the next picture finds a fresh one, or one that answers again
             return PictureOutcome(job.name, HOST_DIED, words)
+
+    def _exit_code(self) -> int | None:
+        """With which a ComfyUI of ours has ended; None: it runs. Its connections break a moment before its end can be seen."""
+        if self._server is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._server.process.wait(END_SECONDS)
+        return self._server.process.returncode
 
     def _upscaled(self, job: PictureJob) -> PictureOutcome:
         source, reference, notes = self._inputs(job)
