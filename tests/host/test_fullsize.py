@@ -25,10 +25,10 @@ def table(*arguments):
 def test_a_selection_runs_in_half_precision():
     printed = table("quick")
     assert "One-Step Distilled SR, TAD-SR, 1 step" in printed
-    for run in ("Tiled Region Sampler, SD 2.1", "TASR, lite adapters, both", "StableSR Upscale with CFW"):
+    for run in ("Tiled Region Sampler, SD 2.1", "TASR, lite adapters, both", "Super Resolution (StableSR) with CFW"):
         regions = next(line for line in printed.splitlines() if run in line)
         assert "| 1 + 0 |" in regions, f"a call waits once, for its check of overflow: {regions}"
-    assert "InvSR Upscale, 1 step" in printed
+    assert "Super Resolution (InvSR), 1 step" in printed
 
 
 @pytest.mark.fullsize

@@ -1,4 +1,4 @@
-"""InvSR Upscale by 1 and 5 steps, both orders, and InvSR Noise for the host's samplers."""
+"""Super Resolution (InvSR) by 1 and 5 steps, both orders, and InvSR Noise for the host's samplers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_predictor(bench: Bench) -> Any:
 
 
 def upscale(bench: Bench, title: str, *, size: tuple[int, int], steps: int, **changes: Any) -> None:
-    """InvSR Upscale of a random picture of (width, height)."""
+    """Super Resolution (InvSR) of a random picture of (width, height)."""
     width, height = size
     model, vae, predictor = unet_model(bench, "SD 2.1"), load_vae(bench.recorder), load_predictor(bench)
     bench.watch_vae(vae)
@@ -36,7 +36,7 @@ def upscale(bench: Bench, title: str, *, size: tuple[int, int], steps: int, **ch
     }
     inputs |= {"image": torch.rand(1, height, width, 3), "steps": steps, "taus": "", "seed": 1, **changes}
     bench.run(
-        f"InvSR Upscale, {title}, {width}x{height} to {4 * width}x{4 * height}",
+        f"Super Resolution (InvSR), {title}, {width}x{height} to {4 * width}x{4 * height}",
         lambda: run_node("AdaptiveSRInvSRUpscale", **inputs),
     )
 

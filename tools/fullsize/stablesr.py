@@ -1,4 +1,4 @@
-"""StableSR: the MODEL that Apply gives in the region sampler, StableSR Upscale, and CFW decoding whole and in tiles."""
+"""StableSR: the MODEL that Apply gives in the region sampler, Super Resolution (StableSR), and CFW decoding whole and in tiles."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def apply_turbo(bench: Bench) -> None:
 
 
 def upscale(bench: Bench, *, size: tuple[int, int], scale: float, decode_tile: int = 0) -> None:
-    """StableSR Upscale of a random picture of (width, height) with CFW."""
+    """Super Resolution (StableSR) of a random picture of (width, height) with CFW."""
     width, height = size
     model = unet_model(bench, "SD 2.1")
     parts, (cfw, vae) = load_parts(bench, "stablesr_turbo.ckpt"), load_cfw(bench)
@@ -85,7 +85,7 @@ def upscale(bench: Bench, *, size: tuple[int, int], scale: float, decode_tile: i
     large = f"{round(width * scale)}x{round(height * scale)}"
     tiles = f", decoded in tiles of {decode_tile}" if decode_tile else ""
     bench.run(
-        f"StableSR Upscale with CFW, {width}x{height} to {large}{tiles}",
+        f"Super Resolution (StableSR) with CFW, {width}x{height} to {large}{tiles}",
         lambda: run_node("AdaptiveSRStableSRUpscale", **inputs),
     )
 
