@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+FOLDER = Path(__file__).resolve().parents[3] / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 PACK = "ComfyUI-AdaptiveSR"
 
