@@ -48,6 +48,8 @@ def driver(arguments):
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A shell's job in the background hands on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
         encoding="utf-8",
     )
@@ -75,7 +77,7 @@ def test_two_workers_give_the_bytes_of_one_and_survive_kills_of_a_host_and_of_an
     assert command.main(words(folder, "one", workers=0)) == 0
     alone = results(tmp_path / "one")
     (first,) = diary.hosts()
-    done = diary.count("ends")
+    done, begun = diary.count("ends"), diary.count("begins")
     monkeypatch.setenv("STAND_IN_DELAY", "0.4")
     with driver(words(folder)) as process:
         wait_for(lambda: diary.count("ends") >= done + 3, "three pictures")
@@ -83,10 +85,9 @@ def test_two_workers_give_the_bytes_of_one_and_survive_kills_of_a_host_and_of_an
         assert len(hosts) == 2 and len({actor for _, actor in hosts}) == 2, "a host for each of two actors"
         os.kill(hosts[0][0], signal.SIGKILL)
         wait_for(lambda: len(diary.hosts()) == 4, "a host instead of the killed one")
-        twice = diary.count(
-            "ends"
-        )  # so that the picture of this kill is done before the next: two kills would set it aside
-        wait_for(lambda: diary.count("ends") >= twice + 3, "three more pictures")
+        # The picture of this kill is done before the next: two kills would set it aside.
+        under_way = [tmp_path / "out" / "records" / f"p{i:02}.png.json" for i in range(diary.count("begins") - begun)]
+        wait_for(lambda: all(record.exists() for record in under_way), "the pictures that were under way")
         os.kill(hosts[1][1], signal.SIGKILL)
         wait_for(lambda: not alive(hosts[1][0]), "the end of the host whose actor was killed")
         text = finished(process)
