@@ -107,6 +107,7 @@ LISTED_AT_START = {
     "models/state_dict.py",
     "training/atomic.py",
     "training/image_folder.py",
+    "training/picture_file.py",
     "training/sharpness.py",
     "training/tasr/losses.py",
     "training/tasr/rewards.py",

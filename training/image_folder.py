@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+from .picture_file import SUFFIXES, rgb_pixels
+
 MOST_FILES = 1_000_000
 """Files that are looked at before a folder counts as a wrong one, such as a whole disk."""
 LONGEST_STRIP = 16
@@ -56,25 +55,12 @@ def read_image(path: Path) -> Tensor:
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("it is no file")
         with Image.open(path) as image:
-            pixels = _rgb(image)
+            pixels = rgb_pixels(image)
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"'{path.name}' could not be read as a picture ({str(error)[:150]}): remove it from the folder, or save it again."
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _rgb(image: Image.Image) -> np.ndarray[Any, Any]:
-    """Pixels (H, W, 3) float32 in [0, 1]: Pillow itself cuts pictures of 16 bit and of floating numbers off at 255."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("it has values that are not finite")
-        # Floating pictures are in [0, 1], [0, 255] or [0, 65535]; whole numbers beyond 8 bit are of 16.
-        top = float(values.max(initial=0.0))
-        scale = 65535.0 if image.mode != "F" or top > 255 else 255.0 if top > 1 else 1.0
-        return np.repeat((values / scale).clip(0, 1)[..., None], 3, axis=-1)
-    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
 
 
 def read_tags(path: Path) -> str | None:

@@ -54,16 +54,17 @@ class _Crops:
 
     def __init__(self, rows: Sequence[Row], size: Sequence[int]) -> None:
         self.rows, self._size = rows, size
-        self._made: dict[int, Any] = {}
+        self._made: dict[tuple[type, int], Any] = {}
 
     def of(self, value: Any) -> Any:
         """`crop_model_cond` of one value."""
         shared = getattr(value, "cond", None)
         if not isinstance(shared, Tensor):
             return crop_model_cond(value, self.rows, self._size)
-        made: Any = self._made.get(id(shared))
+        key = type(value), id(shared)
+        made: Any = self._made.get(key)
         if made is None:
-            made = self._made[id(shared)] = crop_model_cond(value, self.rows, self._size)
+            made = self._made[key] = crop_model_cond(value, self.rows, self._size)
         return value if made is value else value._copy_with(made.cond)
 
 

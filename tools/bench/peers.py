@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,8 @@ from .parts.spectrum import spectrum_distance
 
 NYQUIST = 1 / 8  # of the LR picture, in cycles per HR pixel
 SCALE = 4
+TIMED = "4"
+"""The id of the node that enlarges."""
 MEASURES = ("psnr", "ssim", "ger", "spectrum", "piqe", "seconds")
 CROPS = (("astronaut.png", (180, 60)), ("chelsea.png", (190, 80)), ("coffee.png", (250, 150)), ("text.png", (120, 20)))
 """Pictures and the upper left corners of what the sheet shows of them."""
@@ -45,10 +46,9 @@ Rows = dict[str, dict[str, dict[str, float]]]  # method -> picture -> measure ->
 
 @dataclass(frozen=True)
 class Method:
-    """A way to enlarge: its nodes between Load Image ("1") and Save Image, the id of the one that is timed, parameters as published."""
+    """A way to enlarge: its nodes between Load Image ("1") and Save Image, TIMED among them; parameters as published."""
 
     nodes: Callable[[], Prompt]
-    timed: str = "4"
     parameters: str = "0"
 
 
@@ -61,7 +61,7 @@ def published(name: str) -> Prompt:
     """ComfyUI's own two nodes for an enlarging network."""
     return {
         "2": node("UpscaleModelLoader", model_name=name),
-        "4": node("ImageUpscaleWithModel", upscale_model=["2", 0], image=["1", 0]),
+        TIMED: node("ImageUpscaleWithModel", upscale_model=["2", 0], image=["1", 0]),
     }
 
 
@@ -71,13 +71,13 @@ def ours(name: str) -> Prompt:
     settings |= {"color_fix": "none", "tile": 0, "overlap": 32, "tile_batch": 0, "chain": "stochastic"}
     return {
         "2": node("AdaptiveSRLoadOneStepSR", model_name=name, autoencoder="auto", preset="auto"),
-        "4": node("AdaptiveSROneStepDistilledSR", one_step_sr=["2", 0], image=["1", 0], **settings),
+        TIMED: node("AdaptiveSROneStepDistilledSR", one_step_sr=["2", 0], image=["1", 0], **settings),
     }
 
 
 METHODS: dict[str, Method] = {
     "bicubic": Method(
-        lambda: {"4": node("ImageScaleBy", image=["1", 0], upscale_method="bicubic", scale_by=float(SCALE))}
+        lambda: {TIMED: node("ImageScaleBy", image=["1", 0], upscale_method="bicubic", scale_by=float(SCALE))}
     ),
     "ours, one step (default)": Method(lambda: ours("embedded: one step"), parameters="0.63 M"),
     "DAT-light x4": Method(lambda: published(DAT), parameters="0.57 M"),
@@ -88,7 +88,7 @@ METHODS: dict[str, Method] = {
 def enlarge(client: Client, method: Method, name: str) -> tuple[Image.Image, float]:
     """The picture that the host saved, and the seconds of the node that enlarges."""
     prompt = {"1": node("LoadImage", image=name), **method.nodes()}
-    prompt["9"] = node("SaveImage", images=["4", 0], filename_prefix="peers")
+    prompt["9"] = node("SaveImage", images=[TIMED, 0], filename_prefix="peers")
     spans: dict[str, float] = {}
     running: list[tuple[str, float]] = []
 
@@ -105,7 +105,7 @@ def enlarge(client: Client, method: Method, name: str) -> tuple[Image.Image, flo
     if not run.succeeded:
         raise StepError(f"{name} did not come out: {run.error}")
     (saved,) = run.images()
-    return Image.open(io.BytesIO(client.image(saved))).convert("RGB"), spans[method.timed]
+    return Image.open(io.BytesIO(client.image(saved))).convert("RGB"), spans[TIMED]
 
 
 def score(result: Image.Image, truth: Tensor, seconds: float) -> dict[str, float]:
@@ -184,7 +184,7 @@ def main(argv: list[str]) -> int:
     lines = [NOTES, ""]
     for title, rows in results.items():
         lines += [f"## {title} (n={len(rows['bicubic'])})", "", *table(rows), ""]
-    write_report("peers", json.loads(json.dumps({"results": results})), lines)
+    write_report("peers", {"results": results}, lines)
     if set(options.sets) == set(SETS):
         sheet(kept).save(RESULTS / "peers.jpg", quality=88)
     return 0

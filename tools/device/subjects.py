@@ -28,15 +28,13 @@ ROOT = Path(__file__).resolve().parents[2]
 KEYS = ROOT / "tests" / "golden" / "keys"
 WEIGHTS = ROOT / "models" / "weights"
 SD21_DECODER = [(1280, 1280)] * 5 + [(1280, 640)] * 2 + [(640, 640)] + [(640, 320)] * 2 + [(320, 320)] * 2
+"""Channels of (decoder feature, skip) of SD 2.1, deepest first, after the first block's."""
 Call = Callable[[nn.Module, Mapping[str, Tensor]], Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in evaluation mode and float32, inputs of one call by name, and the call.
-
-    half: how it is brought to a dtype, where not all of it is.
-    """
+    """A network in evaluation mode and float32, inputs of one call by name, and the call."""
 
     name: str
     network: nn.Module
@@ -122,9 +120,8 @@ def _autoencoder(network: Any, cells: int, draw: torch.Generator) -> Iterator[Su
     yield Subject("VQ encoder", network, {"image": image}, lambda n, i: n.encode(i["image"]))
     codes = network.quantize.embedding.weight.detach()
     chosen = torch.randint(len(codes), (cells * cells,), generator=draw)
-    z = (
-        codes[chosen].T.reshape(1, -1, cells, cells).contiguous()
-    )  # on the codes: what is nearest is no matter of rounding
+    # On the codes: what is nearest is no matter of rounding.
+    z = codes[chosen].T.reshape(1, -1, cells, cells).contiguous()
     yield Subject("VQ decoder", network, {"z": z}, lambda n, i: n.decode(i["z"]))
 
 

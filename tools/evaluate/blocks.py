@@ -98,22 +98,14 @@ def _source(prompt: Prompt, node: Mapping[str, Any], name: str) -> Mapping[str, 
 def upscaler_for(recipe: BlockRecipe, seed: int, device: str) -> BlockUpscaler:
     """The embedded network and what goes with it, in float32."""
     import torch  # noqa: PLC0415
-    from safetensors.torch import load_file  # noqa: PLC0415
 
     from ...imaging.color import ColorFix  # noqa: PLC0415
     from ...models.pixel_autoencoder import PixelAutoencoder  # noqa: PLC0415
-    from ...models.registry import build, identify  # noqa: PLC0415
-    from ...models.state_dict import canonicalize, load_weights  # noqa: PLC0415
-    from ...sampling.schedules import ResidualShiftSchedule  # noqa: PLC0415
     from ...sampling.tiled.one_step_blocks import BlockSettings, BlockUpscaler  # noqa: PLC0415
+    from ...training.tad_sr.base import schedule_of  # noqa: PLC0415
+    from ..bench.parts.restorers import load_denoiser  # noqa: PLC0415
 
-    stored = load_file(str(ROOT / "models" / "weights" / recipe.weights))
-    weights = canonicalize({key: tensor.float() for key, tensor in stored.items()})
-    network: Any = build(identify(weights))
-    load_weights(network, weights)
-    network.to(device).eval()
-    levels = tuple(float(level) for level in weights["sqrt_etas"])
-    schedule = ResidualShiftSchedule(levels, float(weights["kappa"]), tuple(range(len(levels))))
+    network: Any = load_denoiser(ROOT / "models" / "weights" / recipe.weights).to(device)
     fix = None if recipe.color_fix == NO_FIX else ColorFix(recipe.color_fix)
 
     class EmbeddedDenoiser:
@@ -127,7 +119,7 @@ def upscaler_for(recipe: BlockRecipe, seed: int, device: str) -> BlockUpscaler:
     return BlockUpscaler(
         EmbeddedDenoiser(),
         PixelAutoencoder(),
-        schedule,
+        schedule_of(network),
         network.config.receptive_field,
         BlockSettings(seed, fix, recipe.levels),
     )

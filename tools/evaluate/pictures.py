@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ...training.picture_file import SUFFIXES, is_deep, rgb_pixels
 from ..env.steps import StepError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SCALE_MARK = re.compile(r"[_-]?x\d$", re.IGNORECASE)
 """What data sets put behind the names of their small pictures (DIV2K: 0801x4)."""
 
@@ -139,17 +139,9 @@ def decode(content: bytes) -> Decoded:
 
 
 def _decoded(image: Image.Image, notes: list[str]) -> Decoded:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise UnreadableError("cannot be read as a picture (it has values that are not finite)")
-        top = float(values.max(initial=0.0))
-        scale = 65535.0 if image.mode != "F" or top > 255 else 255.0 if top > 1 else 1.0
-        grey = (values / scale).clip(0, 1)[..., None]
-        return Decoded(np.repeat(grey, 3, axis=-1), (*notes, ROUNDED))
-    if "A" in image.getbands() or "transparency" in image.info:
+    if not is_deep(image) and ("A" in image.getbands() or "transparency" in image.info):
         notes.append("without its transparency, which Load Image gives as a mask")
-    return Decoded(np.asarray(image.convert("RGB"), dtype=np.float32) / 255, tuple(notes))
+    return Decoded(rgb_pixels(image), (*notes, *([ROUNDED] if is_deep(image) else [])))
 
 
 def as_png(pixels: np.ndarray[Any, Any]) -> bytes:

@@ -153,9 +153,9 @@ class Dispatcher:
 
     def _next_for(self, slot: int) -> Any | None:
         """The first picture that has not failed on this worker; any, if there is no other worker to wait for."""
+        is_alone = not {*self.slots.free(), *self._out} - {slot}
         for index, picture in enumerate(self._waiting):
-            others = [other for other in (*self.slots.free(), *self._out) if other != slot]
-            if self._failed_on.get(picture.name) != slot or not others:
+            if is_alone or self._failed_on.get(picture.name) != slot:
                 del self._waiting[index]
                 return picture
         return None

@@ -77,12 +77,8 @@ class Judges:
             try:
                 pair = (picture,) if name not in self.compared or reference is None else (picture, reference)
                 values[name] = _metrics()[0].score(metric, name, [pair]).values[0]
-            except (
-                RuntimeError,
-                AssertionError,
-                ValueError,
-                IndexError,
-            ) as error:  # each has smallest sizes of its own
+            except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+                # Each has smallest sizes of its own.
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 notes.append(f"no {name} ({reason[:80]})")
         return values, notes

@@ -229,9 +229,8 @@ class Worker:
 
     def _run(self, job: PictureJob, content: bytes) -> dict[str, Any]:
         assert self._client is not None and self._plan is not None
-        mark = hashlib.blake2b(
-            job.name.encode(), digest_size=8
-        ).hexdigest()  # names of any letters become one of plain ones
+        # Names of any letters become one of plain ones.
+        mark = hashlib.blake2b(job.name.encode(), digest_size=8).hexdigest()
         name = self._client.upload_bytes(f"adaptivesr_{mark}.png", content, folder="temp")
         prompt = self._plan.for_picture(name, job.seed)
         return self._client.wait(self._client.queue(prompt), self.spec.timeout)

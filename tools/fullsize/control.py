@@ -7,13 +7,12 @@ from torch import Tensor
 
 from ...models.latent_control import join_control_file
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
+from ..device.subjects import SD21_DECODER
 from .bench import Bench, Case
 from .regions import canvas, sample, unet_model
 from .sd import apply_control, load_controlnet, load_vae, text
 from .weights import like, listed
 
-DECODER = [(1280, 1280)] * 5 + [(1280, 640)] * 2 + [(640, 640)] + [(640, 320)] * 2 + [(320, 320)] * 2
-"""Channels of (decoder feature, skip) of SD 2.1, deepest first, after the first block's."""
 SIZE = (1048, 744)
 
 
@@ -22,7 +21,7 @@ def _file(bench: Bench, design: str | None) -> dict[str, Tensor]:
     found = listed(bench.recorder, "diffbir_controlnet")
     if design is None:
         return found
-    config = TimeAwareAdaptersConfig.for_channels(design, 1280, DECODER)  # pyright: ignore[reportArgumentType]
+    config = TimeAwareAdaptersConfig.for_channels(design, 1280, SD21_DECODER)  # pyright: ignore[reportArgumentType]
     adapters = like(bench.recorder, lambda: TimeAwareAdapters(config), torch.float32)
     return dict(join_control_file(found, adapters))
 

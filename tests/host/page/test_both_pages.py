@@ -3,11 +3,11 @@
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from adaptivesr.tools import workflows
+from adaptivesr.tools.env import chromium
 from adaptivesr.tools.env import server as devserver
 from PIL import Image
 
@@ -263,7 +263,7 @@ def test_the_first_node_that_a_search_finds_is_one_that_upscales(page):
     assert first["放大"] in UPSCALES, found
 
 
-@pytest.mark.skipif(not shutil.which("apt-get"), reason="fonts are installed with Debian's packages only")
+@pytest.mark.skipif(not chromium.can_install(), reason="fonts are installed on Debian as root only")
 @pinned
 def test_screenshots_show_chinese_letters(page):
     drawn = page.evaluate(LETTERS, list("放大图像"))
