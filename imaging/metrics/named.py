@@ -19,7 +19,7 @@ class NamedMetrics:
 
 
 def named_metrics(
-    names: Sequence[str], device: torch.device, options: Mapping[str, Mapping[str, bool]] | None = None
+    names: Sequence[str], device: torch.device, options: Mapping[str, Mapping[str, bool | str]] | None = None
 ) -> NamedMetrics:
     """pyiqa's metrics of these names on a device, with options by name. pyiqa is imported, and its downloads happen, only if
     there are names.

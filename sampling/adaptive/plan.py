@@ -63,9 +63,11 @@ def describe(report: Mapping[str, Any]) -> str:
     batches = ", ".join(report["batch_sizes"])
     peak = "" if report["peak_gb"] is None else f", peak {report['peak_gb']:.2f} GB"
     work = "" if report.get("tflop") is None else f" ({report['tflop']:.1f} TFLOP)"
+    images = "" if report["images"] == 1 else f" in each of {report['images']} images"
+    regions = f"{report['tiles']} region{'' if report['tiles'] == 1 else 's'}"
     trouble = [f"{report[key]} {name}" for key, name in TROUBLE.items() if report[key]]
     line = (
-        f"{report['tiles']} regions x {report['images']} images, {spread} of {report['steps']} steps each: "
+        f"{regions}{images}, {spread} of {report['steps']} steps each: "
         f"{report['region_calls']} region steps in {report['calls']} model calls (batch {batches}), "
         f"{report['latent_mpx']:.3f} latent Mpx{work}, {report['skipped']:.0%} skipped, {report['seconds']:.1f} s{peak}"
     )

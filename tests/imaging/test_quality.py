@@ -56,7 +56,7 @@ def test_every_offline_metric_gives_a_number_without_a_network(monkeypatch):
 
 def test_luma_and_all_channels_are_what_they_say():
     bad, truth = pictures(64)
-    weights = torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+    weights = torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1) * 219 / 255  # BT.601's levels 16 to 235
     for luma, error in ((True, ((bad - truth) * weights).sum(1)), (False, bad - truth)):
         made = named_metrics(["psnr"], torch.device("cpu"), options_for(["psnr"], luma=luma))
         found = score(made.found["psnr"], "psnr", [(bad, truth)])
@@ -65,7 +65,7 @@ def test_luma_and_all_channels_are_what_they_say():
 
 
 def test_only_metrics_that_leave_the_choice_open_get_the_option():
-    assert options_for(["psnr", "piqe", "gmsd"], luma=False) == {"psnr": {"test_y_channel": False}}
+    assert options_for(["psnr", "piqe", "gmsd"], luma=False) == {"psnr": {"test_y_channel": False, "color_space": "ycbcr"}}
 
 
 @pytest.mark.parametrize(

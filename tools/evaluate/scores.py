@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 OF_FOLDERS = ("fid",)
 """Metrics of all results against all references."""
-LUMA = {"color_space": "ycbcr"}
-"""As the papers measure: brightness of YCbCr with 8-bit levels; pyiqa's own choice (YIQ, full range) gives 1.3 dB less."""
 NO_WEIGHTS = "its weights or packages could not be had here (no network?); psnr, ssim, ms_ssim, nlpd, gmsd, fsim, vif, vsi and piqe need none"
 
 
@@ -62,8 +60,7 @@ class Judges:
         if not single:
             return cls()
         quality, named = _metrics()
-        options = {name: {**given, **LUMA} for name, given in quality.options_for(single, luma=True).items()}
-        made = named.named_metrics(single, _cpu(), options)
+        made = named.named_metrics(single, _cpu(), quality.options_for(single, luma=True))
         return cls(made.found, frozenset(quality.needs_reference(single)), dict.fromkeys(made.left_out, NO_WEIGHTS))
 
     def measure(self, picture: Tensor, reference: Tensor | None) -> tuple[dict[str, float | None], list[str]]:
