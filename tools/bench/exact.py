@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from ..exact.canvas import CANVASES, canvas
 from ..exact.runs import ExactOutcome, ExactTrial, even_curve, oracle
@@ -25,6 +26,7 @@ GOALS = {"half flat": 1.5, "three classes": 1.8, "all texture": 0.98}
 JUDGED = "step size"
 AT = 20
 """Even steps whose W2 the short table stands at."""
+TICKS = (2, 5, 10, 20, 50)
 Points = list[tuple[float, float]]
 
 
@@ -144,6 +146,8 @@ def plot(contests: Sequence[ExactContest], rows: dict[str, dict[str, list[dict[s
         if contest.oracle:
             axes.plot(*zip(*contest.oracle), "k--", label="oracle", lw=1)
         axes.set(title=contest.name, xscale="log", yscale="log", xlabel="evaluations per region", xlim=(2, 90))
+        axes.set_xticks(TICKS, [str(calls) for calls in TICKS])
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(bottom=1e-5)
     figure.axes[0].set_ylabel("W2² per cell")
     figure.axes[0].legend(fontsize=7)
