@@ -30,7 +30,9 @@ from ..runtime import HostRuntime
 CELL = 8  # pixels of a latent cell of the autoencoders that CFW belongs to
 LATENT_CHANNELS = 4
 SMALLEST_TILE = 64
-FALLBACK_TILES = (512, 256)
+FALLBACK_TILES = (1024, 512, 256)
+PEAK_ELEMENTS = 725
+"""Numbers that a pixel of a tile needs at the peak: 1.52 GB for 1024 x 1024 in float16, counted by `dev.py fullsize stablesr`."""
 """Sides in pixels that are tried when memory runs out; below them the error is final."""
 
 
@@ -204,8 +206,22 @@ def decode_fused(vae: VAE, loaded: LoadedCFW, samples: Tensor, rgb: Tensor, sett
     if settings.w == 0.0 and settings.tile_px == 0:
         return vae.decode(samples).movedim(-1, 1), ""
     reference = fit_reference(rgb, CELL * samples.shape[2], CELL * samples.shape[3])
-    pixels, used = _decode_in_memory(vae, loaded, samples, reference, settings)
-    return pixels, "" if used == settings else f"Memory ran out: decoded in tiles of {used.tile_px} pixels."
+    fitting = _fitting(vae, settings, *samples.shape[2:])
+    pixels, used = _decode_in_memory(vae, loaded, samples, reference, fitting)
+    if used == settings:
+        return pixels, ""
+    why = "The memory is too small" if used == fitting else "Memory ran out"
+    return pixels, f"{why}: decoded in tiles of {used.tile_px} pixels."
+
+
+def _fitting(vae: VAE, settings: Decoding, height: int, width: int) -> Decoding:
+    """The settings, with tiles that the memory holds. On a CPU nothing tells in time that it does not: the system ends the process."""
+    room = mm.get_free_memory(vae.device) if mm.is_device_cpu(vae.device) else mm.get_total_memory(vae.device)
+    area = settings.regions(height, width)[0].area * CELL**2
+    smaller = settings.smaller(CELL * max(height, width))
+    if smaller is None or PEAK_ELEMENTS * area * mm.dtype_size(vae.vae_dtype) <= cast("float", room):
+        return settings
+    return _fitting(vae, smaller, height, width)
 
 
 def _decode_in_memory(

@@ -174,7 +174,13 @@ def test_large_pictures_go_through_the_vae_in_tiles(comfy, vae, monkeypatch):
     with torch.inference_mode():
         whole = module.encode(vae, image), module.decode(vae, module.encode(vae, image))
         monkeypatch.setattr(module, "UNTILED_PX", 64)
+        monkeypatch.setattr(module, "TILE_PX", 256)
+        encoded, decoded = [], []
+        for name, seen in (("encode", encoded), ("decode", decoded)):
+            whole_call = getattr(vae, name)
+            monkeypatch.setattr(vae, name, lambda x, call=whole_call, seen=seen: seen.append(tuple(x.shape)) or call(x))
         tiled = module.encode(vae, image), module.decode(vae, whole[0])
+    assert encoded == [(1, 64, 232, 3)] * 4 and decoded == [(1, 4, 8, 29)] * 4, "each tile once"
     assert tiled[1].shape == image.shape
     for a, b in zip(whole, tiled):
         torch.testing.assert_close(a, b, atol=2e-2, rtol=0)  # this VAE looks a few pixels far

@@ -233,6 +233,20 @@ def test_out_of_memory_falls_back_to_tiles_and_says_so(comfy, cfw_module, vae, c
     assert torch.equal(found, expected) and hooks(vae) == 0
 
 
+def test_what_memory_cannot_hold_is_decoded_in_tiles_at_once(cfw_module, vae, cfw, monkeypatch):
+    import comfy.model_management as mm
+
+    latent, image = randn(1, 4, 3, 40), picture(24, 320).movedim(-1, 1)
+    with torch.inference_mode():
+        expected, _ = cfw_module.decode_fused(vae, cfw, latent, image, cfw_module.Decoding(0.5, 256, 64))
+        whole = cfw_module.PEAK_ELEMENTS * 24 * 320 * mm.dtype_size(vae.vae_dtype)
+        for room, remark in ((whole, ""), (whole - 1, "The memory is too small: decoded in tiles of 256 pixels.")):
+            monkeypatch.setattr(mm, "get_free_memory", lambda device, room=room: room)
+            found, said = cfw_module.decode_fused(vae, cfw, latent, image, cfw_module.Decoding(0.5, 0, 64))
+            assert said == remark
+    assert torch.equal(found, expected)
+
+
 def test_the_last_out_of_memory_error_is_the_users(cfw_module, vae, cfw, monkeypatch):
     import comfy.model_management as mm
 
