@@ -32,6 +32,8 @@ PHOTOS = ("china.jpg", "rocket.jpg", "coffee.png", "astronaut.png", "flower.jpg"
 TAUS = (0.00125, 0.0025, 0.005, 0.01, 0.02)
 INTERVALS = ("1, 1, 1, 1", "1, 2, 2, 3", "1, 2, 3, 4", "1, 2, 3, 5", "1, 3, 4, 5", "2, 3, 4, 5")
 EVEN = (30, 20, 14, 10)
+TOLERANCES = (0.004, 0.016)
+"""Of the rule step_size in equal_work."""
 Runs = dict[str, list[Outcome]]
 
 
@@ -128,13 +130,20 @@ def table(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
 
 
 def equal_work(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
-    """The contest of the table for a few back ends only: gains with the prior and alone, even steps, the prior alone."""
+    """The contest of the table for a few back ends only: gains with the prior and alone, even steps, the prior alone; and the rule
+    that looks at errors.
+    """
     found = bench.every_step()
-    rivals: dict[str, list[str]] = {}
+    choices: dict[str, Any] = {}
     for back_end in bench.options.contestants:
-        for name, limits in ((back_end, bench.limits()), (f"{back_end}, prior 0", bench.limits(prior=0.0))):
-            found[name] = bench.run(name, bench.choice(back_end=back_end, limits=limits))
-            rivals[name] = bench.rivals(found, name)
+        choices[back_end] = bench.choice(back_end=back_end)
+        choices[f"{back_end}, prior 0"] = bench.choice(back_end=back_end, limits=bench.limits(prior=0.0))
+    for tolerance in TOLERANCES:
+        choices[f"step_size {tolerance:g}"] = bench.choice(back_end="latent", rule="step_size", tau=tolerance)
+    rivals: dict[str, list[str]] = {}
+    for name, choice in choices.items():
+        found[name] = bench.run(name, choice)
+        rivals[name] = bench.rivals(found, name)
     lines = [*tables.quality_table(found), "", *tables.contest_table(found, rivals), "", *tables.steps_table(found, "")]
     return {"runs": found}, lines
 

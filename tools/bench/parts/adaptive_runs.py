@@ -53,6 +53,7 @@ class Variant:
 
     back_end: str = ""
     tau: float = 0.005
+    rule: str = "paper"
     mode: str = "ladder"
     metrics: str = "psnr, nlpd, sharpness"
     limits: GainLimits = field(default_factory=GainLimits)
@@ -220,6 +221,8 @@ class AdaptiveBase:
     def plan(self, choice: Variant, latent: dict[str, Tensor]) -> GainPlan:
         """MMLE Gain Estimator's plan of a choice."""
         arguments = (choice.mode, choice.metrics, choice.limits, latent)
+        if choice.rule == "step_size":
+            return make_plan(choice.back_end, choice.tau, *arguments, rule=choice.rule)
         if choice.back_end == "regressor":
             return make_plan("regressor", choice.tau, *arguments, models=self.needs_models())
         if choice.back_end != REGRESSOR_METRICS:
