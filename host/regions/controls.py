@@ -21,6 +21,7 @@ from ..control.adapter import HostControl, TimeAwareControl
 from ..control.controlnet import LatentControl
 from ..control.sums import add_residuals, scale_rows
 from ..gains.feature_injection import InjectionCall
+from ..vae import encode
 
 
 def adapter_bytes(conds: Mapping[str, Sequence[dict[str, Any]] | None], region: Region, dtype_size: int) -> float:
@@ -137,7 +138,7 @@ def _fit(hint: Tensor, height: int, width: int, control: HostControl) -> Tensor:
 def _encode(hint: Tensor, control: HostControl, vae: VAE) -> Tensor:
     # Encoding may move the models of the run away; entries whose owner has gone are None.
     loaded = [patcher for patcher in mm.loaded_models(only_currently_used=True) if patcher is not None]
-    latent = vae.encode(control.preprocess_image(hint).movedim(1, -1))
+    latent = encode(vae, control.preprocess_image(hint))
     mm.load_models_gpu(loaded)
     return latent if control.latent_format is None else control.latent_format.process_in(latent)
 
