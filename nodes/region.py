@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import comfy.samplers
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..host.regions.sampler import RegionOptions
 
 SMALLEST_TILE = 64
+NO_PLACE = -1
+"""The canvas is no part of a larger one."""
 
 
 def option_inputs() -> list[io.Input]:
@@ -72,6 +75,22 @@ def option_inputs() -> list[io.Input]:
             optional=True,
             tooltip="From MMLE Gain Estimator: every region's steps follow from what its last call gained. Not together with budget.",
         ),
+    ]
+
+
+def place_inputs() -> list[io.Input]:
+    """Where a canvas lies on a larger one that is sampled in parts."""
+    return [
+        io.Int.Input(
+            name,
+            default=NO_PLACE,
+            min=NO_PLACE,
+            max=2**30,
+            optional=True,
+            advanced=True,
+            tooltip=f"For canvases that are parts of a larger one: pixels {side} this part. Parts that overlap then get the same noise there, of the seed and the place. -1 in one of the two: the noise of KSampler.",
+        )
+        for name, side in (("noise_top", "above"), ("noise_left", "left of"))
     ]
 
 
@@ -163,6 +182,7 @@ class TiledRegionSampler(CheckedNode):
                     tooltip="Share of the noise that is put on the latent. 0.2 to 0.4 keeps an enlarged picture and adds detail; 1 paints anew.",
                 ),
                 *others,
+                *place_inputs(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="What was sampled, for VAE Decode."),
@@ -194,12 +214,16 @@ class TiledRegionSampler(CheckedNode):
         region_batch: int = 0,
         budget: torch.Tensor | None = None,
         gain: GainPlan | None = None,
+        noise_top: int = NO_PLACE,
+        noise_left: int = NO_PLACE,
     ) -> io.NodeOutput:
         from ..host.regions.heat_map import region_map
         from ..host.regions.run import Schedule, sample_latent
         from ..sampling.adaptive.plan import describe
 
         options = options_of(sampler_name, tile_size, overlap, merge_mode, region_batch, budget, gain)
+        if NO_PLACE not in (noise_top, noise_left):
+            options = replace(options, place_px=(noise_top, noise_left))
         schedule = Schedule(seed, steps, cfg, scheduler, denoise)
         display = display_of(cls)
         sampled, report = sample_latent(model, positive, negative, latent, schedule, options, display)

@@ -17,12 +17,22 @@ from torch import Tensor
 
 from ...imaging.tiles import Region
 from ...sampling.adaptive.plan import Forecast, forecast
+from ...sampling.noise import gaussian_region
 from ..gains.models import PARTS
 from ..loading import base_model, latent_format
 from ..runtime import rows_that_fit
 from .events import RegionDisplay
 from .fitting import choice_report, tiles_of
-from .sampler import MOST_ROWS, RegionOptions, RegionSampler, check_latent, noise_space, regions_of, row_bytes
+from .sampler import (
+    MOST_ROWS,
+    RegionOptions,
+    RegionSampler,
+    check_latent,
+    noise_space,
+    place_of,
+    regions_of,
+    row_bytes,
+)
 
 WRAPPER = "adaptivesr_region_memory"
 
@@ -47,13 +57,18 @@ def sample_latent(
     options: RegionOptions,
     display: RegionDisplay | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Samples a LATENT and gives a report. Noise is what the host's KSampler draws for the seed."""
+    """Samples a LATENT and gives a report. Noise is what the host's KSampler draws for the seed, or that of the canvas's place."""
     samples = _fitting(model, latent)
     noise_space(model.get_model_object("model_sampling"))
     sigmas = comfy.samplers.KSampler(
         model, schedule.steps, model.load_device, "euler", schedule.scheduler, schedule.denoise, model.model_options
     ).sigmas
-    noise = cast("Tensor", comfy.sample.prepare_noise(samples, schedule.seed, latent.get("batch_index")))
+    place = place_of(base_model(model), options)
+    if place is None:
+        noise = cast("Tensor", comfy.sample.prepare_noise(samples, schedule.seed, latent.get("batch_index")))
+    else:
+        channels, height, width = samples.shape[1:]
+        noise = gaussian_region(channels, *place, height, width, seed=schedule.seed).expand(len(samples), -1, -1, -1)
     result, report = sample_canvas(
         model,
         (positive, negative),

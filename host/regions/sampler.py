@@ -52,7 +52,10 @@ Callback = Callable[[int, Tensor, Tensor, int], None]
 
 @dataclass(frozen=True)
 class RegionOptions:
-    """Choices of a run: tile (0 = by the model's kind) and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None, or gains."""
+    """Choices of a run: tile (0 = by the model's kind) and overlap in pixels, rows 0 = automatic, budget (M, H, W) in [0, 1] or None, or gains.
+
+    place_px: (top, left) of the canvas on a larger one, in pixels, whose noise it gets (None: noise of its own).
+    """
 
     tile_px: int = 512
     overlap_px: int = 128
@@ -61,6 +64,7 @@ class RegionOptions:
     sampler: str = "euler"
     budget: Tensor | None = None
     gain: GainPlan | None = None
+    place_px: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.gain is not None:
@@ -78,6 +82,18 @@ def regions_of(model: BaseModel, latent_size: Sequence[int], options: RegionOpti
 def row_bytes(model: BaseModel, channels: int, region: Region) -> float:
     """Returns the host's estimate of memory for one region in a call, positive and negative together."""
     return model.memory_required([2, channels, region.height, region.width])
+
+
+def place_of(model: BaseModel, options: RegionOptions) -> tuple[int, int] | None:
+    """(top, left) of the canvas on a larger one, in cells. Raises ValueError for a place between cells."""
+    if options.place_px is None:
+        return None
+    (top, left), cell = options.place_px, model.latent_format.spacial_downscale_ratio
+    if top % cell or left % cell:
+        raise ValueError(
+            f"Got noise_top {top} and noise_left {left}: expected multiples of the {cell} pixels that a cell of the latent has."
+        )
+    return top // cell, left // cell
 
 
 def check_latent(latent: Tensor) -> None:
@@ -183,7 +199,7 @@ class RegionSampler(comfy.samplers.Sampler):
             stepper=stepper,
             merge=options.merge,
             policy=policy,
-            noise=_step_noise(x, extra_args.get("seed"), model.model_sampling),
+            noise=_step_noise(x, extra_args.get("seed"), model.model_sampling, place_of(model, options)),
             rows_per_call=BatchSize(rows),
             observer=observer,
             full_precision=denoiser.full_precision(),
@@ -217,9 +233,9 @@ class RegionSampler(comfy.samplers.Sampler):
         return KeptLatent(mask, latent, noise, sigmas)
 
 
-def _step_noise(x: Tensor, seed: int | None, model_sampling: object) -> NoiseField:
+def _step_noise(x: Tensor, seed: int | None, model_sampling: object, place: tuple[int, int] | None) -> NoiseField:
     """Draws the noise of random samplers; some flow models want it scaled, as the host does at the start."""
-    field = canvas_noise(x, seed or 0)
+    field = canvas_noise(x, seed or 0, place)
     scale = getattr(model_sampling, "noise_scale", 1.0)
     return field if scale == 1.0 else lambda level: field(level) * scale
 

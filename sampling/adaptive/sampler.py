@@ -13,7 +13,7 @@ from torch import Tensor
 from ...imaging.tiles import Merger, Region, gaussian_window
 from ...imaging.transfer import upload
 from ..batching import BatchSize, nonfinite_rows, run_batches
-from ..noise import gaussian_field
+from ..noise import gaussian_field, gaussian_region
 from .choices import MergeMode
 from .policy import Decision, StepPolicy
 from .steppers import Last, Step, Stepper
@@ -26,13 +26,19 @@ MOST_NOISE_BYTES = 2**25
 """Of all that are kept together; larger canvases draw theirs again."""
 
 
-def canvas_noise(x: Tensor, seed: int) -> NoiseField:
-    """Step noise for a canvas (B, C, H, W), keyed by (seed, grid index arrived at), on its device; alike for all images."""
+def canvas_noise(x: Tensor, seed: int, place: tuple[int, int] | None = None) -> NoiseField:
+    """Step noise for a canvas (B, C, H, W), keyed by (seed, grid index arrived at), on its device; alike for all images.
+
+    place: (top, left) of the canvas on a larger one, in cells; the noise is the larger one's there (`gaussian_region`).
+    """
     field_bytes = 4 * x[0].numel()
 
     @lru_cache(maxsize=min(KEPT_NOISE, MOST_NOISE_BYTES // max(1, field_bytes)))
     def noise(level: int) -> Tensor:
-        return gaussian_field(x.shape[1:], seed=seed, step=level, device=x.device)
+        if place is None:
+            return gaussian_field(x.shape[1:], seed=seed, step=level, device=x.device)
+        channels, height, width = x.shape[1:]
+        return upload(gaussian_region(channels, *place, height, width, seed=seed, step=level), x.device, torch.float32)
 
     return noise
 

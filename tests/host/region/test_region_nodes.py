@@ -46,6 +46,27 @@ def test_one_region_gives_what_ksampler_gives_for_the_seed(comfy, patcher, promp
     torch.testing.assert_close(result["samples"], expected["samples"], atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("sampler", ["euler", "ddpm"])
+def test_a_part_with_its_place_is_that_part_of_the_whole_where_regions_are_on_their_own(run, sampler):
+    whole = {"samples": torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(3))}
+    part = {"samples": whole["samples"][..., 16:, 8:24].clone()}
+    alone = {"sampler_name": sampler, "tile_size": 128, "overlap": 0, "merge_mode": "final"}
+    expected, _, _ = run(whole, **alone, noise_top=256, noise_left=64)
+    shifted = {"samples": whole["samples"][..., 8:24].clone()}
+    middle, _, _ = run(shifted, **alone, noise_top=256, noise_left=128)
+    result, _, _ = run(part, **alone, noise_top=384, noise_left=128)
+    torch.testing.assert_close(result["samples"], middle["samples"][..., 16:, :], atol=1e-4, rtol=1e-5)
+    own, _, _ = run(part, **alone)
+    assert float((own["samples"] - result["samples"]).abs().max()) > 0.1
+    left, _, _ = run({"samples": whole["samples"][..., :16].clone()}, **alone, noise_top=256, noise_left=64)
+    torch.testing.assert_close(left["samples"], expected["samples"][..., :16], atol=1e-4, rtol=1e-5)
+
+
+def test_a_place_between_cells_is_refused(run, latent):
+    with pytest.raises(ValueError, match="noise_top 8 and noise_left 4: expected multiples of the 8 pixels"):
+        run(latent, noise_top=8, noise_left=4)
+
+
 def test_an_empty_latent_takes_the_models_channels(run):
     result, _, _ = run({"samples": torch.zeros(1, 4, 8, 8), "downscale_ratio_spacial": 8}, "flow", denoise=1.0)
     assert result["samples"].shape == (1, 16, 8, 8) and "downscale_ratio_spacial" not in result
