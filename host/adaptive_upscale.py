@@ -140,6 +140,8 @@ def enlarge(
         total = total + turned_back(result, index)
         reports.append(report)
     summed = {name: sum(report[name] for report in reports) for name in ("network_calls", "latent_mpx", "seconds")}
+    if reports[0]["tflop"] is not None:
+        summed["tflop"] = round(sum(report["tflop"] for report in reports), 6)
     return total / preset.orientations, {**reports[0], **summed, "orientations": preset.orientations}
 
 

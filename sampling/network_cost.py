@@ -37,10 +37,13 @@ COUNTED: Mapping[str, NetworkCost] = {
     "SD 2.1": NetworkCost(3_991_797_760, 165_471_440, 7301.25),
     "SDXL": NetworkCost(52_531_036_160, 363_591_680, 2800.0),
     "ResShift": NetworkCost(22_732_800, 24_731_584, 0.0),
+    "embedded one step": NetworkCost(16_384, 1_244_544, 0.0),
+    "embedded teacher": NetworkCost(147_456, 1_560_960, 0.0),
     "VQ-f4 encoder": NetworkCost(0, 75_897_874, 2048.0),
     "VQ-f4 decoder": NetworkCost(0, 155_327_506, 2048.0),
     "VQ-f8 encoder": NetworkCost(0, 112_885_888, 2048.0),
     "VQ-f8 decoder": NetworkCost(0, 227_311_744, 2048.0),
 }
 """On one row, by torch's counter (`dev.py bench flops`): the host's UNets with 77 tokens of text, the published ResShift
-denoiser for x4, and the autoencoders of its family by their downscale, whose attention over all cells outgrows the rest."""
+denoiser for x4, our embedded ones (the teacher's serves the first student too), and the autoencoders of its family by their downscale, whose
+attention over all cells outgrows the rest."""

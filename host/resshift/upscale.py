@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from time import perf_counter
@@ -15,10 +15,13 @@ from torch import Tensor
 from ...imaging.resize import resize
 from ...imaging.tile_plan import Sizes, TileCost, area
 from ...imaging.transfer import upload
+from ...models.compact_denoiser import CompactDenoiserConfig
+from ...models.pixel_denoiser import PixelDenoiserConfig
+from ...models.residual_unet_config import ResidualUNetConfig
 from ...models.vq_autoencoder import VQAutoencoder
 from ...sampling.network_cost import COUNTED
 from ...sampling.schedules import ResidualShiftSchedule
-from ...sampling.tiled.one_step_sr import Chain, Plan, Tiling, upscale
+from ...sampling.tiled.one_step_sr import Chain, OneStepWork, Plan, Tiling, upscale
 from ..images import check_room
 from ..regions.events import RegionDisplay, RegionLayout
 from ..runtime import HostRuntime, rows_that_fit, to_intermediate
@@ -66,6 +69,15 @@ class HostAutoencoder:
         return to_intermediate(function(tensor.to(self._vae.device, self._vae.vae_dtype)))
 
 
+COUNTED_SIZES: Mapping[type, tuple[str, Mapping[str, int]]] = {
+    ResidualUNetConfig: ("ResShift", {"model_channels": 160, "latent_channels": 3, "condition_stages": 0}),
+    CompactDenoiserConfig: ("embedded one step", {"channels": 64, "blocks": 16, "time_channels": 64}),
+    PixelDenoiserConfig: (
+        "embedded teacher",
+        {"channels": 64, "blocks": 8, "refine_channels": 32, "feature_channels": 16, "time_channels": 64},
+    ),
+}
+"""Names in `COUNTED` by kinds of networks, and the sizes of those that were counted."""
 USUAL_TILE_PX = 256
 """Of the network's input: what ResShift's authors prefer for detail, four times the side of a training patch."""
 
@@ -131,6 +143,7 @@ def upscale_rgb(
         "output": f"{width}x{height}",
         **asdict(work),
         "latent_mpx": round(work.latent_cells / 1e6, 6),
+        "tflop": _tflop(sr, plan, work),
         "decoded_per_output": round(work.decoded_px / (plan.batch * plan.height_px * plan.width_px * plan.scale**2), 4),
         "seconds": round(perf_counter() - start, 3),
     }
@@ -182,6 +195,21 @@ def _costs(sr: OneStepSR, steps: int) -> tuple[TileCost, TileCost]:
     if not isinstance(sr.vae.first_stage_model, VQAutoencoder) or encoder is None or decoder is None:
         return area, area
     return encoder.plus(COUNTED["ResShift"], steps), decoder
+
+
+def _tflop(sr: OneStepSR, plan: Plan, work: OneStepWork) -> float | None:
+    """Arithmetic of a run; None for networks that nobody counted."""
+    config = sr.network.config
+    name, sizes = COUNTED_SIZES[type(config)]
+    if not sizes.items() <= vars(config).items():
+        return None
+    total = COUNTED[name].fixed * work.network_rows + COUNTED[name].per_cell * work.latent_cells
+    if isinstance(sr.vae.first_stage_model, VQAutoencoder):
+        encode, decode = _costs(sr, 0)
+        tile, parts = plan.regions[0], plan.decode_parts(plan.decode_size)
+        total += plan.batch * len(plan.regions) * encode(tile.height, tile.width)
+        total += plan.batch * sum(decode(part.outer.height, part.outer.width) for part in parts)
+    return round(total / 1e12, 6)
 
 
 def _encode_bytes(sr: OneStepSR, size: int) -> float:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from adaptivesr.sampling.network_cost import COUNTED
 from adaptivesr.tools import demo
 from adaptivesr.tools.env.steps import StepError
 from adaptivesr.tools.evaluate import graph
@@ -104,6 +105,7 @@ def test_a_folder_becomes_pictures_and_numbers_that_are_right(evaluate, crops, t
     code, rows = evaluate("--hr", crops, "--degrade", "bicubic", "--metrics", "psnr,piqe", "--seed", 3)
     assert code == 0 and [row["status"] for row in rows.values()] == ["done"] * 3
     assert {row["calls"] for row in rows.values()} == {"1"} and float(rows["0.png"]["seconds"]) > 0
+    assert float(rows["0.png"]["tflop"]) == pytest.approx(COUNTED["embedded one step"](16, 16) / 1e12, abs=1e-6)
     assert (rows["2.png"]["width"], rows["2.png"]["result_height"]) == ("16", "60")
     with Image.open(tmp_path / "out" / "pictures" / "0.png") as ours, Image.open(crops / "0.png") as truth:
         assert float(rows["0.png"]["psnr"]) == pytest.approx(demo.psnr_y(ours.convert("RGB"), truth), abs=1e-3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adaptivesr.sampling.network_cost import COUNTED
 from adaptivesr.tools.small_models.tiny import BROKEN, STUDENT, TEACHER
 from safetensors.torch import load_file, save_file
 
@@ -108,7 +109,17 @@ def test_a_batch_equals_single_images(load, upscale):
 @pytest.mark.parametrize(("steps", "calls"), [(0, 15), (1, 1), (4, 4)])
 def test_steps_are_network_calls_of_a_single_tile(load, upscale, steps, calls):
     _, report = upscale(load(TEACHER), torch.rand(1, 8, 8, 3), steps=steps)
-    assert json.loads(report)["network_calls"] == calls
+    report = json.loads(report)
+    assert report["network_calls"] == calls and report["tflop"] is None  # the small network was not counted
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "counted"),
+    [("embedded: one step", 1, "embedded one step"), ("embedded: teacher, 15 steps", 4, "embedded teacher")],
+)
+def test_arithmetic_is_that_of_the_counted_networks(load, upscale, name, steps, counted):
+    _, report = upscale(load(name), torch.rand(2, 33, 20, 3), steps=steps)
+    assert json.loads(report)["tflop"] == pytest.approx(2 * steps * COUNTED[counted](33, 20) / 1e12, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["wavelet", "adain", "lab"])
@@ -147,7 +158,7 @@ def test_a_published_pair_is_put_together_by_itself_and_runs(load, upscale, file
     sr = load(name)
     assert "SinSR" in sr.summary and sr.one_step_only and sr.scale == 4
     image, report = upscale(sr, torch.rand(1, 20, 40, 3))
-    assert image.shape == (1, 80, 160, 3)
+    assert image.shape == (1, 80, 160, 3) and json.loads(report)["tflop"] is None
     assert json.loads(report)["steps"] == 1
 
 

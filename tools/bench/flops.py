@@ -1,4 +1,4 @@
-"""`dev.py bench flops`: arithmetic of the host's UNets and of ResShift's networks, counted by torch on shapes alone.
+"""`dev.py bench flops`: arithmetic of the host's UNets, of ResShift's networks and of ours, counted by torch on shapes alone.
 
 It is the source of `sampling.network_cost`.
 
@@ -23,10 +23,13 @@ from ...sampling.network_cost import COUNTED, NetworkCost
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts.report import write_report
+from .parts.restorers import load_denoiser
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ROOT / "tests" / "golden" / "keys"
 TOKENS = 77
+WEIGHTS = ROOT / "models" / "weights"
+EMBEDDED = {"embedded one step": "embedded_one_step.safetensors", "embedded teacher": "embedded_teacher.safetensors"}
 FITTED, CHECKED = ((64, 64), (128, 128), (192, 192)), ((320, 320), (64, 128))
 SHARED: Mapping[str, Any] = {
     "image_size": 32,
@@ -89,7 +92,7 @@ def unet_count(config: Mapping[str, Any]) -> Count:
 
 
 def one_step_counts() -> dict[str, Count]:
-    """Counts the published networks of the ResShift family, by the lists of their keys."""
+    """Counts the published networks of the ResShift family, by the lists of their keys, and our own, by their files."""
     config = ResidualUNetConfig.from_state_dict(listed("resshift_x4"))
     denoiser, times = ResidualUNet(config, device="meta"), torch.zeros(1, device="meta")
 
@@ -99,10 +102,24 @@ def one_step_counts() -> dict[str, Count]:
     counts: dict[str, Count] = {
         "ResShift": lambda h, w: counted(denoiser, picture(config.latent_channels, h, w), times, picture(3, h, w))
     }
+    for name, file in EMBEDDED.items():
+        counts[name] = _embedded(load_denoiser(WEIGHTS / file).to("meta"))
     for name, keys in {"VQ-f4": "vq_f4", "VQ-f8": "vq_f8_face"}.items():
         autoencoder = VQAutoencoder(VQConfig.from_state_dict(listed(keys)), device="meta")
         counts |= _halves(name, autoencoder)
     return counts
+
+
+def _embedded(network: Any) -> Count:
+    """A call of one of our networks, whose latents are rearranged pixels."""
+    channels, factor = network.config.latent_channels, network.config.lq_factor
+
+    def count(height: int, width: int) -> int:
+        x = torch.empty(1, channels, height, width, device="meta")
+        lq = torch.empty(1, 3, factor * height, factor * width, device="meta")
+        return counted(network, x, torch.zeros(1, device="meta"), lq)
+
+    return count
 
 
 def _halves(name: str, autoencoder: VQAutoencoder) -> dict[str, Count]:
