@@ -153,7 +153,7 @@ def source(tmp_path, diary, monkeypatch):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A function that fills a folder with small pictures; others by name and colour."""
+    """A function that fills a folder with small pictures, the first ones the largest; others by name and colour."""
 
     def fill(count, folder="input", **others):
         place = tmp_path / folder
@@ -161,7 +161,7 @@ def pictures(tmp_path):
         for index in range(count):
             if (place / f"p{index:02d}.png").exists():
                 continue
-            Image.new("RGB", (6 + index % 3, 5), (10 * index % 200, 90, 30)).save(place / f"p{index:02d}.png")
+            Image.new("RGB", (30 - index, 5), (10 * index % 200, 90, 30)).save(place / f"p{index:02d}.png")
         for name, colour in others.items():
             Image.new("RGB", (4, 4), colour).save(place / f"{name}.png")
         return place

@@ -79,15 +79,22 @@ def test_two_workers_give_the_bytes_of_one_and_survive_kills_of_a_host_and_of_an
     (first,) = diary.hosts()
     done, begun = diary.count("ends"), diary.count("begins")
     monkeypatch.setenv("STAND_IN_DELAY", "0.4")
+    killed: list[int] = []  # pictures that hosts began and did not end
+
+    def both_work():
+        return diary.count("begins") - diary.count("ends") - len(killed) == 2
+
     with driver(words(folder)) as process:
-        wait_for(lambda: diary.count("ends") >= done + 3, "three pictures")
+        wait_for(lambda: diary.count("ends") >= done + 3 and both_work(), "three pictures, and two under way")
         hosts = [found for found in diary.hosts() if found != first]
         assert len(hosts) == 2 and len({actor for _, actor in hosts}) == 2, "a host for each of two actors"
         os.kill(hosts[0][0], signal.SIGKILL)
+        killed.append(hosts[0][0])
         wait_for(lambda: len(diary.hosts()) == 4, "a host instead of the killed one")
         # The picture of this kill is done before the next: two kills would set it aside.
         under_way = [tmp_path / "out" / "records" / f"p{i:02}.png.json" for i in range(diary.count("begins") - begun)]
         wait_for(lambda: all(record.exists() for record in under_way), "the pictures that were under way")
+        wait_for(both_work, "pictures in both workers' hands")
         os.kill(hosts[1][1], signal.SIGKILL)
         wait_for(lambda: not alive(hosts[1][0]), "the end of the host whose actor was killed")
         text = finished(process)
@@ -133,7 +140,7 @@ def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(words, pic
     workflow_file.write_text(
         workflow_file.read_text(encoding="utf-8").replace("AdaptiveSRUpscale", "Unknown"), encoding="utf-8"
     )
-    with driver(words(pictures(1))) as process:
+    with driver(words(pictures(1), workers=1)) as process:
         text = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 1 and "No worker could start: This ComfyUI has no node 'Unknown'" in text
 

@@ -218,13 +218,12 @@ class Client:
         Raises:
             HostError: the host stopped answering, or the time is over; then the prompt is interrupted.
         """
-        deadline, pause = time.monotonic() + timeout, 0.02
-        while time.monotonic() < deadline:
+        start = time.monotonic()
+        while (taken := time.monotonic() - start) < timeout:
             record = self.get(f"/history/{prompt_id}").get(prompt_id)
             if record:
                 return record
-            time.sleep(pause)
-            pause = min(0.25, pause * 1.3)
+            time.sleep(min(0.25, max(0.02, taken / 20)))  # nobody waits for more than a twentieth longer than it takes
         self.interrupt()
         raise HostError(f"The host at {self.url} has not ended a workflow after {timeout:.0f} s.")
 

@@ -17,6 +17,7 @@ from ..env import environment as env
 from ..env.steps import StepError, file_lock, say
 from . import graph, scores, tables
 from . import large as large_pictures
+from .blocks import pixels_in
 from .pictures import Picture, list_pictures
 from .run import Dispatcher, Slots, one_slot, picture_jobs
 from .store import Store
@@ -119,7 +120,8 @@ def _run(
     else:
         with _slots(options, spec) as (slots, missing):
             dispatcher = Dispatcher(store, slots, picture_jobs(options.seed, with_references=spec.degrade is None))
-            dispatcher.run(usual)
+            # The largest first: workers end together, and none waits long for the last picture.
+            dispatcher.run(sorted(usual, key=pixels_in, reverse=True) if _is_parallel(options) else usual)
             records |= dispatcher.records
     waiting = [picture for picture in large if picture.name not in records]
     if waiting:
@@ -128,10 +130,14 @@ def _run(
     return records, missing
 
 
+def _is_parallel(options: argparse.Namespace) -> bool:
+    return options.workers is not None or options.address is not None or len(options.url) > 1
+
+
 @contextlib.contextmanager
 def _slots(options: argparse.Namespace, spec: WorkerSpec) -> Iterator[tuple[Slots, dict[str, str]]]:
     """One worker in this process, or as many on Ray as are asked for."""
-    if options.workers is None and options.address is None and len(options.url) < 2:
+    if not _is_parallel(options):
         with one_slot(spec) as found:
             yield found
         return

@@ -138,6 +138,12 @@ def decode(content: bytes) -> Decoded:
         raise UnreadableError(f"cannot be read as a picture ({reason})") from error
 
 
+def size_of(content: bytes) -> tuple[int, int]:
+    """Width and height by a file's head."""
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
+
+
 def _decoded(image: Image.Image, notes: list[str]) -> Decoded:
     if not is_deep(image) and ("A" in image.getbands() or "transparency" in image.info):
         notes.append("without its transparency, which Load Image gives as a mask")

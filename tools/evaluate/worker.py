@@ -18,7 +18,7 @@ from ..env.client import Client, HostError, PromptRejectedError
 from ..env.server import Server, running_host
 from ..env.steps import StepError
 from .graph import PromptPlan, make_plan, to_prompt, work_in
-from .pictures import Decoded, UnreadableError, as_png, decode
+from .pictures import Decoded, UnreadableError, as_png, decode, size_of
 from .scores import Judges
 
 DONE, REFUSED, FAILED, HOST_DIED, NO_HOST = "done", "refused", "failed", "host died", "no host"
@@ -248,8 +248,10 @@ class Worker:
 
     def _judge(self, outcome: PictureOutcome, reference: Decoded | None) -> None:
         assert self._judges is not None
+        outcome.result_size = size_of(outcome.image)
+        if not self._judges.made:
+            return
         result = decode(outcome.image)
-        outcome.result_size = result.size
         compared = None
         if reference is not None:
             compared = cropped(reference, result.size, outcome.size)
