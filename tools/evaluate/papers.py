@@ -17,7 +17,7 @@ class PaperNumbers:
     weights: str = ""
 
 
-ADADIFFSR, TASR, TAD_SR = "arXiv 2410.17752", "arXiv 2412.03355", "arXiv 2408.07476"
+ADADIFFSR, TASR, TAD_SR, INVSR = "arXiv 2410.17752", "arXiv 2412.03355", "arXiv 2408.07476", "arXiv 2412.09013"
 BY_ADADIFFSR = f"{ADADIFFSR}, which measured StableSR"
 
 NUMBERS: tuple[PaperNumbers, ...] = (
@@ -53,6 +53,25 @@ NUMBERS: tuple[PaperNumbers, ...] = (
     ),
     PaperNumbers("one_step_sr", "RealSR", {"clipiqa": 0.741, "musiq": 65.701}, TAD_SR, weights="TAD-SR"),
     PaperNumbers("one_step_sr", "RealSet65", {"clipiqa": 0.734, "musiq": 67.5}, TAD_SR, weights="TAD-SR"),
+    PaperNumbers(
+        "invsr",
+        "ImageNet-Test",
+        {"psnr": 24.14, "ssim": 0.6789, "lpips": 0.2517, "musiq": 72.29, "clipiqa": 0.7093},
+        INVSR,
+    ),
+    PaperNumbers(
+        "invsr",
+        "RealSR",
+        {"psnr": 24.50, "ssim": 0.7262, "lpips": 0.2872, "musiq": 67.4586, "clipiqa": 0.6918},
+        INVSR,
+    ),
+    PaperNumbers("invsr", "RealSet80", {"musiq": 69.8055, "clipiqa": 0.7291}, INVSR),
+    PaperNumbers(
+        "invsr_steps",
+        "ImageNet-Test",
+        {"psnr": 22.70, "ssim": 0.6412, "lpips": 0.2844, "musiq": 69.8427, "clipiqa": 0.6733},
+        f"{INVSR}, five steps",
+    ),
 )
 
 
