@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
+from adaptivesr.tools.env.steps import StepError
+from adaptivesr.tools.evaluate import cluster
 from adaptivesr.tools.evaluate import main as command
 
 from .conftest import alive
@@ -143,6 +146,15 @@ def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(words, pic
     with driver(words(pictures(1), workers=1)) as process:
         text = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 1 and "No worker could start: This ComfyUI has no node 'Unknown'" in text
+
+
+def test_a_cluster_that_lets_nobody_in_is_a_sentence():
+    def init(**_):
+        raise ConnectionError("Failed to connect\nand more")
+
+    ray = types.SimpleNamespace(init=init, exceptions=types.SimpleNamespace(RayError=RuntimeError))
+    with pytest.raises(StepError, match=r"at 10\.0\.0\.1:6379 lets us in \(Failed to connect\).*RAY_AUTH_MODE=token"):
+        cluster.connect(ray, "10.0.0.1:6379")
 
 
 def test_ray_is_known_to_one_module_only():

@@ -40,6 +40,17 @@ def ray_module() -> Any:
         ) from error
 
 
+def connect(ray: Any, address: str, **options: Any) -> None:
+    """Joins a cluster that runs; a StepError says what may be missing."""
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        raise StepError(
+            f"No Ray cluster at {address} lets us in ({str(error).strip().splitlines()[0][:150]}): expected one that `ray start --head` made. "
+            "Where it asks for Ray's token (`ray start` says so), set RAY_AUTH_MODE=token, with the same token on every machine."
+        ) from error
+
+
 def actor_class(ray: Any) -> Any:
     """The actor; defined in a function, so that it travels to machines where nothing of ours is imported yet."""
 
@@ -89,7 +100,7 @@ class RaySlots:
         terminated = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         if self._address:
-            self._ray.init(address=self._address, **quiet)
+            connect(self._ray, self._address, **quiet)
         else:
             self._ray.init(
                 address="local",
@@ -191,7 +202,7 @@ class RaySlots:
 def slots_in(address: str, threads: int) -> int:
     """Workers that a cluster has room for: one a GPU, else one for so many cores."""
     ray = ray_module()
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    connect(ray, address, log_to_driver=False, logging_level="ERROR")
     try:
         found = ray.cluster_resources()
     finally:
