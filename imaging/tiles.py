@@ -154,10 +154,15 @@ def feather(core: Core) -> Tensor:
 
     They ramp linearly across the strip that two neighbours share, and are 1 elsewhere.
     """
+    return torch.outer(*feather_lines(core))
+
+
+def feather_lines(core: Core) -> tuple[Tensor, Tensor]:
+    """Lines (height,) and (width,) whose outer product are the weights of `feather`."""
     inner, outer = core.inner, core.outer
     rows = _ramp(outer.height, inner.y - outer.y, outer.y + outer.height - inner.y - inner.height)
     columns = _ramp(outer.width, inner.x - outer.x, outer.x + outer.width - inner.x - inner.width)
-    return torch.outer(rows, columns)
+    return rows, columns
 
 
 def _ramp(length: int, before: int, after: int) -> Tensor:

@@ -1,16 +1,23 @@
 """Pictures that are cut into blocks: which workflows can be, the file that comes out, and what a second start does."""
 
 import copy
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
+from adaptivesr.tools.bench import seams
 from adaptivesr.tools.demo import PHOTO
-from adaptivesr.tools.evaluate import blocks
+from adaptivesr.tools.env.steps import StepError
+from adaptivesr.tools.evaluate import blocks, overlapping
 from adaptivesr.tools.evaluate import main as command
-from adaptivesr.tools.evaluate.blocks import NotExactError, recipe_of
+from adaptivesr.tools.evaluate.blocks import CannotCutError, recipe_of
+from adaptivesr.tools.evaluate.graph import cut_down
+from adaptivesr.tools.evaluate.pictures import Picture, as_png
+from adaptivesr.tools.evaluate.worker import DONE, FAILED, PictureOutcome
 from PIL import Image
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "api" / "one_step_sr.json"
@@ -50,7 +57,7 @@ def test_blocks_become_one_tiled_bigtiff_that_does_not_depend_on_the_cut(evaluat
     assert np.abs(many - bicubic).mean() < 6, "it is the picture"
     assert not (tmp_path / "cut" / "blocks").exists() or not any((tmp_path / "cut" / "blocks").iterdir())
     assert "61x47 in 12 blocks of 20" in capsys.readouterr().out
-    assert evaluate("cut", "--block", 20) == 0 and "12 blocks of 20" not in capsys.readouterr().out, "done already"
+    assert evaluate("cut", "--block", 20) == 0 and "61x47 in 12 blocks" not in capsys.readouterr().out, "done already"
 
 
 @pytest.mark.slow
@@ -82,6 +89,18 @@ def test_the_shipped_workflow_can_be_cut(prompt):
     assert recipe_of(prompt) == blocks.BlockRecipe("embedded_one_step.safetensors", "wavelet", 5)
 
 
+def test_upscale_alone_can_be_cut_too():
+    prompt = cut_down(json.loads(WORKFLOW.with_name("adaptive_upscale.json").read_text(encoding="utf-8")), {})[0]
+    assert recipe_of(prompt) == blocks.BlockRecipe("embedded_one_step.safetensors", "wavelet", 5)
+    box = next(node for node in prompt.values() if node["class_type"] == "AdaptiveSRAdaptiveUpscale")
+    box["inputs"]["preset"] = "Best"
+    with pytest.raises(CannotCutError, match="'Best' of Upscale averages turned pictures"):
+        recipe_of(prompt)
+    box["inputs"]["model"] = ["2", 0]
+    with pytest.raises(CannotCutError, match="Upscale has model connected"):
+        recipe_of(prompt)
+
+
 @pytest.mark.parametrize(
     ("kind", "inputs", "why"),
     [
@@ -97,7 +116,7 @@ def test_the_shipped_workflow_can_be_cut(prompt):
 def test_others_cannot_and_say_why(prompt, kind, inputs, why):
     changed = copy.deepcopy(prompt)
     next(node for node in changed.values() if node["class_type"] == kind)["inputs"].update(inputs)
-    with pytest.raises(NotExactError, match=why.replace(".", r"\.")):
+    with pytest.raises(CannotCutError, match=why.replace(".", r"\.")):
         recipe_of(changed)
 
 
@@ -105,3 +124,87 @@ def test_a_large_picture_of_another_workflow_is_set_aside_with_the_reason(evalua
     assert evaluate("other", "--set", "mode=adain") == 2
     page = (tmp_path / "other" / "results.md").read_text(encoding="utf-8")
     assert "`pano.png`: is larger than --cut-above, and cannot be cut into blocks: the colour fix adain" in page
+
+
+REGIONS = WORKFLOW.with_name("tiled_region_upscale.json")
+
+
+@pytest.fixture
+def regions():
+    """The shipped workflow of the region sampler, cut down to its result."""
+    return cut_down(json.loads(REGIONS.read_text(encoding="utf-8")), {})[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "why"),
+    [
+        ("AdaptiveSRWaveletColorFix", {"mode": "lab"}, "the colour fix lab takes statistics of the whole picture"),
+        ("ImageScale", {"height": 512}, "ImageScale sets width and height, whatever comes in: expected ImageScaleBy"),
+        ("AdaptiveSRTiledRegionSampler", {"budget": ["3", 1]}, "a mask of the whole picture"),
+        ("VAEDecode", {"noise_seed": 1}, "the noise of VAEDecode belongs to the whole picture"),
+        ("VAEEncode", {"megapixels": 2.0}, "VAEEncode sets megapixels"),
+    ],
+)
+def test_the_region_sampler_is_cut_unless_something_is_of_the_whole_picture(regions, kind, inputs, why):
+    overlapping.check(regions)
+    next(node for node in regions.values() if node["class_type"] == kind)["inputs"].update(inputs)
+    with pytest.raises(CannotCutError, match=why):
+        overlapping.check(regions)
+
+
+def test_parts_know_their_place_and_come_together_without_a_trace_where_they_agree(regions, tmp_path):
+    levels = np.asarray(Image.open(PHOTO).convert("RGB"))[60:231, 200:403]
+    Image.fromarray(levels).save(tmp_path / "p.png")
+    width = 3 * levels.shape[1]
+    enlarger = next(node for node in regions.values() if node["class_type"] == "ImageScale")
+    enlarger["inputs"]["width"] = width
+    cut = overlapping.OverlappingCut(regions, 128, 32)
+    parts, words = cut.parts(Picture("p.png", tmp_path / "p.png", "p.png"), tmp_path / "blocks", levels.shape[:2])
+    assert words == "blocks that share 64 pixels, of which 32 are cross-faded" and len(parts) == 4
+    large, keeper, job_for = levels.repeat(3, 0).repeat(3, 1), cut.keeper(), cut.jobs(parts, levels, 5)
+    for part in parts:
+        job, outer = job_for(part), part.core.outer.scaled(3)
+        sampler, scaled = ({**job.changes[key]} for key in ("8", "4"))
+        assert scaled == {"width": outer.width} and sampler == {"noise_top": outer.y, "noise_left": outer.x}
+        with Image.open(io.BytesIO(job.content)) as sent:
+            assert np.array_equal(np.asarray(sent), levels[part.core.outer.slices])
+        result = as_png(large[outer.slices].astype(np.float32) / 255)
+        size = (outer.width, outer.height)
+        record = keeper.save(part, PictureOutcome(part.name, DONE, image=result, result_size=size), "-")
+        assert record["status"] == DONE
+    blocks.assemble(parts, (levels.shape[0], levels.shape[1]), tmp_path / "p.tif")
+    assert np.array_equal(tifffile.imread(tmp_path / "p.tif"), large)
+    odd = keeper.save(parts[0], PictureOutcome("p", DONE, image=result, result_size=(outer.width + 1, 7)), "-")
+    assert odd["status"] == FAILED and "expected a whole multiple" in odd["error"]
+
+
+def test_borders_are_cross_faded(regions, tmp_path):
+    (tmp_path / "p.png").touch()
+    cut = overlapping.OverlappingCut(regions, 64, 16)
+    parts, _ = cut.parts(Picture("p.png", tmp_path / "p.png", "p.png"), tmp_path / "blocks", (32, 128))
+    for part, level in zip(parts, (40, 200)):
+        part.file.parent.mkdir(parents=True, exist_ok=True)
+        part.file.write_bytes(bytes([level]) * (3 * part.kept.area))
+    blocks.assemble(parts, (32, 128), tmp_path / "p.tif")
+    row = tifffile.imread(tmp_path / "p.tif")[7, :, 1].astype(int)
+    assert row[47] == 40 and row[80] == 200 and row[63] == 118 and row[64] == 123
+    assert np.abs(np.diff(row)).max() == 5, "a ramp across the shared strip, no step"
+
+
+def test_the_bench_of_seams_sees_a_step_at_a_border_and_nothing_where_there_is_none():
+    whole = torch.rand(1, 3, 64, 256, generator=torch.Generator().manual_seed(2)) * 255
+    regions = [kept.scaled(2) for _, kept in overlapping.rectangles((32, 128), 64, 16)]
+    same = seams.of_blocks(whole.clone(), whole, regions)
+    assert same == {"excess": 0.0, "difference_where_faded": 0.0, "difference_elsewhere": 0.0}
+    stepped = whole.clone()
+    stepped[..., 128:] += 60
+    found = seams.of_blocks(stepped, whole, regions)
+    assert found["excess"] > 0.01 and found["difference_where_faded"] == pytest.approx(30)
+
+
+def test_blocks_that_would_be_mostly_halo_are_a_sentence(regions, tmp_path):
+    (tmp_path / "p.png").touch()
+    with pytest.raises(StepError, match="expected blocks of at least four times the halo"):
+        overlapping.OverlappingCut(regions, 64, 32).parts(
+            Picture("p.png", tmp_path / "p.png", "p.png"), tmp_path / "blocks", (99, 99)
+        )

@@ -1,6 +1,7 @@
 """`dev.py bench seams`: gradient across region borders over that inside, against the untiled run, for each merge mode.
 
 The network sees its tile alone (zeros around it, and the tile's mean), so whatever ties neighbours together is the merging.
+`--cut` and `--whole` measure two results of `dev.py evaluate` instead: of a picture that was cut into blocks, and of one block.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+import tifffile
 import torch
 from torch import Tensor
 
@@ -19,6 +22,8 @@ from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.adaptive.types import NoiseSpace
 from ...sampling.batching import BatchSize
+from ..env.steps import say
+from ..evaluate.overlapping import rectangles
 from .parts.region_networks import TileNetwork
 from .parts.report import write_report
 from .parts.seam_ratio import seam_ratio
@@ -73,9 +78,45 @@ def excess(picture: Tensor, merge: MergeMode, policy: StepPolicy, overlap: int =
     return seam_ratio(sample(picture, regions, merge, policy, name), regions) / seam_ratio(whole, regions) - 1
 
 
+def of_blocks(cut: Tensor, whole: Tensor, regions: Sequence[Region]) -> dict[str, float]:
+    """Of two results (1, 3, H, W) in levels of 255: `excess` at the blocks' borders, and the mean difference where blocks are cross-faded and elsewhere."""
+    shared = sum((region_mask(region, cut) for region in regions), torch.zeros_like(cut[0, 0])) > 1
+    difference = (cut - whole).abs().mean((0, 1))  # (H, W)
+    return {
+        "excess": seam_ratio(cut, regions) / seam_ratio(whole, regions) - 1,
+        "difference_where_faded": float(difference[shared].mean()),
+        "difference_elsewhere": float(difference[~shared].mean()),
+    }
+
+
+def region_mask(region: Region, canvas: Tensor) -> Tensor:
+    """1 in the region, 0 elsewhere, (H, W) of a canvas (1, C, H, W)."""
+    mask = torch.zeros_like(canvas[0, 0])
+    mask[region.slices] = 1
+    return mask
+
+
+def _files(options: argparse.Namespace) -> int:
+    cut, whole = (
+        torch.from_numpy(tifffile.imread(file)).movedim(2, 0)[None].float() for file in (options.cut, options.whole)
+    )
+    size = (cut.shape[2] // options.scale, cut.shape[3] // options.scale)
+    regions = [kept.scaled(options.scale) for _, kept in rectangles(size, options.block, options.halo)]
+    for name, value in of_blocks(cut, whole, regions).items():
+        say(f"{name}: {value:.4f}")
+    return 0
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench seams", description=__doc__)
-    parser.parse_args(argv)
+    parser.add_argument("--cut", type=Path, metavar="TIFF", help="a result that was cut into blocks")
+    parser.add_argument("--whole", type=Path, metavar="TIFF", help="the same from one block")
+    parser.add_argument("--block", type=int, default=768, help="of evaluate")
+    parser.add_argument("--halo", type=int, default=64, help="of evaluate")
+    parser.add_argument("--scale", type=int, default=4, help="pixels of the result per pixel of the input")
+    options = parser.parse_args(argv)
+    if options.cut:
+        return _files(options)
     count = len(grid(SIZE, SIZE, TILE, OVERLAP))
     budget = BudgetMap((tuple(4 + i % 9 for i in range(count)),))
     cases = {

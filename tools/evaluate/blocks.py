@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ from .pictures import Picture, UnreadableError
 from .worker import DONE, REFUSED, PictureJob, PictureOutcome, Worker, WorkerSpec
 
 if TYPE_CHECKING:
-    from ...imaging.tiles import Core
+    from torch import Tensor
+
+    from ...imaging.tiles import Core, Region
     from ...sampling.tiled.one_step_blocks import BlockUpscaler
 
 WEIGHTS: Mapping[str, str] = {
@@ -34,9 +37,16 @@ WEIGHTS: Mapping[str, str] = {
     "embedded: one step, v1": "embedded_student.safetensors",
 }
 """Weights whose receptive field is finite, as the loader names them."""
+ARITHMETIC: Mapping[str, str] = {
+    "embedded_one_step.safetensors": "embedded one step",
+    "embedded_student.safetensors": "embedded teacher",
+}
+"""Names of these networks in `sampling.network_cost.COUNTED`."""
 SCALE = 4
 TIFF_TILE = 256
 NO_FIX = "none"
+PRESET_FIXES: Mapping[str, str] = {"Fast": NO_FIX, "Balanced": "wavelet"}
+"""Colour fixes of the node Upscale by presets of a single pass."""
 
 
 @dataclass(frozen=True)
@@ -48,50 +58,64 @@ class BlockRecipe:
     levels: int = 5
 
 
-class NotExactError(ValueError):
-    """A workflow cannot be cut without a trace; the message says why."""
+class CannotCutError(ValueError):
+    """Pictures of a workflow cannot be cut; the message says why."""
 
 
 def recipe_of(prompt: Prompt) -> BlockRecipe:
-    """The recipe of a prompt in API form that is cut down to its result; NotExactError for everything else."""
+    """The recipe of a prompt in API form that is cut down to its result; CannotCutError for what leaves a trace."""
     result = next(node for node in prompt.values() if node["class_type"] in ("SaveImage", "PreviewImage"))
     node, fix, levels = _source(prompt, result, "images"), NO_FIX, 5
     if node["class_type"] == "AdaptiveSRWaveletColorFix":
         reference = _source(prompt, node, "reference")
         if reference["class_type"] != "LoadImage":
-            raise NotExactError("the reference of Wavelet Color Fix is not the picture itself")
+            raise CannotCutError("the reference of Wavelet Color Fix is not the picture itself")
         fix, levels = node["inputs"]["mode"], int(node["inputs"].get("levels", 5))
         node = _source(prompt, node, "image")
-    if node["class_type"] != "AdaptiveSROneStepDistilledSR":
-        raise NotExactError(
+    is_box = node["class_type"] == "AdaptiveSRAdaptiveUpscale"
+    if not is_box and node["class_type"] != "AdaptiveSROneStepDistilledSR":
+        raise CannotCutError(
             f"the result comes from {node['class_type']}, whose regions see more than their surroundings"
         )
-    own_fix = node["inputs"].get("color_fix", NO_FIX)
+    own_fix = _fix_of_preset(node) if is_box else node["inputs"].get("color_fix", NO_FIX)
     if NO_FIX not in (fix, own_fix):
-        raise NotExactError("it fixes the colours twice")
+        raise CannotCutError("it fixes the colours twice")
     fix = own_fix if fix == NO_FIX else fix
     if fix not in (NO_FIX, "wavelet", "ycbcr"):
-        raise NotExactError(f"the colour fix {fix} takes statistics of the whole picture; wavelet and ycbcr do not")
+        raise CannotCutError(f"the colour fix {fix} takes statistics of the whole picture; wavelet and ycbcr do not")
     wanted = {"scale": (SCALE,), "width": (0,), "height": (0,), "steps": (0, 1)}
     for name, values in wanted.items():
         if node["inputs"].get(name, values[0]) not in values:
-            raise NotExactError(
+            raise CannotCutError(
                 f"{name} is {node['inputs'][name]}, which needs the whole picture: expected {values[0]}"
             )
     if _source(prompt, node, "image")["class_type"] != "LoadImage":
-        raise NotExactError("something changes the picture before it is upscaled")
+        raise CannotCutError("something changes the picture before it is upscaled")
+    if is_box:
+        return BlockRecipe(next(iter(WEIGHTS.values())), fix, levels)
     loader = _source(prompt, node, "one_step_sr")
     name = loader["inputs"].get("model_name")
     if loader["class_type"] != "AdaptiveSRLoadOneStepSR" or name not in WEIGHTS:
-        raise NotExactError(f"the weights {name!r} see the whole tile: expected {' or '.join(map(repr, WEIGHTS))}")
+        raise CannotCutError(f"the weights {name!r} see the whole tile: expected {' or '.join(map(repr, WEIGHTS))}")
     return BlockRecipe(WEIGHTS[name], fix, levels)
+
+
+def _fix_of_preset(node: Mapping[str, Any]) -> str:
+    """The colour fix of a node Upscale that makes one step with the embedded weights."""
+    others = [name for name in ("model", "one_step_sr") if name in node["inputs"]]
+    if others:
+        raise CannotCutError(f"Upscale has {others[0]} connected: alone, with the embedded weights, it is cut")
+    preset = node["inputs"].get("preset")
+    if preset not in PRESET_FIXES:
+        raise CannotCutError(f"the preset {preset!r} of Upscale averages turned pictures: expected Fast or Balanced")
+    return PRESET_FIXES[preset]
 
 
 def _source(prompt: Prompt, node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The node behind an input."""
     value = node["inputs"].get(name)
     if not isinstance(value, list) or str(value[0]) not in prompt:
-        raise NotExactError(f"nothing is connected to {name} of {node['class_type']}")
+        raise CannotCutError(f"nothing is connected to {name} of {node['class_type']}")
     return prompt[str(value[0])]
 
 
@@ -193,11 +217,20 @@ def peak_memory() -> int:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a picture, under the name that the lines of a run call it."""
+    """A part of a picture, under the name that the lines of a run call it.
+
+    core: what it adds to the picture, in what a worker gets. kept: the pixels of its file, which reach beyond the inner ones where blocks are blended.
+    """
 
     name: str
     core: Core
+    kept: Region
     file: Path
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per pixel, by the size of the file."""
+        return math.isqrt(self.file.stat().st_size // (3 * self.kept.area))
 
 
 class BlockStore:
@@ -205,14 +238,16 @@ class BlockStore:
 
     def record(self, block: Block) -> dict[str, Any] | None:
         """Of a block whose file is there."""
-        return {"name": block.name, "status": DONE, "peak_bytes": 0, "seconds": 0.0} if block.file.is_file() else None
+        known = {"name": block.name, "status": DONE, "peak_bytes": 0, "calls": None, "tflop": None}
+        return known if block.file.is_file() else None
 
     def save(self, block: Block, outcome: PictureOutcome, worker: str) -> dict[str, Any]:
         """Writes a block's pixels, whole or not at all."""
         if outcome.status == DONE:
             block.file.parent.mkdir(parents=True, exist_ok=True)
             atomic.replace_file(block.file, lambda place: place.write_bytes(outcome.image))
-        return {"name": block.name, "status": outcome.status, "error": outcome.error, "peak_bytes": outcome.peak_bytes}
+        work = {"peak_bytes": outcome.peak_bytes, "calls": outcome.calls, "tflop": outcome.tflop}
+        return {"name": block.name, "status": outcome.status, "error": outcome.error, **work}
 
 
 def read_levels(picture: Picture) -> np.ndarray[Any, Any]:
@@ -243,33 +278,25 @@ def blocks_of(picture: Picture, folder: Path, size: tuple[int, int], side: int, 
     """All blocks of a picture of (height, width), and where each is kept; another file or another cut is another place."""
     from ...sampling.tiled.one_step_blocks import cut  # noqa: PLC0415
 
-    mark = hashlib.blake2b(f"{picture.name} {picture.stamp} {side} {halo}".encode(), digest_size=8).hexdigest()
-    return [
-        Block(
-            f"{picture.name} y {core.inner.y} x {core.inner.x}",
-            core,
-            folder / mark / f"{core.inner.y}_{core.inner.x}.rgb",
-        )
-        for core in cut(*size, side, halo)
-    ]
+    return [named(picture, folder / f"{side} {halo}", core, core.inner) for core in cut(*size, side, halo)]
 
 
-def job_for(block: Block, levels: np.ndarray[Any, Any], seed: int) -> PictureJob:
-    """What a worker needs for a block."""
-    inner, outer = block.core.inner, block.core.outer
-    place = [value for region in (inner, outer) for value in (region.y, region.x, region.height, region.width)]
-    content = np.ascontiguousarray(levels[outer.slices]).tobytes()
-    return PictureJob(block.name, seed, content, place=(*place, *levels.shape[:2]))
+def named(picture: Picture, folder: Path, core: Core, kept: Region) -> Block:
+    """A block of a picture, and where it is kept; another file or another folder is another place."""
+    mark = hashlib.blake2b(f"{picture.name} {picture.stamp} {folder.name}".encode(), digest_size=8).hexdigest()
+    place = f"{core.inner.y}_{core.inner.x}"
+    return Block(f"{picture.name} y {core.inner.y} x {core.inner.x}", core, kept, folder.parent / mark / f"{place}.rgb")
 
 
 def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path) -> None:
-    """Writes the blocks' results as a tiled BigTIFF (height, width, 3), a row of tiles at a time."""
+    """Writes the blocks' results as a tiled BigTIFF (height, width, 3), a row of tiles at a time; what blocks share is cross-faded."""
     import tifffile  # noqa: PLC0415
 
-    height, width = (SCALE * side for side in size)
+    scale = blocks[0].scale
+    height, width = (scale * side for side in size)
     with tifffile.TiffWriter(place, bigtiff=True) as file:
         file.write(
-            _tiles(blocks, height, width),
+            _tiles(blocks, height, width, scale),
             shape=(height, width, 3),
             dtype=np.uint8,
             tile=(TIFF_TILE, TIFF_TILE),
@@ -278,21 +305,30 @@ def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path) -> Non
         )
 
 
-def _tiles(blocks: Sequence[Block], height: int, width: int) -> Iterator[np.ndarray[Any, Any]]:
+def _tiles(blocks: Sequence[Block], height: int, width: int, scale: int) -> Iterator[np.ndarray[Any, Any]]:
     """Tiles of the result, row by row; those at the right and at the bottom are filled up with black, as TIFF wants it."""
+    blended = any(block.kept != block.core.inner for block in blocks)
     for top in range(0, height, TIFF_TILE):
-        rows = min(TIFF_TILE, height - top)
-        strip = np.zeros((TIFF_TILE, -(-width // TIFF_TILE) * TIFF_TILE, 3), np.uint8)
+        strip = np.zeros((TIFF_TILE, -(-width // TIFF_TILE) * TIFF_TILE, 3), np.float32 if blended else np.uint8)
         for block in blocks:
-            inner = block.core.inner.scaled(SCALE)
-            first, last = max(top, inner.y), min(top + rows, inner.y + inner.height)
+            kept = block.kept.scaled(scale)
+            first, last = max(top, kept.y), min(top + TIFF_TILE, kept.y + kept.height)
             if first < last:
-                stored = np.memmap(block.file, np.uint8, "r", shape=(inner.height, inner.width, 3))
-                strip[first - top : last - top, inner.x : inner.x + inner.width] = stored[
-                    first - inner.y : last - inner.y
-                ]
+                stored = np.memmap(block.file, np.uint8, "r", shape=(kept.height, kept.width, 3))
+                part = stored[first - kept.y : last - kept.y]
+                if blended:
+                    rows, columns = (line.numpy() for line in _weights(block, scale))
+                    part = rows[first - kept.y : last - kept.y, None, None] * columns[:, None] * part
+                strip[first - top : last - top, kept.x : kept.x + kept.width] += part
+        levels = (strip + 0.5).astype(np.uint8) if blended else strip
         for left in range(0, width, TIFF_TILE):
-            yield strip[:, left : left + TIFF_TILE]
+            yield levels[:, left : left + TIFF_TILE]
+
+
+def _weights(block: Block, scale: int) -> tuple[Tensor, Tensor]:
+    from ...imaging.tiles import Core, feather_lines  # noqa: PLC0415
+
+    return feather_lines(Core(block.core.inner.scaled(scale), block.kept.scaled(scale)))
 
 
 def clear(blocks: Sequence[Block]) -> None:
@@ -300,9 +336,47 @@ def clear(blocks: Sequence[Block]) -> None:
     shutil.rmtree(blocks[0].file.parent, ignore_errors=True)
 
 
-def as_plain(recipe: BlockRecipe) -> dict[str, Any]:
-    """For a `WorkerSpec`."""
-    return asdict(recipe)
+@dataclass(frozen=True)
+class ExactCut:
+    """A cut that leaves no trace, into blocks of `side` pixels that `BlockWorker`s upscale by a recipe."""
+
+    recipe: BlockRecipe
+    side: int
+
+    def spec(self, spec: WorkerSpec) -> WorkerSpec:
+        """Of its workers, from that of a run's."""
+        return replace(spec, recipe=asdict(self.recipe), url=None, metrics=())
+
+    def keeper(self) -> BlockStore:
+        """Of its blocks."""
+        return BlockStore()
+
+    def parts(self, picture: Picture, folder: Path, size: tuple[int, int]) -> tuple[list[Block], str]:
+        """All blocks of a picture of (height, width), and words about them."""
+        halo = upscaler_for(self.recipe, 0, "cpu").halo
+        return blocks_of(picture, folder, size, self.side, halo), f"blocks of {self.side}, {halo} pixels around each"
+
+    def probe(self, parts: Sequence[Block]) -> Sequence[Block]:
+        """Blocks that the others' jobs depend on: none."""
+        return ()
+
+    def work(self, parts: Sequence[Block], records: Sequence[Mapping[str, Any]]) -> tuple[int | None, float | None]:
+        """Model calls and TFLOP of a picture, whenever its blocks were made."""
+        from ...sampling.network_cost import COUNTED  # noqa: PLC0415
+
+        cost = COUNTED[ARITHMETIC[self.recipe.weights]]
+        return len(parts), sum(cost(block.core.outer.height, block.core.outer.width) for block in parts) / 1e12
+
+    def jobs(self, parts: Sequence[Block], levels: np.ndarray[Any, Any], seed: int) -> Callable[[Block], PictureJob]:
+        """What a worker needs for a block."""
+
+        def job_for(block: Block) -> PictureJob:
+            inner, outer = block.core.inner, block.core.outer
+            place = [value for region in (inner, outer) for value in (region.y, region.x, region.height, region.width)]
+            content = np.ascontiguousarray(levels[outer.slices]).tobytes()
+            return PictureJob(block.name, seed, content, place=(*place, *levels.shape[:2]))
+
+        return job_for
 
 
 def refused(picture: Picture, reason: str) -> PictureOutcome:

@@ -80,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--block", type=int, default=768, metavar="PX", help="side of these blocks in pixels of the input (768)"
     )
+    top.add_argument(
+        "--halo",
+        type=int,
+        default=64,
+        metavar="PX",
+        help="pixels of the input around each, where blocks leave a trace and are cross-faded; in steps of 32 (64)",
+    )
     top.add_argument("--cpu", action="store_true", help="run ComfyUI on the CPU, whatever else there is")
     top.add_argument("--timeout", type=float, default=3600.0, help="seconds that a picture may take (3600)")
     return top
@@ -125,7 +132,7 @@ def _run(
             records |= dispatcher.records
     waiting = [picture for picture in large if picture.name not in records]
     if waiting:
-        run = large_pictures.LargeRun(spec, store, options.seed, options.block)
+        run = large_pictures.LargeRun(spec, store, options.seed, options.block, options.halo)
         records |= run.all(waiting, lambda changed: _slots(options, changed))
     return records, missing
 

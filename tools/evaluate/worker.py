@@ -59,7 +59,8 @@ class WorkerSpec:
 class PictureJob:
     """A picture to upscale: its name, its own seed, the file's bytes and those of its reference.
 
-    Where the run degrades, `content` is the good picture, which is the reference, too. place: of a block (blocks.py).
+    Where the run degrades, `content` is the good picture, which is the reference, too. place: of a block (blocks.py); changes: inputs of this
+    picture alone, by node id (overlapping.py).
     """
 
     name: str
@@ -67,6 +68,7 @@ class PictureJob:
     content: bytes
     reference: bytes | None = None
     place: tuple[int, ...] = ()
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, "Mapping[str, Any]"])
 
 
 @dataclass
@@ -233,6 +235,8 @@ class Worker:
         mark = hashlib.blake2b(job.name.encode(), digest_size=8).hexdigest()
         name = self._client.upload_bytes(f"adaptivesr_{mark}.png", content, folder="temp")
         prompt = self._plan.for_picture(name, job.seed)
+        for node, inputs in job.changes.items():
+            prompt[node]["inputs"].update(inputs)
         return self._client.wait(self._client.queue(prompt), self.spec.timeout)
 
     def _collect(self, outputs: Mapping[str, Any], outcome: PictureOutcome) -> None:
