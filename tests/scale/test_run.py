@@ -160,6 +160,8 @@ def test_references_are_found_by_name_with_or_without_a_mark_of_scale(tmp_path):
 class Scripted:
     """Slots whose outcomes are written beforehand: by picture, one after the other."""
 
+    work_elsewhere = True
+
     def __init__(self, slots, outcomes):
         self.idle, self.busy, self.outcomes, self.given = list(range(slots)), [], outcomes, []
 
@@ -210,6 +212,22 @@ def test_a_picture_that_failed_goes_to_another_worker(dispatch):
     assert dispatch(slots) == {"a": DONE, "b": DONE, "c": DONE}
     tries = [slot for slot, name in slots.given if name == "a"]
     assert len(tries) == 2 and tries[0] != tries[1]
+
+
+def test_a_worker_elsewhere_gets_its_next_picture_before_the_last_result_is_written(dispatch, monkeypatch):
+    slots, written = Scripted(1, {}), []
+    save = Store.save
+
+    def noted(self, picture, *rest):
+        written.append((picture.name, len(slots.given)))
+        return save(self, picture, *rest)
+
+    monkeypatch.setattr(Store, "save", noted)
+    assert dispatch(slots) == {"a": DONE, "b": DONE, "c": DONE} and written == [("a", 2), ("b", 3), ("c", 3)]
+    slots.work_elsewhere, slots.given = False, []
+    written.clear()
+    assert dispatch(slots, "def") == {"d": DONE, "e": DONE, "f": DONE}
+    assert written == [("d", 1), ("e", 2), ("f", 3)], "in this process a result is written before the next is begun"
 
 
 def test_two_failures_set_a_picture_aside(dispatch):

@@ -83,6 +83,8 @@ def actor_class(ray: Any) -> Any:
 class RaySlots:
     """Slots of the dispatcher that are actors; a context manager that ends them all."""
 
+    work_elsewhere = True
+
     def __init__(self, specs: Sequence[WorkerSpec], address: str | None) -> None:
         self._ray = ray_module()
         self._specs = list(specs)

@@ -23,6 +23,11 @@ MOST_DEATHS = 3
 class Slots(Protocol):
     """Workers that each do a picture at a time, by number."""
 
+    @property
+    def work_elsewhere(self) -> bool:
+        """Whether `submit` comes back before the picture is done."""
+        ...
+
     def free(self) -> list[int]:
         """Those that wait for a picture."""
         ...
@@ -53,6 +58,7 @@ class LocalSlot:
     """The one worker of a run without Ray: in this process."""
 
     worker: Any
+    work_elsewhere: bool = False
     _outcome: PictureOutcome | None = None
     _retired: bool = False
 
@@ -162,6 +168,8 @@ class Dispatcher:
 
     def _take_in(self, slot: int, outcome: PictureOutcome) -> None:
         picture = self._out.pop(slot)
+        if outcome.status == DONE and self.slots.work_elsewhere:
+            self._hand_out()  # a worker does not wait until its last result is on the disk
         if outcome.status in (HOST_DIED, NO_HOST):
             self._last_error = outcome.error
             self._deaths[slot] = self._deaths.get(slot, 0) + 1
