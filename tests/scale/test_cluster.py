@@ -139,13 +139,52 @@ def test_a_killed_driver_leaves_nothing_behind_and_goes_on_and_so_does_one_that_
     assert before.items() <= results(tmp_path / "out").items()
 
 
-def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(words, pictures, workflow_file):
+class InThisProcess:
+    """What the slots ask of Ray, without processes: an actor's methods run when their results are asked for."""
+
+    exceptions = types.SimpleNamespace(RayError=ArithmeticError)
+
+    def init(self, **_):
+        pass
+
+    def shutdown(self):
+        pass
+
+    def kill(self, actor, *, no_restart):
+        actor.end()
+
+    def cluster_resources(self):
+        return {"CPU": 2.0}
+
+    def remote(self, kind):
+        def actor(*given):
+            made = kind(*given)
+            return types.SimpleNamespace(
+                ready=types.SimpleNamespace(remote=lambda: made.ready), end=made._slot._worker.close
+            )
+
+        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=actor))
+
+    def wait(self, refs, **_):
+        return refs[:1], refs[1:]
+
+    def get(self, ref):
+        return ref()
+
+
+def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(
+    words, pictures, workflow_file, diary, monkeypatch, capsys
+):
     workflow_file.write_text(
         workflow_file.read_text(encoding="utf-8").replace("AdaptiveSRUpscale", "Unknown"), encoding="utf-8"
     )
-    with driver(words(pictures(1), workers=1)) as process:
-        text = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 1 and "No worker could start: This ComfyUI has no node 'Unknown'" in text
+    monkeypatch.setattr(cluster, "ray_module", InThisProcess)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which an actor changes for its process
+    with pytest.raises(StepError, match="No worker could start: This ComfyUI has no node 'Unknown'"):
+        command.main(words(pictures(1)))
+    assert len(diary.hosts()) == 2 and not any(alive(host) for host, _ in diary.hosts())
+    said = capsys.readouterr().out
+    assert all(f"worker {number}: This ComfyUI has no node" in said for number in (1, 2))
 
 
 def test_a_cluster_that_lets_nobody_in_is_a_sentence():
