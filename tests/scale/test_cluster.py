@@ -13,8 +13,9 @@ import pytest
 from adaptivesr.tools.env.steps import StepError
 from adaptivesr.tools.evaluate import cluster
 from adaptivesr.tools.evaluate import main as command
+from adaptivesr.tools.evaluate.worker import WorkerSpec
 
-from .conftest import alive
+from .conftest import alive, workflow
 
 pytestmark = [
     pytest.mark.slow,
@@ -142,7 +143,8 @@ def test_a_killed_driver_leaves_nothing_behind_and_goes_on_and_so_does_one_that_
 class InThisProcess:
     """What the slots ask of Ray, without processes: an actor's methods run when their results are asked for."""
 
-    exceptions = types.SimpleNamespace(RayError=ArithmeticError)
+    exceptions = types.SimpleNamespace(RayError=ArithmeticError, ActorUnavailableError=ZeroDivisionError)
+    away = 0
 
     def init(self, **_):
         pass
@@ -169,6 +171,9 @@ class InThisProcess:
         return refs[:1], refs[1:]
 
     def get(self, ref):
+        if self.away:
+            self.away -= 1
+            raise self.exceptions.ActorUnavailableError("The actor is temporarily unavailable")
         return ref()
 
 
@@ -185,6 +190,21 @@ def test_a_workflow_that_suits_no_worker_ends_the_run_with_a_sentence(
     assert len(diary.hosts()) == 2 and not any(alive(host) for host, _ in diary.hosts())
     said = capsys.readouterr().out
     assert all(f"worker {number}: This ComfyUI has no node" in said for number in (1, 2))
+
+
+def test_a_worker_that_cannot_be_reached_for_a_while_is_waited_for(words, pictures, source, monkeypatch):
+    monkeypatch.setattr(cluster, "ray_module", InThisProcess)
+    monkeypatch.setattr(cluster, "AWAY_PAUSE", 0)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(InThisProcess, "away", 20)
+    spec = WorkerSpec(workflow(), source=str(source))
+    with cluster.RaySlots([spec], None) as slots:
+        for _ in range(20):
+            assert slots.next() is None and slots.free() == []
+        assert slots.next() is None and slots.free() == [0]
+    monkeypatch.setattr(cluster, "START_SECONDS", -1)
+    with cluster.RaySlots([spec], None) as slots:
+        assert slots.next() is None and not slots.any_left(), "given up"
 
 
 def test_a_cluster_that_lets_nobody_in_is_a_sentence():

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,6 +22,8 @@ from .worker import HOST_DIED, PictureJob, PictureOutcome, WorkerSpec
 
 START_SECONDS = 600.0
 """For which a slot may wait for its place in the cluster and start a ComfyUI."""
+AWAY_PAUSE = 1.0
+"""Seconds between two questions whether a worker that cannot be reached is there again."""
 STORE_BYTES = 512 << 20
 """Of the object store of a cluster on this machine alone: a picture and a result for each worker pass through it."""
 
@@ -95,6 +98,7 @@ class RaySlots:
         self._labels: dict[int, str] = {}
         self._errors: list[str] = []
         self._restarts = 0
+        self._away_since: dict[int, float] = {}
         self.left_out: dict[str, str] = {}
         self.facts: dict[int, dict[str, Any]] = {}
 
@@ -171,6 +175,7 @@ class RaySlots:
             if not self._actors:
                 raise StepError(f"No worker could start: {self._errors[0]}")
             return
+        self._away_since.pop(slot, None)
         self.left_out.update(found["left_out"])
         self.facts[slot] = found
         self._labels[slot] = f"{slot + 1} at {found['place']}"
@@ -179,14 +184,24 @@ class RaySlots:
 
     def _died(self, slot: int, job: PictureJob | None, error: Exception) -> tuple[int, PictureOutcome] | None:
         reason = f"its worker died ({str(error).strip().splitlines()[0][:150]})"
-        if slot in self._actors:
-            self._ask_ready(slot)  # waits until Ray has started it again
-        if job is None:
+        if isinstance(error, self._ray.exceptions.ActorUnavailableError):
+            self._wait_for(slot, reason)
+        elif job is None:
             self._restarts += 1
             if self._restarts > 3 * len(self._specs):
                 raise StepError(f"Workers die as they start: {reason}")
-            return None
-        return slot, PictureOutcome(job.name, HOST_DIED, reason)
+        if slot in self._actors:
+            self._ask_ready(slot)  # waits until Ray has started it again
+        return None if job is None else (slot, PictureOutcome(job.name, HOST_DIED, reason))
+
+    def _wait_for(self, slot: int, reason: str) -> None:
+        """A moment, for a worker of which Ray does not know yet whether it is dead: it answers at once that it cannot be reached."""
+        away_since = self._away_since.setdefault(slot, time.monotonic())
+        if time.monotonic() - away_since > START_SECONDS:
+            say(f"worker {self.label(slot)} is given up after {START_SECONDS:.0f} s: {reason}")
+            self.retire(slot)
+        else:
+            time.sleep(AWAY_PAUSE)
 
     def retire(self, slot: int) -> None:
         """Ends a worker for good."""
