@@ -65,7 +65,9 @@ def test_luma_and_all_channels_are_what_they_say():
 
 
 def test_only_metrics_that_leave_the_choice_open_get_the_option():
-    assert options_for(["psnr", "piqe", "gmsd"], luma=False) == {"psnr": {"test_y_channel": False, "color_space": "ycbcr"}}
+    assert options_for(["psnr", "piqe", "gmsd"], luma=False) == {
+        "psnr": {"test_y_channel": False, "color_space": "ycbcr"}
+    }
 
 
 @pytest.mark.parametrize(

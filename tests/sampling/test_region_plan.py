@@ -61,7 +61,12 @@ def test_a_report_is_one_line_that_names_trouble_only_where_there_was_some():
         "halvings": 0, "float32_retries": 0,
     }  # fmt: skip
     line = describe(report)
-    assert line.startswith("4 regions, 3 to 20 of 20 steps") and "halvings" not in line and "peak" not in line and "\n" not in line
+    assert (
+        line.startswith("4 regions, 3 to 20 of 20 steps")
+        and "halvings" not in line
+        and "peak" not in line
+        and "\n" not in line
+    )
     assert describe({**report, "tiles": 1, "images": 2}).startswith("1 region in each of 2 images, ")
     assert "TFLOP" not in describe({**report, "tflop": None})
     assert "0.258 latent Mpx (42.1 TFLOP)" in describe({**report, "tflop": 42.123})
