@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...models.compact_denoiser import CompactDenoiserConfig
 from ...models.pixel_denoiser import PixelDenoiserConfig
@@ -97,3 +97,20 @@ class OneStepConfig:
     clean_share: float = 0.5
     ema_decay: float = 0.998
     clip_norm: float = 1.0
+
+
+def crisp_config() -> OneStepConfig:
+    """The crisp weights': imitation of one sharp answer wants no soft end, and local sharpness from the first step on.
+
+    Counts of pictures are those that the enlarger answers; `clean_share` is of them.
+    """
+    return replace(
+        OneStepConfig(),
+        phase=PhaseConfig(steps=4000, batch=4, patch=32, lr=4e-4, warmup=50),
+        widening=1.0,
+        energy=0.02,
+        sharp=0.0,
+        photo_pictures=400,
+        generated_pictures=80,
+        clean_share=0.4,
+    )

