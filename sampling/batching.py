@@ -72,9 +72,14 @@ def run_halved(
         halvings += 1
 
 
+def finite_rows(x: Tensor) -> Tensor:
+    """Tells which rows of x (N, ...) hold finite values only: (N,) of bool, where x is."""
+    return torch.isfinite(x).flatten(1).all(1)
+
+
 def nonfinite_rows(x: Tensor) -> list[int]:
     """Returns the indices of the rows of x (N, ...) that hold a value which is not finite."""
-    finite: list[bool] = torch.isfinite(x).flatten(1).all(1).tolist()
+    finite: list[bool] = finite_rows(x).tolist()
     return [i for i, whole in enumerate(finite) if not whole]
 
 

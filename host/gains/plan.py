@@ -25,6 +25,7 @@ from ...imaging.metrics.gain_measures import (
     rgb_measures,
 )
 from ...imaging.metrics.named import named_metrics
+from ...imaging.transfer import upload
 from ...sampling.adaptive.choices import GainRule, GrowingRule, JumpRule
 from ...sampling.adaptive.dynamic import CallClass, DynamicSettings, DynamicTimesteps
 from ...sampling.adaptive.gain import LATENT_METRICS, PAPER_METRICS, PICTURE_METRICS, GainMetric, chosen
@@ -171,7 +172,7 @@ class GainPlan:
         def view(x: Tensor) -> Tensor:
             pixels = cast("VAE", self.vae).decode(model.process_latent_out(x))
             mm.load_models_gpu([guider.model_patcher])
-            return pixels.movedim(-1, 1)[:, :3].to(x.device, torch.float32)
+            return upload(pixels.movedim(-1, 1)[:, :3], x.device, torch.float32)
 
         picture = view(reference) if self.picture is None else self.picture.to(reference.device)
         factor = model.latent_format.spacial_downscale_ratio

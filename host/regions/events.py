@@ -101,12 +101,12 @@ class RegionDisplay:
         self._send("step", self._progress)
 
     def moved(self, row: Row, level: int, reason: str) -> None:
-        """Shows that a region arrived at a level of the grid of steps; with a reason, it has ended."""
+        """Shows that a region is at a level of the grid of steps now; with a reason, it has ended."""
         self._levels[row.image][row.region_id] = level
         if reason:
             self._states[row.image][row.region_id] = ENDED_EARLY.get(reason, COMPLETED)
-        elif self._class_of is not None:
-            self._states[row.image][row.region_id] = self._class_of(row).lower()
+        else:
+            self._states[row.image][row.region_id] = ACTIVE if self._class_of is None else self._class_of(row).lower()
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Sends the last message, which the node's output keeps as well."""

@@ -23,7 +23,7 @@ from ...sampling.adaptive.plan import policy_for
 from ...sampling.adaptive.sampler import canvas_noise, sample_regions
 from ...sampling.adaptive.steppers import stepper_for
 from ...sampling.adaptive.types import (
-    Gains,
+    MeasuredCall,
     NoiseField,
     NoiseSpace,
     RegionObserver,
@@ -256,13 +256,12 @@ class _HostObserver(RegionObserver):
     def is_out_of_memory(self, error: Exception) -> bool:
         return is_out_of_memory(error)
 
-    def called(
-        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
-    ) -> Sequence[Gains] | None:
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall | None:
+        return None if self._gain is None else self._gain.observe.measured(rows, x0, levels)
+
+    def called(self, rows: Sequence[Row], done: int, planned: int) -> None:
         self._display.advanced(rows)
-        gains = None if self._gain is None else self._gain.observe(rows, x0, levels)
         self._bar.update_absolute(done, planned)
-        return gains
 
     def moved(self, row: Row, level: int, reason: str) -> None:
         self._display.moved(row, level, reason)

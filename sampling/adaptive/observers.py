@@ -18,7 +18,7 @@ from ...imaging.detail import sharpness
 from ...imaging.transfer import upload
 from .dynamic import CHANGE, FULL_REFERENCE, NO_REFERENCE
 from .gain import GainMetric, group_gains, metric_gain, normalised
-from .types import Gains, Row, crop_rows
+from .types import Gains, MeasuredCall, Row, crop_rows
 
 Key: TypeAlias = tuple[int, int]
 Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -46,8 +46,24 @@ class BackEnd:
     factor: int = 1
 
 
+class Estimator:
+    """Measures calls; what it remembers and says changes when the numbers are read."""
+
+    latest: dict[Key, Gains]
+    """The last gains of every region."""
+
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
+        """Measures rows whose predictions (N, C, h, w) were made at these levels; gains are empty at a row's first call."""
+        raise NotImplementedError
+
+    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> Sequence[Gains]:
+        """Returns the gains of these rows at once."""
+        found = self.measured(rows, x0, levels)
+        return found.conclude(found.numbers.tolist())
+
+
 @dataclass
-class MetricGains:
+class MetricGains(Estimator):
     """Gains from metrics of every prediction against the reference."""
 
     back_end: BackEnd
@@ -55,7 +71,6 @@ class MetricGains:
     timesteps: Sequence[float]
     t_half: float = T_HALF
     latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
-    """The last gains of every region."""
     _scores: dict[Key, Mapping[str, float]] = field(default_factory=dict[Key, Mapping[str, float]])
 
     def __post_init__(self) -> None:
@@ -67,12 +82,11 @@ class MetricGains:
             )
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        """Returns the gains of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
+        """As `Estimator.measured`."""
         late = [i for i, level in enumerate(levels) if self.timesteps[level] < self.t_half]
         pictures, references = self.back_end.view(x0), crop_rows(self.back_end.reference, rows, self.back_end.factor)
         references = references.to(pictures)
-        scores: list[dict[str, float]] = [{} for _ in rows]
         measured = [
             (metric, which) for metric in self.metrics if (which := range(len(rows)) if metric.full_reference else late)
         ]
@@ -80,14 +94,18 @@ class MetricGains:
             self.back_end.measures[metric.name](_rows_of(pictures, which), _rows_of(references, which)).flatten()
             for metric, which in measured
         ]
-        # A wait for the device, one for all metrics of a call: the next steps' sizes follow from these numbers.
-        numbers = iter(torch.cat([part.to(x0.device, torch.float32) for part in values]).tolist() if values else ())
-        for metric, which in measured:
-            for i in which:
-                score = normalised(metric, next(numbers))
+        parts = [part.to(x0.device, torch.float32) for part in values]
+
+        def conclude(numbers: Sequence[float]) -> list[Gains]:
+            scores: list[dict[str, float]] = [{} for _ in rows]
+            places = ((metric, i) for metric, which in measured for i in which)
+            for (metric, i), number in zip(places, numbers):
+                score = normalised(metric, number)
                 if score is not None:
                     scores[i][metric.name] = score
-        return [self._gain(row.key, score) for row, score in zip(rows, scores)]
+            return [self._gain(row.key, score) for row, score in zip(rows, scores)]
+
+        return MeasuredCall(torch.cat(parts) if parts else torch.empty(0), conclude)
 
     def _gain(self, key: Key, scores: Mapping[str, float]) -> Gains:
         before = self._scores.get(key, {})
@@ -103,7 +121,7 @@ def _rows_of(x: Tensor, which: Sequence[int]) -> Tensor:
 
 
 @dataclass
-class RegressorGains:
+class RegressorGains(Estimator):
     """Gains that a network, MMLE (multi-metrics latent entropy), predicts from two predictions (AdaDiffSR, section 3.2)."""
 
     regressor: Regressor
@@ -115,14 +133,14 @@ class RegressorGains:
     _last: dict[Key, tuple[Tensor, float]] = field(default_factory=dict[Key, tuple[Tensor, float]])
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        """As `MetricGains`. Raises ValueError where the network gives something else than finite gains of all metrics."""
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
+        """As `Estimator.measured`. Raises ValueError where the network gives something else than finite gains of all metrics."""
         times = [float(self.timesteps[level]) for level in levels]
         keys = [row.key for row in rows]
         again = [i for i, key in enumerate(keys) if key in self._last]
-        self.latest.update({key: {} for key in keys})
+        before = [self._last[keys[i]] for i in again]
+        shape, gains = (len(again), len(self.metrics)), torch.empty(0)
         if again:
-            before = [self._last[keys[i]] for i in again]
             now, earlier = torch.tensor([[times[i] for i in again], [t for _, t in before]]).to(x0.dtype)
             gains = self.regressor(
                 _rows_of(x0, again),
@@ -131,29 +149,30 @@ class RegressorGains:
                 upload(now, x0.device),
                 upload(earlier, x0.device),
             )
-            # A wait for the device, once a call: the next steps' sizes follow from these numbers.
-            for i, (_, t_before), values in zip(again, before, self._checked(gains, len(again))):
+
+        def conclude(numbers: Sequence[float]) -> list[Gains]:
+            if again and (tuple(gains.shape) != shape or not all(map(math.isfinite, numbers))):
+                raise ValueError(
+                    f"The regressor gave gains of shape {tuple(gains.shape)}, expected finite ones of shape {shape}; its file is "
+                    "damaged or names other metrics."
+                )
+            self.latest.update({key: {} for key in keys})
+            for place, (i, (_, t_before)) in enumerate(zip(again, before)):
+                values = numbers[place * shape[1] : (place + 1) * shape[1]]
                 self.latest[keys[i]] = self._gains(values, max(times[i], t_before) < self.t_half)
-        self._last.update((key, (tile.clone(), t)) for key, tile, t in zip(keys, x0, times))
-        return [self.latest[key] for key in keys]
+            self._last.update((key, (tile.clone(), t)) for key, tile, t in zip(keys, x0, times))
+            return [self.latest[key] for key in keys]
+
+        return MeasuredCall(gains.flatten(), conclude)
 
     def _gains(self, values: Sequence[float], late: bool) -> Gains:
         named = zip(self.metrics, values)
         gains = {metric.name: value for metric, value in named if metric.full_reference or late}
         return {**gains, **group_gains(self.metrics, gains)}
 
-    def _checked(self, gains: Tensor, rows: int) -> list[list[float]]:
-        values: list[list[float]] = gains.tolist() if tuple(gains.shape) == (rows, len(self.metrics)) else []
-        if not values or not all(math.isfinite(value) for row in values for value in row):
-            raise ValueError(
-                f"The regressor gave gains of shape {tuple(gains.shape)}, expected finite ones of shape "
-                f"{(rows, len(self.metrics))}; its file is damaged or names other metrics."
-            )
-        return values
-
 
 @dataclass
-class ProxyGains:
+class ProxyGains(Estimator):
     """Gains from the predictions themselves, where nothing is trained (ours).
 
     Against the input: how much of the first call's RMS distance went away. In quality: relative growth of `sharpness`.
@@ -170,21 +189,25 @@ class ProxyGains:
     )
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        """As `MetricGains`."""
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
+        """As `Estimator.measured`."""
         keys = [row.key for row in rows]
         last = torch.stack([self._last[key][0] if key in self._last else tile for key, tile in zip(keys, x0)])
         distance = rms(x0 - crop_rows(self.reference, rows).to(x0))
-        # A wait for the device, once a call: the next steps' sizes follow from these numbers.
-        numbers = torch.stack([distance, sharpness(x0), rms(x0 - last), rms(x0)], dim=1).tolist()  # (N, 4)
-        for key, tile, level, (error, sharp, moved, size) in zip(keys, x0, levels, numbers):
-            t = float(self.timesteps[level])
-            self.latest[key] = self._gains(key, t, error, sharp)
-            if key in self._last:
-                self.latest[key] = {**self.latest[key], CHANGE: moved / max(size, TINY)}
-            self._first.setdefault(key, error)
-            self._last[key] = (tile.clone(), error, sharp, t)
-        return [self.latest[key] for key in keys]
+        found = torch.stack([distance, sharpness(x0), rms(x0 - last), rms(x0)])  # (4, N)
+
+        def conclude(numbers: Sequence[float]) -> list[Gains]:
+            columns = [numbers[k * len(keys) : (k + 1) * len(keys)] for k in range(4)]
+            for key, tile, level, error, sharp, moved, size in zip(keys, x0, levels, *columns):
+                t = float(self.timesteps[level])
+                self.latest[key] = self._gains(key, t, error, sharp)
+                if key in self._last:
+                    self.latest[key] = {**self.latest[key], CHANGE: moved / max(size, TINY)}
+                self._first.setdefault(key, error)
+                self._last[key] = (tile.clone(), error, sharp, t)
+            return [self.latest[key] for key in keys]
+
+        return MeasuredCall(found.flatten(), conclude)
 
     def _gains(self, key: Key, t: float, error: float, sharp: float) -> Gains:
         if key not in self._last:

@@ -89,6 +89,10 @@ class BudgetMap:
         return Decision(next(level for level in visited if level > index))
 
 
+BLIND = (FixedSchedule, BudgetMap)
+"""Policies that look at nothing and remember nothing: a round under them can be repeated."""
+
+
 def spread_levels(calls: int, levels: int) -> tuple[int, ...]:
     """`calls` + 1 rising levels from 0 to levels - 1, as even as whole numbers allow; 1 <= calls < levels."""
     return tuple(round(i * (levels - 1) / calls) for i in range(calls + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import groupby
 
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Merger, Region, gaussian_window
-from ...imaging.transfer import upload
-from ..batching import BatchSize, nonfinite_rows, run_batches
+from ...imaging.transfer import Later, upload
+from ..batching import BatchSize, finite_rows, run_batches
 from ..noise import gaussian_field, gaussian_region
 from .choices import MergeMode
-from .policy import Decision, StepPolicy
+from .policy import BLIND, Decision, StepPolicy
+from .rounds import Begun, Unseen, looks_later
 from .steppers import Last, Step, Stepper
 from .tracks import Track, make_tracks, predict_again, row_crop, validate
-from .types import Gains, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, mean_gains
+from .types import Gains, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, known, mean_gains
 
 KEPT_NOISE = 8
 """Fields of the levels arrived at last that are kept: regions at levels of their own arrive at the same ones in turn."""
@@ -62,6 +63,11 @@ class _RegionRun:
     window: Tensor
     work: RegionWork
     regions: int  # of one image
+    looks_later: bool
+    """Whether a round is looked at when the next one is on its way; else every call before it is used."""
+    finite: list[Tensor] = field(default_factory=list[Tensor])
+    """Of the calls of this round, which rows were finite: (N,) each."""
+    unseen: Unseen | None = None
     gains: dict[Row, Gains] = field(default_factory=dict[Row, Gains])
     best: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     reasons: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
@@ -97,21 +103,83 @@ class _RegionRun:
                 merger.add(self.x[u], self.tracks[u].region, self.tracks[u].image)
         return merger
 
-    def predict(self, chunk: Sequence[tuple[int, Row]]) -> Tensor:
-        """Predicts x0 (N, C, h, w) of rows at their own sigmas; rows that overflow are predicted once more in float32."""
-        rows = [row for _, row in chunk]
+    def round(self) -> None:
+        """Predicts every row of every active track once, and steps the tracks; first of all the last round is looked at."""
+        begun, self.finite = self._begun(), []
+        merger = self.start_round()
+        for chunk, found in run_batches(
+            self.pending(), self.rows_per_call, self.predict, self.observer.is_out_of_memory
+        ):
+            self.take(chunk, *found, merger)
+        if not self.look():
+            return
+        if merger is not None:
+            self.canvas = merger.finish()
+        if not self.finite:
+            self.advance()
+            if self.observer.shows_canvas:
+                self.observer.previewed(self.canvas, self.work.rows, self.planned)
+            return
+        finite = Later(torch.cat(self.finite))
+        self.x, self.last_x0 = self.x.clone(), self.last_x0.clone()  # `begun` holds what is written over now
+        self.advance()
+        shown = None
+        if self.observer.shows_canvas:  # FINAL goes on writing on its canvas
+            shown = self.canvas.clone() if merger is None else self.canvas
+        self.unseen = Unseen(begun, finite, shown)
+
+    def look(self) -> bool:
+        """Looks at the last round, if that has not been done. Where a row was not finite, the run is as before that round, whose
+        calls are then looked at one by one, as all that follow: False.
+        """
+        unseen, self.unseen = self.unseen, None
+        if unseen is None:
+            return True
+        if all(unseen.finite.read()):
+            if unseen.canvas is not None:
+                self.observer.previewed(unseen.canvas, self.work.rows, self.planned)
+            return True
+        for each in fields(unseen.begun):
+            if each.name != "work":
+                setattr(self, each.name, getattr(unseen.begun, each.name))
+        self.work.become(unseen.begun.work)
+        self.looks_later = False
+        for u, row in self.pending():
+            self.observer.moved(row, self.level[u], "")
+        return False
+
+    def _begun(self) -> Begun:
+        lists = list(self.level), list(self.last_level), list(self.active)
+        return Begun(self.x, self.last_x0, *lists, self.planned, dict(self.best), dict(self.reasons), self.work.copy())
+
+    def predict(self, chunk: Sequence[tuple[int, Row]]) -> tuple[Tensor, Sequence[Gains] | None]:
+        """Predicts x0 (N, C, h, w) of rows at their own sigmas, and tells their gains; rows that overflow are predicted again in float32."""
+        rows, levels = [row for _, row in chunk], [self.level[u] for u, _ in chunk]
         x = torch.stack([row_crop(self.x[u], self.tracks[u], row) for u, row in chunk])  # (N, C, h, w)
-        sigma = self.sigmas[[self.level[u] for u, _ in chunk]]  # (N,)
+        sigma = self.sigmas[levels]  # (N,)
         x0 = self.model(x, sigma, rows).to(x.dtype)
-        # The loop's one wait for the device, once a call: a row that overflowed is repeated before it is merged.
-        bad = nonfinite_rows(x0)
+        finite = finite_rows(x0)
+        # Numbers without meaning would be refused here and there: rows that overflowed are measured when they are repeated.
+        measured = self.observer.measured(rows, x0.nan_to_num(0.0, 0.0, 0.0), levels)
+        if measured is None and self.looks_later:
+            self.finite.append(finite)
+            return x0, None
+        measured = measured or known([])
+        # The loop's one wait for the device, once a call: the next steps follow from these numbers, and a row that overflowed is
+        # repeated before it is merged.
+        read: list[float] = torch.cat([finite.to(measured.numbers), measured.numbers]).tolist()
+        bad, numbers = [i for i, whole in enumerate(read[: len(rows)]) if not whole], read[len(rows) :]
         if bad:
             x0 = predict_again(self.full_precision, x0, bad, x, sigma, rows)
             self.work.float32_retries += len(bad)
-        return x0
+            measured = self.observer.measured(rows, x0, levels) or known([])
+            numbers = measured.numbers.tolist()
+        return x0, measured.conclude(numbers)
 
-    def take(self, chunk: Sequence[tuple[int, Row]], x0: Tensor, merger: Merger | None) -> None:
-        """Counts a call, gives its predictions to the canvas and asks for their gains."""
+    def take(
+        self, chunk: Sequence[tuple[int, Row]], x0: Tensor, gains: Sequence[Gains] | None, merger: Merger | None
+    ) -> None:
+        """Counts a call and gives its predictions to the canvas."""
         rows = [row for _, row in chunk]
         self.work.add_calls(rows)
         for (u, row), tile in zip(chunk, x0):
@@ -121,10 +189,8 @@ class _RegionRun:
             self.x0[u] = tile
             if self.observer.shows_canvas:
                 self.canvas[(row.image, slice(None), *row.region.slices)] = tile
-        levels = [self.level[u] for u, _ in chunk]
-        gains = self.observer.called(rows, x0, levels, self.work.rows, self.planned)
-        if gains is not None:
-            self.gains.update(zip(rows, gains))
+        self.gains.update(zip(rows, gains or ()))
+        self.observer.called(rows, self.work.rows, self.planned)
 
     def result(self) -> RegionResult:
         """Returns the canvas and why each region stopped."""
@@ -287,16 +353,10 @@ def sample_regions(
         _window_for(regions[0], window).to(x.device, dtype),
         RegionWork() if work is None else work,
         len(regions),
+        looks_later(x.device) and isinstance(policy, BLIND),
     )
     halvings = rows_per_call.halvings
-    while run.active:
-        merger = run.start_round()
-        for chunk, x0 in run_batches(run.pending(), rows_per_call, run.predict, run.observer.is_out_of_memory):
-            run.take(chunk, x0, merger)
-        if merger is not None:
-            run.canvas = merger.finish()
-        run.advance()
-        if run.observer.shows_canvas:
-            run.observer.previewed(run.canvas, run.work.rows, run.planned)
+    while run.active or not run.look():
+        run.round()
     run.work.halvings = rows_per_call.halvings - halvings
     return run.result()

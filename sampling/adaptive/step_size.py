@@ -10,16 +10,16 @@ reference nor metrics nor a prior: regions in which nothing happens jump to the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .dynamic import CallClass, RegionState
-from .observers import Key, rms
+from .observers import Estimator, Key, rms
 from .policy import COMPLETE, Decision
-from .types import Gains, NoiseSpace, Row
+from .types import Gains, MeasuredCall, NoiseSpace, Row, known
 
 MOVED = "moved"
 """Name in `Gains`: RMS(x0 - last x0), in the model's scale."""
@@ -117,23 +117,27 @@ class StepSizeControl:
 
 
 @dataclass
-class Moves:
+class Moves(Estimator):
     """An estimator for step-size control: how far a region's prediction moved since its last call."""
 
-    also: Callable[[Sequence[Row], Tensor, Sequence[int]], Sequence[Gains]] | None = None
+    also: Estimator | None = None
     """Another estimator, whose gains are passed on."""
     latest: dict[Key, Gains] = field(default_factory=dict[Key, Gains])
-    """What was said of every region last."""
     _last: dict[Key, Tensor] = field(default_factory=dict[Key, Tensor])
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
         """`MOVED` of rows whose predictions (N, C, h, w) were made at these levels; empty at a row's first call."""
         keys = [row.key for row in rows]
         last = torch.stack([self._last.get(key, tile) for key, tile in zip(keys, x0)])
-        also = [{} for _ in rows] if self.also is None else self.also(rows, x0, levels)
-        # A wait for the device, once a call: the next step's size follows from these numbers.
-        for key, tile, moved, others in zip(keys, x0, rms(x0 - last).tolist(), also):
-            self.latest[key] = {**others, MOVED: moved} if key in self._last else dict(others)
-            self._last[key] = tile.clone()
-        return [self.latest[key] for key in keys]
+        also = known([{} for _ in rows]) if self.also is None else self.also.measured(rows, x0, levels)
+
+        def conclude(numbers: Sequence[float]) -> list[Gains]:
+            others = also.conclude(numbers[len(keys) :])
+            for key, tile, moved, other in zip(keys, x0, numbers, others):
+                self.latest[key] = {**other, MOVED: moved} if key in self._last else dict(other)
+                self._last[key] = tile.clone()
+            return [self.latest[key] for key in keys]
+
+        moves = rms(x0 - last)
+        return MeasuredCall(torch.cat([moves, also.numbers.to(moves)]), conclude)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from statistics import fmean
 from typing import TypeAlias
@@ -43,6 +43,22 @@ Gains: TypeAlias = Mapping[str, float]
 """What an estimator says about a row after a call, by name; the policy knows what the names mean."""
 
 
+@dataclass(frozen=True)
+class MeasuredCall:
+    """What an estimator measured of a call, still on the device: numbers (K,), and how they become the gains of each row.
+
+    Nothing is remembered before `conclude` gets the numbers: a call that overflowed is measured a second time.
+    """
+
+    numbers: Tensor
+    conclude: Callable[[Sequence[float]], Sequence[Gains]]
+
+
+def known(gains: Sequence[Gains]) -> MeasuredCall:
+    """Gains of a call for which nothing has to be read."""
+    return MeasuredCall(torch.empty(0), lambda _: gains)
+
+
 class NoiseSpace(str, Enum):
     """What a noisy latent is: x0 + sigma n (variance exploding), or (1 - sigma) x0 + sigma n (flow)."""
 
@@ -60,21 +76,21 @@ class RegionObserver:
         """Tells whether an error of the model means that fewer rows would have fitted."""
         return False
 
-    def called(
-        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
-    ) -> Sequence[Gains] | None:
-        """Sees a network call: its rows, their x0 (N, C, h, w) and grid indices, and the rows done and planned so far.
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall | None:
+        """Measures a network call for the policy: its rows, their finite x0 (N, C, h, w) and grid indices; None without gains.
 
-        Gives the gains of each row for the policy; regions that go in step (AGGREGATE) get the mean of theirs. The plan
-        shrinks when regions finish early.
+        Regions that go in step (AGGREGATE) get the mean of their gains.
         """
         return None
 
+    def called(self, rows: Sequence[Row], done: int, planned: int) -> None:
+        """Sees a network call: its rows, and the rows done and planned so far. The plan shrinks when regions finish early."""
+
     def moved(self, row: Row, level: int, reason: str) -> None:
-        """Sees that a row arrived at a level of the grid; the reason is empty unless it has ended."""
+        """Sees that a row is at a level of the grid now; the reason is empty unless it has ended."""
 
     def previewed(self, x0: Tensor, done: int, planned: int) -> None:
-        """Sees a round: the newest x0 (B, C, H, W) of every region, and the rows done and planned so far."""
+        """Sees a round: the newest x0 (B, C, H, W) of every region, all finite, and the rows done and planned so far."""
 
 
 @dataclass
@@ -100,6 +116,15 @@ class RegionWork:
         self.batch_sizes[len(rows)] += calls
         for row in rows:
             self.calls_of[row.key] += calls
+
+    def copy(self) -> RegionWork:
+        """Returns the counts as they are now."""
+        return replace(self, batch_sizes=self.batch_sizes.copy(), calls_of=self.calls_of.copy())
+
+    def become(self, other: RegionWork) -> None:
+        """Takes over the counts of another: whoever watches this one sees them."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     def per_region(self, images: int, regions: int) -> list[list[int]]:
         """Gives the calls as [image][region_id]."""

@@ -27,7 +27,7 @@ def test_a_selection_runs_in_half_precision():
     assert "One-Step Distilled SR, TAD-SR, 1 step" in printed
     for run in ("Tiled Region Sampler, SD 2.1", "TASR, lite adapters, both", "Super Resolution (StableSR) with CFW"):
         regions = next(line for line in printed.splitlines() if run in line)
-        assert "| 1 + 0 |" in regions, f"a call waits once, for its check of overflow: {regions}"
+        assert "| 0 + 0 |" in regions, f"fixed steps wait for nothing: {regions}"
     assert "Super Resolution (InvSR), 1 step" in printed
 
 

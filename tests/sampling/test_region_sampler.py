@@ -1,12 +1,15 @@
 import math
 from itertools import pairwise
 
+import adaptivesr.sampling.adaptive.sampler as region_loop
 import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
 from adaptivesr.sampling.adaptive.choices import MergeMode
+from adaptivesr.sampling.adaptive.observers import ProxyGains
 from adaptivesr.sampling.adaptive.policy import BudgetMap, Decision, FixedSchedule, spread_levels
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
+from adaptivesr.sampling.adaptive.step_size import Moves
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace, rows_of
 from adaptivesr.sampling.batching import BatchSize
@@ -261,6 +264,67 @@ def test_non_finite_rows_are_predicted_once_more_in_full_precision():
     result = run(overflowing(model, 3), x, full_precision=precise)
     assert retried == [[3]] and result.work.float32_retries == 1
     assert torch.equal(result.samples, run(model, x).samples)
+
+
+@pytest.mark.parametrize("merge", MergeMode)
+@pytest.mark.parametrize(("name", "policy"), [("dpmpp_2m", None), ("euler_ancestral", None), ("euler", UNEVEN)])
+def test_a_look_a_round_later_changes_nothing_but_the_calls_that_are_made_again(monkeypatch, merge, name, policy):
+    if merge is AGGREGATE and policy is UNEVEN:
+        pytest.skip("aggregate keeps all regions in step")
+    model, x = problem(images=2)
+    broken, made, moves = overflowing(model, 3), [], {}
+
+    def counted(tiles, sigma, rows):
+        made.append(len(rows))
+        return broken(tiles, sigma, rows)
+
+    class Watched(WatchedRun):
+        def moved(self, row, level, reason):
+            moves[row.key] = (level, reason)
+
+    def watched():
+        made.clear(), moves.clear(), previews.clear()
+        watcher = Watched(preview=lambda x0, *_: previews.append(x0.clone()))
+        found = run(counted, x, name=name, merge=merge, policy=policy, full_precision=model, observer=watcher)
+        return found, len(made), dict(moves), list(previews)
+
+    previews = []
+    expected, calls, arrived, shown = watched()
+    monkeypatch.setattr(region_loop, "looks_later", lambda device: True)
+    found, later_calls, later_arrived, later_shown = watched()
+    assert found.work.float32_retries and later_calls > calls
+    assert torch.equal(found.samples, expected.samples) and found.work == expected.work
+    assert (found.calls_per_region, found.exit_reasons) == (expected.calls_per_region, expected.exit_reasons)
+    assert later_arrived == arrived
+    assert len(later_shown) == len(shown) and all(map(torch.equal, later_shown, shown)), "no preview of what overflowed"
+
+
+def test_without_overflow_a_look_a_round_later_makes_no_call_more(monkeypatch):
+    monkeypatch.setattr(region_loop, "looks_later", lambda device: True)
+    model, x = problem()
+    made = []
+
+    def counted(tiles, sigma, rows):
+        made.append(len(rows))
+        return model(tiles, sigma, rows)
+
+    found = run(counted, x, rows=len(REGIONS))
+    assert len(made) == found.work.calls == len(SIGMAS[VE]) - 1
+
+
+@pytest.mark.parametrize("name", ["proxies", "moves"])
+def test_a_call_that_overflows_is_measured_when_it_is_repeated(name):
+    model, x = problem()
+    times = [900.0, 700.0, 500.0, 300.0, 200.0, 100.0]
+
+    def observe():
+        return ProxyGains(model.mean, times) if name == "proxies" else Moves()
+
+    plain, broken = observe(), observe()
+    expected = run(model, x, observer=WatchedRun(observe=plain))
+    found = run(overflowing(model, 3), x, full_precision=model, observer=WatchedRun(observe=broken))
+    assert found.work.float32_retries == 1 and torch.equal(found.samples, expected.samples)
+    assert broken.latest == plain.latest
 
 
 def test_rows_that_stay_non_finite_are_an_error_with_region_and_image():

@@ -4,6 +4,7 @@ import adaptivesr.sampling.adaptive.sampler as region_loop
 import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
+from adaptivesr.imaging.transfer import Later
 from adaptivesr.models import layers, registry, residual_unet
 from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.gain import GainMetric
@@ -13,6 +14,7 @@ from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace, Row
 from adaptivesr.sampling.batching import BatchSize
+from adaptivesr.tools.bench.parts.region_networks import WatchedRun
 from adaptivesr.tools.device.layers import Casting
 from adaptivesr.tools.fullsize.networks import watch
 from adaptivesr.tools.fullsize.recorder import DeviceFaultError, Recorder, on_device, recording
@@ -40,16 +42,32 @@ class Network(torch.nn.Module):
         return self.layer(x)
 
 
-def sampled(fault="", steps=STEPS):
-    """Counts of a run of the region loop on a network with this fault, in float16."""
+def sampled(fault="", steps=STEPS, *, gains=None, overflow=None, again=True):
+    """A run of the region loop on a network with this fault, in float16: its counts, and the sigmas of its calls.
+
+    At the sigma `overflow` a row is not finite in half precision, and in float32 neither unless `again`.
+    """
     with recording(Recorder(2**30)) as recorder:
+        torch.manual_seed(0)
         network = Network(fault).half().to("cuda").requires_grad_(False)
         watch(recorder, "network", network)
         x = torch.randn(1, 4, 24, 24).to("cuda")
         regions = grid(24, 24, 16, 8)
+        called = []
+
+        def model(x, sigma, rows):
+            called.append(float(sigma[0]))
+            x0 = network(x.half()).float()
+            if called[-1] == overflow:
+                x0[1] = x0[1] / 0
+            return x0
+
+        def full_precision(x, sigma, rows):
+            return network(x.half()).float() if again else x / 0
+
         recorder.start()
         result = sample_regions(
-            lambda x, sigma, rows: network(x.half()).float(),
+            model,
             x,
             [float(steps - i) for i in range(steps + 1)],
             regions=regions,
@@ -58,10 +76,12 @@ def sampled(fault="", steps=STEPS):
             policy=FixedSchedule(),
             noise=canvas_noise(x, 0),
             rows_per_call=BatchSize(len(regions)),
+            full_precision=full_precision,
+            observer=WatchedRun(observe=gains and gains(x)),
         )
         assert on_device(result.samples)
-        assert result.work.calls == steps
-        return recorder.counts
+        assert (result.work.calls, result.work.float32_retries) == (steps, int(overflow is not None))
+        return recorder.counts, called
 
 
 def waits(counts):
@@ -71,15 +91,56 @@ def waits(counts):
 
 
 def test_a_run_without_fault_is_counted():
-    counts = sampled()
+    counts, *_ = sampled()
     assert counts.flop == STEPS * 4 * 2 * 4 * 4 * 9 * 16 * 16, "four regions, a 3x3 convolution of 4 to 4 channels"
     assert counts.peak > 0
     assert not waits(counts)
 
 
-def test_a_step_of_the_region_loop_waits_for_the_device_once_a_call():
-    places = [sync.place.split(" ")[1] for sync in sampled().syncs_between_calls()[0].elements()]
-    assert places == ["nonfinite_rows"], "one call in a round: its check for overflow, and nothing else"
+def places_between_calls(counts):
+    return [sync.place.split(" ")[1] for sync in counts.syncs_between_calls()[0].elements()]
+
+
+def test_a_fixed_step_of_the_region_loop_waits_for_nothing():
+    assert not places_between_calls(sampled(steps=4)[0])
+
+
+def test_a_step_by_gains_waits_once_a_call():
+    counts, *_ = sampled(steps=4, gains=lambda x: ProxyGains(x, [900.0, 600.0, 400.0, 100.0]))
+    assert places_between_calls(counts) == ["predict"] * 3, "gains and the check for overflow are read together"
+
+
+@pytest.mark.parametrize(
+    ("sigma", "called"), [(4.0, [4, 3, 4, 3, 2, 1]), (2.0, [4, 3, 2, 1, 2, 1]), (1.0, [4, 3, 2, 1, 1])]
+)
+def test_an_overflow_is_seen_a_round_later_and_that_round_is_made_again(sigma, called):
+    assert sampled(steps=4, overflow=sigma)[1] == called
+
+
+def test_an_overflow_in_float32_too_is_the_same_error_a_round_later():
+    with pytest.raises(ValueError, match=r"not finite for region 2 .* of image 1 at sigma 2, in float32 too"):
+        sampled(steps=4, overflow=2.0, again=False)
+
+
+def test_an_asynchronous_read_is_a_wait_unless_the_device_has_work_meanwhile():
+    def kinds(read):
+        with recording(Recorder(2**30)) as recorder:
+            x = torch.ones(4, device="cuda", dtype=torch.bool)
+            read(recorder, x)
+            return [sync.kind for sync in recorder.counts.syncs.elements()]
+
+    def at_once(recorder, x):
+        Later(x).read()
+
+    def after_a_call(recorder, x):
+        later = Later(x)
+        recorder.counts.timeline.append("network")
+        assert later.read() == [True] * 4
+
+    assert kinds(at_once) == ["read"] and kinds(after_a_call) == []
+    assert kinds(lambda recorder, x: x.to("cpu", non_blocking=True)) == ["asynchronous read"], (
+        "nobody waits until it is there"
+    )
 
 
 def test_a_tensor_left_on_the_cpu_is_refused():
@@ -93,7 +154,7 @@ def test_a_float32_constant_beside_float16_is_refused():
 
 
 def test_a_value_read_in_the_loop_is_a_wait_in_every_step():
-    assert len(waits(sampled("item"))) == 1
+    assert len(waits(sampled("item")[0])) == 1
 
 
 def test_values_of_small_tensors_survive_the_trip_to_the_device():
@@ -210,13 +271,12 @@ def test_a_normalisation_that_widens_what_flows_on_is_caught(denoiser, monkeypat
 def test_a_value_read_in_the_region_loop_is_caught(monkeypatch):
     take = region_loop._RegionRun.take
 
-    def reading(run, chunk, x0, merger):
+    def reading(run, chunk, x0, gains, merger):
         run.seen = x0.abs().max().item()
-        take(run, chunk, x0, merger)
+        take(run, chunk, x0, gains, merger)
 
     monkeypatch.setattr(region_loop._RegionRun, "take", reading)
-    places = [sync.place.split(" ")[1] for sync in sampled().syncs_between_calls()[0].elements()]
-    assert len(places) == 2, places
+    assert places_between_calls(sampled()[0]) == ["reading"]
 
 
 def test_a_window_left_on_the_cpu_is_caught(monkeypatch):

@@ -15,7 +15,7 @@ from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.policy import Decision, FixedSchedule, StepPolicy
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import Gains, NoiseSpace, RegionModel, RegionObserver, Row, rows_of
+from ...sampling.adaptive.types import Gains, MeasuredCall, NoiseSpace, RegionModel, RegionObserver, Row, known, rows_of
 from ...sampling.batching import BatchSize
 from .canvas import ExactCanvas
 from .posterior import Gaussian
@@ -50,11 +50,9 @@ class Estimated(RegionObserver):
 
     observe: Observe
 
-    def called(
-        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
-    ) -> Sequence[Gains]:
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
         """Gives what the estimator says."""
-        return self.observe(rows, x0, levels)
+        return known(self.observe(rows, x0, levels))
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ noise level that was sent to the device can be read back; where no value is know
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +24,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from .counts import COPIES, READS, UPLOADS, Counts, DeviceEvent, Sync
 from .storages import Storages
 
 aten: Any = torch.ops.aten
 ROOT = Path(__file__).resolve().parents[2]
 VALUES_UP_TO = 2**17
 """Elements up to which a fake tensor keeps its values."""
-READS = "read"
-UPLOADS = "upload"
 EMPTY = (aten.empty.memory_format, aten.empty_strided.default)
 VERDICTS = (aten.all, aten.any)
 """Of unknown values: all are as they should be (finite), none is not."""
@@ -42,40 +39,6 @@ SHAPED_BY_VALUES = (aten.nonzero.default, aten.masked_select.default, aten._uniq
 
 class DeviceFaultError(RuntimeError):
     """What a GPU would have refused, or what its kernels would have promoted in silence."""
-
-
-@dataclass(frozen=True, order=True)
-class Sync:
-    """A line at which the host waits for the device: a value read, or a copy to it that is not asynchronous."""
-
-    kind: str
-    place: str
-
-
-@dataclass
-class Counts:
-    """What was counted since the last `start`."""
-
-    flop: int = 0
-    wide: int = 0
-    """Of these, those in float32."""
-    peak: int = 0
-    ops: int = 0
-    timeline: list[Sync | str] = field(default_factory=list[Any])
-    """Synchronisation points in their order, and the names of watched networks where they were called."""
-
-    @property
-    def syncs(self) -> Counter[Sync]:
-        """All synchronisation points."""
-        return Counter(event for event in self.timeline if isinstance(event, Sync))
-
-    def syncs_between_calls(self) -> tuple[Counter[Sync], int]:
-        """Those between the first and the last call of a watched network, and how many times one followed the other."""
-        calls = [place for place, event in enumerate(self.timeline) if isinstance(event, str)]
-        if len(calls) < 2:
-            return Counter(), 0
-        found = self.timeline[calls[0] : calls[-1]]
-        return Counter(event for event in found if isinstance(event, Sync)), len(calls) - 1
 
 
 class Recorder(TorchDispatchMode):
@@ -220,9 +183,13 @@ class Recorder(TorchDispatchMode):
 
     def _note_copy(self, source: bool, target: bool, non_blocking: bool) -> None:
         if source and not target:
-            self.sync(READS)  # an asynchronous one is not ready when it is looked at: as bad
+            self.sync(COPIES if non_blocking else READS)
         elif target and not source and not non_blocking:
             self.sync(UPLOADS)
+
+    def event(self) -> DeviceEvent:
+        """In the place of `torch.cuda.Event`."""
+        return DeviceEvent(self.counts, self._place)
 
     def read(self, tensor: Tensor) -> Any:
         """The value of one element, as `item` gives it."""
@@ -387,6 +354,7 @@ def recording(recorder: Recorder) -> Generator[Recorder]:
 
     with (
         patched(FakeTensor, tolist=read_list(recorder), numpy=numpy),
+        patched(torch.cuda, Event=recorder.event, current_stream=lambda device=None: None),
         patched(nn.Module, _apply=moving(recorder)),
         FusedAttention(),
         recorder.fake,

@@ -15,7 +15,7 @@ from ...sampling.adaptive import dynamic
 from ...sampling.adaptive.choices import MergeMode
 from ...sampling.adaptive.sampler import sample_regions
 from ...sampling.adaptive.steppers import stepper_for
-from ...sampling.adaptive.types import Gains, NoiseSpace, RegionObserver, Row
+from ...sampling.adaptive.types import Gains, MeasuredCall, NoiseSpace, RegionObserver, Row, known
 from ...sampling.batching import BatchSize
 from ...sampling.schedules import sigma_of, stable_diffusion_alphas
 from .adadiffsr_codebook import grid_jumps, grid_timesteps
@@ -120,14 +120,12 @@ def check_toy(golden: Golden) -> None:
         return torch.tanh(0.5 * y * scale + 0.1 * t / 1000 + reference[[row.image for row in rows]])
 
     class Script(RegionObserver):
-        def called(
-            self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
-        ) -> list[Gains]:
+        def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
             states = [policy.states.get((row.image, 0), dynamic.RegionState()) for row in rows]
             places = zip(rows, levels, states)
-            return [
-                scripted(runs[row.image]["segments"], policy.timesteps[at], state.jump) for row, at, state in places
-            ]
+            return known(
+                [scripted(runs[row.image]["segments"], policy.timesteps[at], state.jump) for row, at, state in places]
+            )
 
     result = sample_regions(
         model,

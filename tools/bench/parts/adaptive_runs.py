@@ -31,7 +31,7 @@ from ....imaging.detail import laplacian_map
 from ....imaging.tiles import Region
 from ....sampling.adaptive.choices import MergeMode
 from ....sampling.adaptive.plan import policy_for
-from ....sampling.adaptive.types import Gains, Row, rows_of
+from ....sampling.adaptive.types import MeasuredCall, Row, known, rows_of
 from ...env.steps import StepError
 from .adaptive_counts import Outcome
 from .measures import luma, measure, vif
@@ -105,8 +105,8 @@ class WatchedGains:
         """What the report and the injection read."""
         return self.inner.latest
 
-    def __call__(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> list[Gains]:
-        return self.watch.timed(self.inner, rows, x0, levels)
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall:
+        return known(self.watch.timed(self.inner, rows, x0, levels))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ....sampling.adaptive.types import Gains, NoiseSpace, RegionObserver, Row
+from ....sampling.adaptive.observers import Estimator
+from ....sampling.adaptive.types import Gains, MeasuredCall, NoiseSpace, RegionObserver, Row, known
 
 
 def crops(canvas: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -73,13 +74,14 @@ class WatchedRun(RegionObserver):
     def is_out_of_memory(self, error: Exception) -> bool:
         return self._memory is not None and self._memory(error)
 
-    def called(
-        self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int], done: int, planned: int
-    ) -> Sequence[Gains] | None:
-        gains = None if self._observe is None else self._observe(rows, x0, levels)
+    def measured(self, rows: Sequence[Row], x0: Tensor, levels: Sequence[int]) -> MeasuredCall | None:
+        if isinstance(self._observe, Estimator):
+            return self._observe.measured(rows, x0, levels)
+        return None if self._observe is None else known(self._observe(rows, x0, levels))
+
+    def called(self, rows: Sequence[Row], done: int, planned: int) -> None:
         if self._step is not None:
             self._step(done, planned)
-        return gains
 
     def previewed(self, x0: Tensor, done: int, planned: int) -> None:
         if self._preview is not None:
