@@ -54,7 +54,7 @@ def test_the_checks_for_a_device_run_on_a_cpu(tmp_path):
 
 
 @pytest.mark.fullsize
-def test_every_training_fits_24_gb_at_its_default_batch_and_precision():
+def test_trainings_fit_24_gb_but_for_those_that_are_known_not_to():
     lines = [line.split("|")[1:-1] for line in table("trainings").splitlines() if line.startswith("|")]
     header, *rows = ([cell.strip() for cell in line] for line in lines if "---" not in line[0])
     for training, trained, frozen in (
@@ -67,4 +67,17 @@ def test_every_training_fits_24_gb_at_its_default_batch_and_precision():
         assert (float(frugal["trained, M"]), float(frugal["frozen, M"])) == (trained, frozen)
         assert float(frugal["activations, GB"]) < float(plain["activations, GB"])
         assert float(frugal["peak, GB"]) < 20, "4 GB are left for workspaces, gaps between tensors and the desktop"
-    assert len(rows) == 9 and all(float(dict(zip(header, row))["peak, GB"]) < 24 for row in rows)
+    for training, trained, frozen in (
+        ("Distill One-Step SR: x4", 139.4, 173.9),  # student and discriminator; teacher and autoencoder
+        ("Train Time-Aware Adapter: default", 373.6, 1051.6),  # ControlNet and adapters; UNet, autoencoder and CLIP
+        ("Train MMLE", 2.2, 0.0),
+        ("Train PFJ", 4.6, 1057.3),  # UNet, StableSR's encoder, autoencoder and MMLE
+    ):
+        for row in (dict(zip(header, row)) for row in rows if row[0].startswith(training)):
+            assert (float(row["trained, M"]), float(row["frozen, M"])) == (trained, frozen), row["step"]
+    large = {row[0] for row in rows if float(dict(zip(header, row))["peak, GB"]) > 24}
+    assert len(rows) == 18
+    assert large == {
+        "Train Time-Aware Adapter: full adapters, their turn",
+        "Train PFJ: on StableSR, default, batch 16",
+    }

@@ -1,5 +1,7 @@
 """What the count of a training step at published size rests on: memory of a backward, checkpointing, and CUDA's autocast."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -111,3 +113,31 @@ def test_attention_keeps_no_map_of_scores():
         F.scaled_dot_product_attention(q, q, q).sum().backward()
         assert meter.peak < 4096 * 4096
         assert meter.flop == 7 * 2 * 2 * 4096 * 4096 * 64, "two products forward, five on the way back"
+
+
+def test_copies_are_beside_the_mode_s_other_tensors():
+    with metering() as meter:
+        network = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH)).requires_grad_(False)
+        network[0].weight.requires_grad_(True)
+        tied = nn.ModuleList([network, network])
+        before = meter.live
+        found = copy.deepcopy(tied)
+        assert meter.live - before == bytes_of((*network.parameters(), *network.buffers()))
+        assert found[0] is found[1] and found[0][0].weight.requires_grad and not found[0][1].weight.requires_grad
+        assert isinstance(found[0][0].weight, nn.Parameter) and found[0][1].running_mean.fake_mode is meter.fake
+        found[0](torch.empty(ROWS, WIDTH))
+
+
+def test_a_network_moves_to_another_dtype_and_a_mask_chooses_everything():
+    with metering():
+        network = chain().to(torch.bfloat16)
+        assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
+        x = torch.empty(ROWS, WIDTH, requires_grad=True)
+        x[torch.ones(ROWS, dtype=torch.bool)].sum().backward()
+        assert x.grad.shape == x.shape
+
+
+def test_an_integer_that_is_read_is_what_the_run_needs():
+    with metering() as meter:
+        meter.whole = 14
+        assert int(torch.full((2,), 3)[0]) == 14

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..env import environment as env
-from . import control, gains, invsr, one_step, regions, stablesr, trainings
+from . import control, gains, invsr, one_step, other_trainings, regions, stablesr, trainings
 from .bench import Bench, Case, Result
 from .device import HALF, enter, fake_gpu
 from .recorder import DeviceFaultError
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     failed = _methods(base, named, options.dtype, places=options.places) if named else 0
     if TRAININGS in options.methods:
         print("\n".join(trainings.HEADER), flush=True)
-        for plan in trainings.plans():
+        for plan in (*trainings.plans(), *other_trainings.plans(base)):
             print(trainings.row(plan()), flush=True)
     return 1 if failed else 0
 

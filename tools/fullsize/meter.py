@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
-from .recorder import patched
+from .recorder import moving, patched
 from .storages import Storages
 
 aten: Any = torch.ops.aten
@@ -33,12 +33,17 @@ READS = (aten._local_scalar_dense.default, aten.item.default)
 
 
 class Meter(TorchDispatchMode):
-    """Counts multiplications and additions, and the live bytes of fake tensors; a value that is read is 1."""
+    """Counts multiplications and additions, and the live bytes of fake tensors; a value that is read is 1, or True.
+
+    Masks choose everything.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._storages = Storages()
+        self.whole = 1
+        """What an integer is that is read."""
         self.start()
 
     @property
@@ -58,9 +63,11 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in READS and isinstance(args[0], FakeTensor):
-            return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
+            return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else self.whole
         if kwargs.pop("generator", None) is not None:  # a fake tensor has no values, and its device knows no generator
             func = func._overloadpacket
+        if func is aten.index.Tensor:
+            args = (args[0], [_all_of(index) for index in args[1]])
         out = func(*args, **kwargs)
         packet = getattr(func, "_overloadpacket", func)
         if packet in flop_registry:
@@ -83,6 +90,13 @@ class Meter(TorchDispatchMode):
         for parameter in network.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda p: self.last([p.grad]))
+
+
+def _all_of(index: Tensor | None) -> Tensor | None:
+    """A mask (N,) as the places of a batch that it chooses, which a fake tensor cannot tell: all."""
+    if index is None or index.dtype != torch.bool or index.ndim != 1:
+        return index
+    return torch.arange(len(index), device=index.device)
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
@@ -148,6 +162,15 @@ def _attention(
     return aten._scaled_dot_product_efficient_attention(q, k, v, attn_mask, learns, dropout_p, is_causal)[0]
 
 
+def _copied(tensor: FakeTensor, memo: dict[int, Any]) -> Tensor:
+    """A copy beside the mode's other tensors; PyTorch's own copies the mode too, and ends in damaged memory."""
+    if id(tensor) not in memo:
+        made = tensor.detach().clone()
+        learns, parameter = tensor.requires_grad, isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(made, learns) if parameter else made.requires_grad_(learns)
+    return memo[id(tensor)]
+
+
 def _backward(*given: Any, **options: Any) -> Any:
     """The engine's own; what is computed again on the way needs the mode, which is off inside of a call that it looks at."""
     with LikeCuda():
@@ -158,5 +181,12 @@ def _backward(*given: Any, **options: Any) -> Any:
 def metering() -> Generator[Meter]:
     """Everything that is made inside is fake and counted."""
     meter = Meter()
-    with patched(torch.autograd, _engine_run_backward=_backward), LikeCuda(), meter.fake, meter:
+    with (
+        patched(torch.autograd, _engine_run_backward=_backward),
+        patched(nn.Module, _apply=moving(lambda tensor: None)),
+        patched(FakeTensor, __deepcopy__=_copied),
+        LikeCuda(),
+        meter.fake,
+        meter,
+    ):
         yield meter

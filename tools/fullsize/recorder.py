@@ -312,8 +312,8 @@ def patched(target: Any, **changes: Any) -> Generator[None]:
                 setattr(target, name, value)
 
 
-def moving(recorder: Recorder) -> Callable[..., nn.Module]:
-    """In the place of `Module._apply`, which cannot exchange fake parameters: new ones are put in."""
+def moving(mark_weight: Callable[[Tensor], None]) -> Callable[..., nn.Module]:
+    """In the place of `Module._apply`, which cannot exchange fake parameters: new ones are put in, and marked."""
 
     def apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         for child in module.children() if recurse else ():
@@ -324,11 +324,11 @@ def moving(recorder: Recorder) -> Callable[..., nn.Module]:
                     made = function(parameter)
                     if made is not parameter:
                         module._parameters[name] = nn.Parameter(made.detach(), parameter.requires_grad)
-                    recorder.mark_weight(module._parameters[name])  # pyright: ignore[reportArgumentType]
+                    mark_weight(module._parameters[name])  # pyright: ignore[reportArgumentType]
             for name, buffer in list(module._buffers.items()):
                 if buffer is not None:
                     module._buffers[name] = function(buffer)
-                    recorder.mark_weight(module._buffers[name])  # pyright: ignore[reportArgumentType]
+                    mark_weight(module._buffers[name])  # pyright: ignore[reportArgumentType]
         return module
 
     return apply
@@ -355,7 +355,7 @@ def recording(recorder: Recorder) -> Generator[Recorder]:
     with (
         patched(FakeTensor, tolist=read_list(recorder), numpy=numpy),
         patched(torch.cuda, Event=recorder.event, current_stream=lambda device=None: None),
-        patched(nn.Module, _apply=moving(recorder)),
+        patched(nn.Module, _apply=moving(recorder.mark_weight)),
         FusedAttention(),
         recorder.fake,
         recorder,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from .recorder import Recorder, keep_values
-from .weights import like
+from .recorder import keep_values
+from .weights import Maker, like
 
 UNETS: dict[str, dict[str, Any]] = {
     "SD 1.5": {
@@ -119,7 +119,7 @@ def unet_arguments(name: str) -> dict[str, Any]:
 
 
 def unet_weights(
-    recorder: Recorder, name: str, dtype: torch.dtype = torch.float16, *, predicts_v: bool = False
+    recorder: Maker, name: str, dtype: torch.dtype = torch.float16, *, predicts_v: bool = False
 ) -> dict[str, Tensor]:
     """State dict of a UNet as its checkpoint holds it; predicts_v for SD 2.1 of 768 pixels."""
     model = importlib.import_module("comfy.ldm.modules.diffusionmodules.openaimodel")
@@ -138,7 +138,7 @@ def spread(bias: Tensor, predicts_v: bool) -> Tensor:
     return bias if isinstance(bias, FakeTensor) else values
 
 
-def dit_weights(recorder: Recorder, name: str, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
+def dit_weights(recorder: Maker, name: str, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
     """State dict of a transformer as its file holds it."""
     place, kind, arguments = DITS[name]
     network = getattr(importlib.import_module(place), kind)
@@ -146,18 +146,18 @@ def dit_weights(recorder: Recorder, name: str, dtype: torch.dtype = torch.float1
     return like(recorder, lambda: network(**arguments, operations=ops), dtype)
 
 
-def vae_weights(recorder: Recorder, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def vae_weights(recorder: Maker, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """State dict of Stable Diffusion's VAE."""
     model = importlib.import_module("comfy.ldm.models.autoencoder")
     return like(recorder, lambda: model.AutoencoderKL(embed_dim=4, ddconfig=AUTOENCODER), dtype)
 
 
-def load_vae(recorder: Recorder) -> Any:
+def load_vae(recorder: Maker) -> Any:
     """Stable Diffusion's VAE, by the host's own choice of dtypes."""
     return importlib.import_module("comfy.sd").VAE(sd=vae_weights(recorder))
 
 
-def load_controlnet(recorder: Recorder, name: str, dtype: torch.dtype = torch.float16) -> Any:
+def load_controlnet(recorder: Maker, name: str, dtype: torch.dtype = torch.float16) -> Any:
     """CONTROL_NET of an ordinary ControlNet (tile, for example) for a UNet, by the host's own loader."""
     network = importlib.import_module("comfy.cldm.cldm").ControlNet
     ops = importlib.import_module("comfy.ops").disable_weight_init

@@ -85,7 +85,7 @@ class FakeRun:
             sum(p.numel() for one in self.frozen for p in one.parameters()),
             meter.flop,
             bytes_of(weights),
-            4 * sum(p.numel() for p in model.parameters()),
+            4 * sum(p.numel() for p in model.parameters() if p.requires_grad),
             bytes_of(moments),
             meter.activations,
             meter.peak,
@@ -268,7 +268,7 @@ def _prepared(meter: Meter, bench: FakeRun, config: InvSRConfig) -> tuple[int, i
 
 
 def plans() -> Iterator[Callable[[], StepResult]]:
-    """Every row of the table: the nodes' defaults, the papers' presets, and what checkpointing is worth."""
+    """Rows of the table: the nodes' defaults, the papers' presets, and what checkpointing is worth."""
     stable, fusion, start = stablesr_config.StableSRConfig(), cfw_config.CFWTrainConfig(), InvSRConfig(microbatch=1)
     paper = replace(stable, batch=6, accumulate=32)
     large = replace(paper, batch=3)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .recorder import Recorder, patched
+from .recorder import patched
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ROOT / "tests" / "golden" / "keys"
 
 
-def listed(recorder: Recorder, name: str, *, prefix: str = "", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+class Maker(Protocol):
+    """A recorder, or whatever makes the tensors of files."""
+
+    def tensor(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor without values."""
+        ...
+
+
+def listed(recorder: Maker, name: str, *, prefix: str = "", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """The tensors of a published file by its list of keys."""
     found = {}
     for line in (KEYS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
@@ -27,7 +35,7 @@ def listed(recorder: Recorder, name: str, *, prefix: str = "", dtype: torch.dtyp
     return found
 
 
-def like(recorder: Recorder, network: Callable[[], torch.nn.Module], dtype: torch.dtype) -> dict[str, Tensor]:
+def like(recorder: Maker, network: Callable[[], torch.nn.Module], dtype: torch.dtype) -> dict[str, Tensor]:
     """State dict of a network that is built without memory."""
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in network().state_dict().items()}
@@ -37,7 +45,7 @@ def like(recorder: Recorder, network: Callable[[], torch.nn.Module], dtype: torc
 class Files:
     """Model files that exist by name only; what the host's reader gives for them is made when it is asked."""
 
-    def __init__(self, recorder: Recorder, base: Path) -> None:
+    def __init__(self, recorder: Maker, base: Path) -> None:
         self._recorder, self._base = recorder, base
         self._made: dict[str, tuple[Callable[[], Mapping[str, Tensor]], Mapping[str, str]]] = {}
 
