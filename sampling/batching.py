@@ -86,6 +86,7 @@ def nonfinite_rows(x: Tensor) -> list[int]:
 def retry_nonfinite(predict: Callable[..., Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, int]:
     """Returns predict(*rows) for rows (N, ...) and how many of them were not finite: those are predicted once more in float32."""
     found = predict(*rows)
+    # A wait for the device, once a call: one-step chains and predictors make few calls, and the next one starts from this result.
     bad = nonfinite_rows(found)
     if bad:
         found = found.float()

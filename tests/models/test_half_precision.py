@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from adaptivesr.tools import golden
-from adaptivesr.tools.device.checks import precision, relative_error
+from adaptivesr.tools.device.checks import precision
 from adaptivesr.tools.device.subjects import subjects
+from adaptivesr.tools.device.tolerance import error_in_range
 
 pytestmark = pytest.mark.slow
 
@@ -39,4 +40,4 @@ def test_half_precision_is_at_work_in_golden_checks():
         rounded = layer(x)
     with torch.no_grad():
         plain = layer(x)
-    assert rounded.dtype == torch.float32 and 1e-4 < relative_error(rounded, plain) < 1e-2
+    assert rounded.dtype == torch.float32 and 1e-4 < error_in_range(rounded, plain) < 1e-2

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...imaging.tiles import grid
@@ -21,24 +20,11 @@ from ...sampling.adaptive.types import NoiseSpace, RegionObserver, Row
 from ...sampling.batching import BatchSize
 from ..bench.mixed import ratio, turns
 from .subjects import Subject
+from .tolerance import TOLERANCE, error_in_range
 
-TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 8e-2, torch.float32: 1e-3}
-"""Largest difference from float32 on the CPU, relative to the range of the result. bfloat16 has an eighth of float16's digits;
-float32 on a GPU may use TF32 in convolutions."""
 MIXED_GOAL, BATCH_GOAL = 1.02, 3.0
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 Outcome = dict[str, Any]
-
-
-def relative_error(found: Any, expected: Any) -> float:
-    """Largest difference of any of the tensors, relative to the range of its expected values; infinite where not finite."""
-    errors = [0.0]
-    for a, b in zip(tree_leaves(found), tree_leaves(expected)):
-        reference = b.double().cpu()
-        difference = (a.double().cpu() - reference).abs().max()
-        spread = (reference.max() - reference.min()).clamp(min=1e-12)
-        errors.append(float(difference / spread) if bool(torch.isfinite(difference)) else float("inf"))
-    return max(errors)
 
 
 @torch.no_grad()
@@ -53,7 +39,7 @@ def precision(subject: Subject, device: torch.device, dtype: torch.dtype) -> Out
     found = subject.call(network, inputs)
     peak = _peak(device)
     seconds = _timed(lambda: subject.call(network, inputs), device)
-    error = relative_error(found, expected)
+    error = error_in_range(found, expected)
     subject.on("cpu", torch.float32)
     return {
         "check": "precision",
@@ -103,7 +89,7 @@ def mixed_levels(name: str, denoiser: Denoiser, device: torch.device, dtype: tor
     def one_by_one() -> Tensor:
         return torch.cat([denoiser(x[i : i + 1], mixed[i : i + 1]) for i in range(rows)])
 
-    error = relative_error(denoiser(x, mixed), one_by_one())
+    error = error_in_range(denoiser(x, mixed), one_by_one())
     calls = {"equal": lambda: denoiser(x, equal), "mixed": lambda: denoiser(x, mixed), "one_by_one": one_by_one}
     seconds = turns(repeats, calls)
     over, gain = ratio(seconds["mixed"], seconds["equal"]), ratio(seconds["one_by_one"], seconds["mixed"])
@@ -162,7 +148,7 @@ def halving(name: str, denoiser: Denoiser, device: torch.device, dtype: torch.dt
     run(most)
     with _capped(device):
         found = run(len(regions), None if device.type == "cuda" else most)
-    error = relative_error(found.samples, expected.samples)
+    error = error_in_range(found.samples, expected.samples)
     return {
         "check": "out of memory",
         "name": name,

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..env.in_process import enter_host
 from ..fullsize.bench import Bench, Case
 from ..fullsize.recorder import Recorder
+from ..small_models.random_tensors import random_tensor
 from .checks import Outcome
 
 POOL = 2**20
@@ -30,12 +31,11 @@ class LiveRecorder(Recorder):
         self._pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
 
     def tensor(self, key: str, shape: Iterable[int], dtype: torch.dtype) -> Tensor:
-        """Matrices of about N(0, 1 / fan in), norms 1, biases 0; one pool of numbers for all, since billions take minutes to draw."""
-        size = torch.Size(shape)
-        if len(size) < 2:
-            return torch.zeros(size, dtype=dtype) if key.endswith("bias") else torch.ones(size, dtype=dtype)
-        pool = (self._pool * size[1:].numel() ** -0.5).to(dtype)
-        return pool.repeat(-(-size.numel() // POOL))[: size.numel()].reshape(size)
+        """A random tensor out of one pool of numbers for all, since billions take minutes to draw."""
+        return random_tensor(key, shape, self._drawn).to(dtype)
+
+    def _drawn(self, size: torch.Size) -> Tensor:
+        return self._pool.repeat(-(-size.numel() // POOL))[: size.numel()].reshape(size)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from ...models.gain_regressor import MmleConfig
 from ...models.state_dict import StateDict, canonicalize, load_weights
 from ...models.struct_parts import StructParts, select_parts
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
+from ..small_models.random_tensors import normal, random_tensor
 from ..small_models.resshift import small_teacher, small_vq
 from ..small_models.stablesr import small_stablesr
 from ..small_models.tiny import tiny_noise_predictor
@@ -51,14 +52,8 @@ class Subject:
 
 
 def random_weights(shapes: Mapping[str, torch.Size], generator: torch.Generator) -> StateDict:
-    """Matrices N(0, 1 / fan in), norms 1, biases 0."""
-    return {key: _initial(key, shape, generator) for key, shape in shapes.items()}
-
-
-def _initial(key: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    if len(shape) < 2:
-        return torch.zeros(shape) if key.endswith("bias") else torch.ones(shape)
-    return torch.randn(shape, generator=generator) * shape[1:].numel() ** -0.5
+    """A state dict of such tensors."""
+    return {key: random_tensor(key, shape, normal(generator)) for key, shape in shapes.items()}
 
 
 def published(name: str, generator: torch.Generator) -> StateDict:

@@ -18,8 +18,6 @@ from torch.utils._pytree import tree_map
 from ..device.layers import Casting
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 8e-2}
-"""Of a network's call, relative to the largest value: float16 has eleven binary digits, bfloat16 eight."""
 FLIPPED = {torch.float16: 0.02, torch.bfloat16: 0.1}
 """Share of the nearest codes that rounding may change."""
 

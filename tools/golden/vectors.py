@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..device.tolerance import GOLDEN, error_in_range
 from . import half
 
 FORMULA, NETWORK, DECODED = 1e-5, 1e-4, 1e-3
@@ -115,7 +116,7 @@ class Golden:
             )
             return
         elif dtype is not None and not exact and tolerance >= NETWORK:
-            allowed = calls * half.TOLERANCE[dtype]
+            error, allowed = error_in_range(actual, expected), calls * GOLDEN[dtype]
         self.results.append(compared(key, error, allowed))
 
     def expect_all(self, prefix: str, actual: Iterable[tuple[str, Tensor]], tolerance: float = FORMULA) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..env.client import Prompt
 from . import text_encoders
+from .random_tensors import normal, random_tensor
 
 SMALL_SD2 = "small_sd2.safetensors"
 LATENT_SCALE = 0.18215  # of the host's latents of SD 1 and 2 against the VAE's
@@ -92,22 +93,13 @@ def small_checkpoint(seed: int = 0, kind: Kind = SD2) -> dict[str, Tensor]:
     """Every tensor of the file in float16; the same for the same seed."""
     unet, vae = dict(_unet(kind)), dict(_vae())
     generator = torch.Generator().manual_seed(seed)
-    network = {key: _initial(key, shape, generator) for key, shape in unet.items()}
+    network = {key: random_tensor(key, shape, normal(generator)) for key, shape in unet.items()}
     _predict_unexplained_noise(network)
     coder = {key: torch.zeros(shape) for key, shape in vae.items()}
     _average_and_enlarge(coder)
     tensors = {f"model.diffusion_model.{key}": value for key, value in network.items()}
     tensors |= {f"first_stage_model.{key}": value for key, value in coder.items()}
     return {key: value.half().contiguous() for key, value in tensors.items()}
-
-
-def _initial(key: str, shape: Shape, generator: torch.Generator) -> Tensor:
-    """Matrices N(0, 1 / fan in), norms 1, biases 0."""
-    if key.endswith("bias"):
-        return torch.zeros(shape)
-    if len(shape) == 1:
-        return torch.ones(shape)
-    return torch.randn(shape, generator=generator) * shape[1:].numel() ** -0.5
 
 
 def _layer(name: str, *shape: int, bias: bool = True) -> Shapes:

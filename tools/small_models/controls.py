@@ -17,6 +17,7 @@ from torch import Tensor
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
 from ..env.client import Prompt
 from .checkpoints import SD2, Kind, small_checkpoint
+from .random_tensors import normal, random_tensor
 
 SMALL_TASR = "small_tasr.pth"
 SMALL_TILE = "small_tile.safetensors"
@@ -64,7 +65,9 @@ def small_latent_controlnet(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed + 1)
     weights = _encoder(seed, generator)
     first = weights["input_blocks.0.0.weight"].float()
-    weights["input_blocks.0.0.weight"] = torch.cat([first, _noise(first.shape, generator)], dim=1).half()
+    weights["input_blocks.0.0.weight"] = torch.cat(
+        [first, random_tensor("weight", first.shape, normal(generator))], dim=1
+    ).half()
     return weights
 
 
@@ -73,7 +76,9 @@ def small_tile_controlnet(seed: int = 0, kind: Kind = SD2) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed + 2)
     weights = _encoder(seed, generator, kind)
     for number, (inputs, outputs) in enumerate(HINT_LAYERS):
-        weights[f"input_hint_block.{2 * number}.weight"] = _noise((outputs, inputs, 3, 3), generator).half()
+        weights[f"input_hint_block.{2 * number}.weight"] = random_tensor(
+            "weight", (outputs, inputs, 3, 3), normal(generator)
+        ).half()
         weights[f"input_hint_block.{2 * number}.bias"] = torch.zeros(outputs).half()
     return weights
 
@@ -99,12 +104,6 @@ def _encoder(seed: int, generator: torch.Generator, kind: Kind = SD2) -> dict[st
     unet = {key.removeprefix(UNET): value for key, value in checkpoint.items() if key.startswith(UNET)}
     weights = {key: value for key, value in unet.items() if key.startswith(parts)}
     for name in [*(f"zero_convs.{number}.0" for number in range(DECODER_BLOCKS)), "middle_block_out.0"]:
-        weights[f"{name}.weight"] = (RESIDUAL * _noise((WIDTH, WIDTH, 1, 1), generator)).half()
+        weights[f"{name}.weight"] = (RESIDUAL * random_tensor("weight", (WIDTH, WIDTH, 1, 1), normal(generator))).half()
         weights[f"{name}.bias"] = torch.zeros(WIDTH).half()
     return weights
-
-
-def _noise(shape: Any, generator: torch.Generator) -> Tensor:
-    """N(0, 1 / fan in)."""
-    size = torch.Size(shape)
-    return torch.randn(size, generator=generator) * size[1:].numel() ** -0.5
