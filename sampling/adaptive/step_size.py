@@ -140,4 +140,5 @@ class Moves(Estimator):
             return [self.latest[key] for key in keys]
 
         moves = rms(x0 - last)
-        return MeasuredCall(torch.cat([moves, also.numbers.to(moves)]), conclude)
+        numbers = torch.cat([moves, also.numbers.to(moves)]) if also.numbers.numel() else moves
+        return MeasuredCall(numbers, conclude)

@@ -11,6 +11,7 @@ from adaptivesr.sampling.adaptive.gain import GainMetric
 from adaptivesr.sampling.adaptive.observers import BackEnd, MetricGains, ProxyGains, RegressorGains
 from adaptivesr.sampling.adaptive.policy import FixedSchedule
 from adaptivesr.sampling.adaptive.sampler import canvas_noise, sample_regions
+from adaptivesr.sampling.adaptive.step_size import Moves
 from adaptivesr.sampling.adaptive.steppers import stepper_for
 from adaptivesr.sampling.adaptive.types import NoiseSpace, Row
 from adaptivesr.sampling.batching import BatchSize
@@ -217,7 +218,8 @@ def regressor_gains(canvas):
 
 
 @pytest.mark.parametrize(
-    "make", [metric_gains, regressor_gains, lambda canvas: ProxyGains(canvas, [900.0, 400.0, 100.0])]
+    "make",
+    [metric_gains, regressor_gains, lambda canvas: ProxyGains(canvas, [900.0, 400.0, 100.0]), lambda canvas: Moves()],
 )
 def test_gains_of_a_call_are_read_at_once(make):
     with recording(Recorder(2**30)) as recorder:
