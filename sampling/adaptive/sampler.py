@@ -92,41 +92,37 @@ class _RegionRun:
         """Returns every row of every active track, with the track's number."""
         return [(u, row) for u in self.active for row in self.tracks[u].rows]
 
-    def start_round(self) -> Merger | None:
-        """Makes the canvas of the round's predictions, with the regions that have ended; None where regions go on alone."""
+    def start_round(self) -> tuple[Begun, Merger | None]:
+        """Gives what the run is now, and the canvas of the round's predictions with the regions that have ended; None for the canvas
+        where regions go on alone.
+        """
+        begun, self.finite = self._begun(), []
         if self.merge is MergeMode.FINAL:
-            return None
+            return begun, None
         self.canvas = torch.empty(0)  # the last round's; large canvases are held as seldom as possible
         merger = Merger(self.shape, self.window, self.x.device, self.x.dtype)
         if self.merge is MergeMode.CONSENSUS:  # in AGGREGATE none has ended while others are active
             for u in sorted(set(range(len(self.tracks))) - set(self.active)):
                 merger.add(self.x[u], self.tracks[u].region, self.tracks[u].image)
-        return merger
+        return begun, merger
 
-    def round(self) -> None:
-        """Predicts every row of every active track once, and steps the tracks; first of all the last round is looked at."""
-        begun, self.finite = self._begun(), []
-        merger = self.start_round()
-        for chunk, found in run_batches(
-            self.pending(), self.rows_per_call, self.predict, self.observer.is_out_of_memory
-        ):
-            self.take(chunk, *found, merger)
-        if not self.look():
-            return
+    def end_calls(self, merger: Merger | None) -> None:
+        """Merges the round's predictions. Of a round that is looked at later, what `Begun` holds stays as it is."""
         if merger is not None:
             self.canvas = merger.finish()
+        if self.finite:
+            self.x, self.last_x0 = self.x.clone(), self.last_x0.clone()
+
+    def end_round(self, begun: Begun, merger: Merger | None) -> None:
+        """Previews a round, at once or when it is looked at."""
         if not self.finite:
-            self.advance()
             if self.observer.shows_canvas:
                 self.observer.previewed(self.canvas, self.work.rows, self.planned)
             return
-        finite = Later(torch.cat(self.finite))
-        self.x, self.last_x0 = self.x.clone(), self.last_x0.clone()  # `begun` holds what is written over now
-        self.advance()
         shown = None
         if self.observer.shows_canvas:  # FINAL goes on writing on its canvas
             shown = self.canvas.clone() if merger is None else self.canvas
-        self.unseen = Unseen(begun, finite, shown)
+        self.unseen = Unseen(begun, Later(torch.cat(self.finite)), shown)
 
     def look(self) -> bool:
         """Looks at the last round, if that has not been done. Where a row was not finite, the run is as before that round, whose
@@ -357,6 +353,12 @@ def sample_regions(
     )
     halvings = rows_per_call.halvings
     while run.active or not run.look():
-        run.round()
+        begun, merger = run.start_round()
+        for chunk, found in run_batches(run.pending(), rows_per_call, run.predict, run.observer.is_out_of_memory):
+            run.take(chunk, *found, merger)
+        if run.look():  # at the round before this one
+            run.end_calls(merger)
+            run.advance()
+            run.end_round(begun, merger)
     run.work.halvings = rows_per_call.halvings - halvings
     return run.result()
