@@ -46,10 +46,12 @@ def decode(vae: VAE, latent: Tensor) -> Tensor:
     if vae.latent_dim != 2:
         return _channels_first(vae.decode_tiled(latent))
 
+    height, width = latent.shape[2:]
+
     def run(region: Region) -> Tensor:
         return _channels_first(vae.decode(latent[(..., *region.slices)]))
 
-    return _in_tiles(run, *latent.shape[2:], cell, cell)
+    return _in_tiles(run, height, width, cell, cell)
 
 
 def _channels_first(pixels: Tensor) -> Tensor:
