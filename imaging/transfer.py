@@ -15,7 +15,7 @@ def upload(tensor: Tensor, device: torch.device | str | None, dtype: torch.dtype
     return tensor.to(device=device, dtype=dtype, non_blocking=cuda)
 
 
-class Later:
+class DeferredRead:
     """A small tensor that is read later: on CUDA it is on its way now, and `read` waits for what was queued before it only."""
 
     def __init__(self, tensor: Tensor) -> None:

@@ -90,7 +90,7 @@ class ControlChains:
 
 
 class CanvasLink:
-    """One ControlNet of a chain with its hint at the canvas's size, prepared as the host does at full frame."""
+    """One ControlNet of a chain with its hint at the canvas's size, prepared as the host does at full frame; large ones are encoded in tiles."""
 
     def __init__(self, control: HostControl, size: Sequence[int], device: torch.device) -> None:
         self._control, self._device = control, device

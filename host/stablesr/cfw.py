@@ -31,9 +31,9 @@ CELL = 8  # pixels of a latent cell of the autoencoders that CFW belongs to
 LATENT_CHANNELS = 4
 SMALLEST_TILE = 64
 FALLBACK_TILES = (1024, 512, 256)
+"""Sides in pixels that are tried when memory cannot hold more or runs out; below them the error is final."""
 PEAK_ELEMENTS = 725
 """Numbers that a pixel of a tile needs at the peak: 1.52 GB for 1024 x 1024 in float16, counted by `dev.py fullsize stablesr`."""
-"""Sides in pixels that are tried when memory runs out; below them the error is final."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class BudgetMap:
         return Decision(next(level for level in visited if level > index))
 
 
-BLIND = (FixedSchedule, BudgetMap)
+FIXED_POLICIES = (FixedSchedule, BudgetMap)
 """Policies that look at nothing and remember nothing: a round under them can be repeated."""
 
 

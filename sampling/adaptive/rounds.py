@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...imaging.transfer import Later
+from ...imaging.transfer import DeferredRead
 from .types import RegionWork
 
 
-def looks_later(device: torch.device) -> bool:
+def defers_check(device: torch.device) -> bool:
     """Tells whether to look at a value of this device means to wait for it, and a round later does not."""
     return device.type == "cuda"
 
 
 @dataclass(frozen=True)
-class Begun:
+class RoundStart:
     """What a run was when a round began."""
 
     x: Tensor
@@ -32,9 +32,9 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Unseen:
+class UncheckedRound:
     """A round whose predictions nobody has looked at yet: how it began, which of its rows were finite, what to preview."""
 
-    begun: Begun
-    finite: Later
+    start: RoundStart
+    finite: DeferredRead
     canvas: Tensor | None

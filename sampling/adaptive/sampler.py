@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ...imaging.tiles import Merger, Region, gaussian_window
-from ...imaging.transfer import Later, upload
+from ...imaging.transfer import DeferredRead, upload
 from ..batching import BatchSize, finite_rows, run_batches
 from ..noise import gaussian_field, gaussian_region
 from .choices import MergeMode
-from .policy import BLIND, Decision, StepPolicy
-from .rounds import Begun, Unseen, looks_later
+from .policy import FIXED_POLICIES, Decision, StepPolicy
+from .rounds import RoundStart, UncheckedRound, defers_check
 from .steppers import Last, Step, Stepper
 from .tracks import Track, make_tracks, predict_again, row_crop, validate
 from .types import Gains, NoiseField, RegionModel, RegionObserver, RegionResult, RegionWork, Row, known, mean_gains
@@ -63,11 +63,11 @@ class _RegionRun:
     window: Tensor
     work: RegionWork
     regions: int  # of one image
-    looks_later: bool
+    defers_check: bool
     """Whether a round is looked at when the next one is on its way; else every call before it is used."""
     finite: list[Tensor] = field(default_factory=list[Tensor])
     """Of the calls of this round, which rows were finite: (N,) each."""
-    unseen: Unseen | None = None
+    unchecked: UncheckedRound | None = None
     gains: dict[Row, Gains] = field(default_factory=dict[Row, Gains])
     best: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     reasons: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
@@ -92,28 +92,28 @@ class _RegionRun:
         """Returns every row of every active track, with the track's number."""
         return [(u, row) for u in self.active for row in self.tracks[u].rows]
 
-    def start_round(self) -> tuple[Begun, Merger | None]:
+    def start_round(self) -> tuple[RoundStart, Merger | None]:
         """Gives what the run is now, and the canvas of the round's predictions with the regions that have ended; None for the canvas
         where regions go on alone.
         """
-        begun, self.finite = self._begun(), []
+        start, self.finite = self._state(), []
         if self.merge is MergeMode.FINAL:
-            return begun, None
+            return start, None
         self.canvas = torch.empty(0)  # the last round's; large canvases are held as seldom as possible
         merger = Merger(self.shape, self.window, self.x.device, self.x.dtype)
         if self.merge is MergeMode.CONSENSUS:  # in AGGREGATE none has ended while others are active
             for u in sorted(set(range(len(self.tracks))) - set(self.active)):
                 merger.add(self.x[u], self.tracks[u].region, self.tracks[u].image)
-        return begun, merger
+        return start, merger
 
     def end_calls(self, merger: Merger | None) -> None:
-        """Merges the round's predictions. Of a round that is looked at later, what `Begun` holds stays as it is."""
+        """Merges the round's predictions. Of a round that is looked at later, what `RoundStart` holds stays as it is."""
         if merger is not None:
             self.canvas = merger.finish()
         if self.finite:
             self.x, self.last_x0 = self.x.clone(), self.last_x0.clone()
 
-    def end_round(self, begun: Begun, merger: Merger | None) -> None:
+    def end_round(self, start: RoundStart, merger: Merger | None) -> None:
         """Previews a round, at once or when it is looked at."""
         if not self.finite:
             if self.observer.shows_canvas:
@@ -122,31 +122,33 @@ class _RegionRun:
         shown = None
         if self.observer.shows_canvas:  # FINAL goes on writing on its canvas
             shown = self.canvas.clone() if merger is None else self.canvas
-        self.unseen = Unseen(begun, Later(torch.cat(self.finite)), shown)
+        self.unchecked = UncheckedRound(start, DeferredRead(torch.cat(self.finite)), shown)
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Looks at the last round, if that has not been done. Where a row was not finite, the run is as before that round, whose
         calls are then looked at one by one, as all that follow: False.
         """
-        unseen, self.unseen = self.unseen, None
-        if unseen is None:
+        unchecked, self.unchecked = self.unchecked, None
+        if unchecked is None:
             return True
-        if all(unseen.finite.read()):
-            if unseen.canvas is not None:
-                self.observer.previewed(unseen.canvas, self.work.rows, self.planned)
+        if all(unchecked.finite.read()):
+            if unchecked.canvas is not None:
+                self.observer.previewed(unchecked.canvas, self.work.rows, self.planned)
             return True
-        for each in fields(unseen.begun):
+        for each in fields(unchecked.start):
             if each.name != "work":
-                setattr(self, each.name, getattr(unseen.begun, each.name))
-        self.work.become(unseen.begun.work)
-        self.looks_later = False
+                setattr(self, each.name, getattr(unchecked.start, each.name))
+        self.work.become(unchecked.start.work)
+        self.defers_check = False
         for u, row in self.pending():
             self.observer.moved(row, self.level[u], "")
         return False
 
-    def _begun(self) -> Begun:
+    def _state(self) -> RoundStart:
         lists = list(self.level), list(self.last_level), list(self.active)
-        return Begun(self.x, self.last_x0, *lists, self.planned, dict(self.best), dict(self.reasons), self.work.copy())
+        return RoundStart(
+            self.x, self.last_x0, *lists, self.planned, dict(self.best), dict(self.reasons), self.work.copy()
+        )
 
     def predict(self, chunk: Sequence[tuple[int, Row]]) -> tuple[Tensor, Sequence[Gains] | None]:
         """Predicts x0 (N, C, h, w) of rows at their own sigmas, and tells their gains; rows that overflow are predicted again in float32."""
@@ -157,7 +159,7 @@ class _RegionRun:
         finite = finite_rows(x0)
         # Numbers without meaning would be refused here and there: rows that overflowed are measured when they are repeated.
         measured = self.observer.measured(rows, x0.nan_to_num(0.0, 0.0, 0.0), levels)
-        if measured is None and self.looks_later:
+        if measured is None and self.defers_check:
             self.finite.append(finite)
             return x0, None
         measured = measured or known([])
@@ -349,16 +351,16 @@ def sample_regions(
         _window_for(regions[0], window).to(x.device, dtype),
         RegionWork() if work is None else work,
         len(regions),
-        looks_later(x.device) and isinstance(policy, BLIND),
+        defers_check(x.device) and isinstance(policy, FIXED_POLICIES),
     )
     halvings = rows_per_call.halvings
-    while run.active or not run.look():
-        begun, merger = run.start_round()
+    while run.active or not run.check():
+        start, merger = run.start_round()
         for chunk, found in run_batches(run.pending(), rows_per_call, run.predict, run.observer.is_out_of_memory):
             run.take(chunk, *found, merger)
-        if run.look():  # at the round before this one
+        if run.check():  # at the round before this one
             run.end_calls(merger)
             run.advance()
-            run.end_round(begun, merger)
+            run.end_round(start, merger)
     run.work.halvings = rows_per_call.halvings - halvings
     return run.result()

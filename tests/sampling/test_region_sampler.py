@@ -290,7 +290,7 @@ def test_a_look_a_round_later_changes_nothing_but_the_calls_that_are_made_again(
 
     previews = []
     expected, calls, arrived, shown = watched()
-    monkeypatch.setattr(region_loop, "looks_later", lambda device: True)
+    monkeypatch.setattr(region_loop, "defers_check", lambda device: True)
     found, later_calls, later_arrived, later_shown = watched()
     assert found.work.float32_retries and later_calls > calls
     assert torch.equal(found.samples, expected.samples) and found.work == expected.work
@@ -300,7 +300,7 @@ def test_a_look_a_round_later_changes_nothing_but_the_calls_that_are_made_again(
 
 
 def test_without_overflow_a_look_a_round_later_makes_no_call_more(monkeypatch):
-    monkeypatch.setattr(region_loop, "looks_later", lambda device: True)
+    monkeypatch.setattr(region_loop, "defers_check", lambda device: True)
     model, x = problem()
     made = []
 

@@ -4,7 +4,7 @@ import adaptivesr.sampling.adaptive.sampler as region_loop
 import pytest
 import torch
 from adaptivesr.imaging.tiles import Region, grid
-from adaptivesr.imaging.transfer import Later
+from adaptivesr.imaging.transfer import DeferredRead
 from adaptivesr.models import layers, registry, residual_unet
 from adaptivesr.sampling.adaptive.choices import MergeMode
 from adaptivesr.sampling.adaptive.gain import GainMetric
@@ -131,10 +131,10 @@ def test_an_asynchronous_read_is_a_wait_unless_the_device_has_work_meanwhile():
             return [sync.kind for sync in recorder.counts.syncs.elements()]
 
     def at_once(recorder, x):
-        Later(x).read()
+        DeferredRead(x).read()
 
     def after_a_call(recorder, x):
-        later = Later(x)
+        later = DeferredRead(x)
         recorder.counts.timeline.append("network")
         assert later.read() == [True] * 4
 

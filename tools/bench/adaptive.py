@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...sampling.adaptive.choices import GrowingRule, MergeMode
+from ...sampling.adaptive.choices import GainRule, GrowingRule, MergeMode
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts import adaptive_counts as counts
@@ -139,7 +139,9 @@ def equal_work(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
         choices[back_end] = bench.choice(back_end=back_end)
         choices[f"{back_end}, prior 0"] = bench.choice(back_end=back_end, limits=bench.limits(prior=0.0))
     for tolerance in TOLERANCES:
-        choices[f"step_size {tolerance:g}"] = bench.choice(back_end="latent", rule="step_size", tau=tolerance)
+        choices[f"step_size {tolerance:g}"] = bench.choice(
+            back_end="latent", rule=GainRule.STEP_SIZE.value, tau=tolerance
+        )
     rivals: dict[str, list[str]] = {}
     for name, choice in choices.items():
         found[name] = bench.run(name, choice)

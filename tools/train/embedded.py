@@ -44,12 +44,16 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
     top.add_argument("--install", action="store_true", help="overwrite the weights that ship with the pack")
     top.add_argument(
-        "--photos", type=Path, help="one-step: folder of photographs; without: Debian's packages are fetched"
+        "--photos", type=Path, help="one-step, crisp: folder of photographs; without: Debian's packages are fetched"
     )
     top.add_argument(
         "--warm-start", type=Path, help="one-step: a published stack as X.param beside X.bin; without: fetched with pip"
     )
-    top.add_argument("--start", type=Path, help="one-step: weights of an earlier run, instead of a published stack")
+    top.add_argument(
+        "--start",
+        type=Path,
+        help="one-step: weights of an earlier run, instead of a published stack; crisp: instead of those that ship",
+    )
     top.add_argument("--size", choices=sorted(family.SIZES), default="xs", help="teacher: the network")
     return top
 
@@ -99,7 +103,8 @@ def crisp(options: argparse.Namespace) -> int:
     start = load_file(options.start or ONE_STEP_FILE)
     state = run_one_step(config, Pool.open(out / "crisp_pool", clean_share=1.0), out / "crisp", start)
     where = CRISP_FILE if options.install else out / "final" / CRISP_FILE.name
-    export(state, where, config, f"{SOURCES}; imitates {CRISP} (BSD-3-Clause)")
+    sources = "own sources and generated pictures" if options.photos else SOURCES
+    export(state, where, config, f"{sources}; imitates {CRISP} (BSD-3-Clause)")
     return 0
 
 

