@@ -13,6 +13,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 TITLE = 30
 NOTE = "MarkdownNote"
+SCHEMAS = json.loads((FOLDER.parent / "tests" / "golden" / "schemas.json").read_text(encoding="utf-8"))
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda file: file.stem)
@@ -142,3 +144,12 @@ def test_notes_can_be_read_in_both_renderers(graph):
         below = luminance(note["bgcolor"])
         assert min((luminance(grey) + 0.05) / (below + 0.05) for grey in NOTE_GREYS) >= 4.5
         assert "`" not in note["widgets_values"][0], "code is drawn in colours that are the page's"
+
+
+@pytest.mark.parametrize("name", [file.stem for file in WORKFLOWS])
+def test_prompts_name_every_widget_as_the_page_would(name):
+    prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in prompt.values():
+        inputs = SCHEMAS.get(node["class_type"], {"inputs": {}})["inputs"]
+        widgets = {key for key, (_, kind, _) in inputs.items() if kind in WIDGETS}
+        assert widgets <= node["inputs"].keys(), node["_meta"]["title"]

@@ -1,6 +1,7 @@
 """Dynamic timesteps with a checkpoint of the user's: no trained parts."""
 
 from .parts import (
+    NO_PLACE,
     SD15,
     UPSCALE,
     Link,
@@ -85,6 +86,7 @@ ADADIFFSR_ANY_MODEL = Workflow(
                 "overlap": 64,
                 "merge_mode": "consensus",
                 "region_batch": 0,
+                **NO_PLACE,
             },
         ),
         decode(Link("sample")),

@@ -1,6 +1,6 @@
 """All parts of AdaDiffSR on the embedded teacher: nothing to download, runs on a CPU."""
 
-from .parts import Link, Node, Workflow, note, takes
+from .parts import NO_PLACE, Link, Node, Workflow, note, takes
 
 WIDTH = 340
 
@@ -113,6 +113,7 @@ ADADIFFSR_EMBEDDED = Workflow(
                 "overlap": 32,
                 "merge_mode": "consensus",
                 "region_batch": 0,
+                **NO_PLACE,
             },
         ),
         Node(

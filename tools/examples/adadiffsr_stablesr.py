@@ -1,6 +1,6 @@
 """AdaDiffSR on its paper's base, StableSR with Stable Diffusion 2.1: dynamic timesteps now, trained parts when there are some."""
 
-from .parts import MODELS, SD21_BASE, UPSCALE, Link, Node, Workflow, files_list, note, takes, whole_cells
+from .parts import MODELS, NO_PLACE, SD21_BASE, UPSCALE, Link, Node, Workflow, files_list, note, takes, whole_cells
 from .stablesr import CFW, LICENCE, PARTS
 
 WIDTH = 340
@@ -148,6 +148,7 @@ ADADIFFSR = Workflow(
                 "overlap": 128,
                 "merge_mode": "consensus",
                 "region_batch": 0,
+                **NO_PLACE,
             },
         ),
         Node(

@@ -13,6 +13,8 @@ PAD_OR_CROP = "AdaptiveSRPadOrCrop"
 FRONTEND_NOTE = "MarkdownNote"
 MODELS, PROMPTS, PICTURE, UPSCALE, RESULT = "Models", "Prompts", "Your picture", "Upscale", "Result"
 """Groups, in reading order."""
+NO_PLACE = {"noise_top": -1, "noise_left": -1}
+"""Tiled Region Sampler on a whole canvas: the page writes these widgets into every prompt."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from .parts import (
     MODELS,
+    NO_PLACE,
     SD15,
     SD21_BASE,
     File,
@@ -207,6 +208,7 @@ TASR_TRAINING_FREE = Workflow(
                 "overlap": 128,
                 "merge_mode": "consensus",
                 "region_batch": 0,
+                **NO_PLACE,
             },
         ),
         *results("AdaptiveSR_tasr_free"),

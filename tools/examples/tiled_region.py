@@ -1,6 +1,7 @@
 """The region sampler with a checkpoint of the user's."""
 
 from .parts import (
+    NO_PLACE,
     SD15,
     Link,
     Node,
@@ -59,6 +60,7 @@ TILED_REGION_UPSCALE = Workflow(
                 "overlap": 64,
                 "merge_mode": "consensus",
                 "region_batch": 0,
+                **NO_PLACE,
             },
         ),
         decode(Link("sample")),

@@ -234,14 +234,14 @@ def test_no_node_shows_more_than_eight_widgets_at_first(page, renderer):
 
 def test_a_button_shows_the_other_settings_and_files_and_prompts_stay_as_they_are(page):
     page.evaluate(WIDGETS, [["AdaptiveSRTiledRegionSampler"], MOST_WIDGETS])
-    assert page.evaluate(TOGGLE) == {"before": 8, "open": 11, "after": 8, "kept": True, "same": True, "values": 11}
+    assert page.evaluate(TOGGLE) == {"before": 8, "open": 13, "after": 8, "kept": True, "same": True, "values": 13}
     page.evaluate("() => { app.graph.nodes[0].widgets.find((w) => w.name === 'adaptivesr_advanced').callback(); }")
     page.evaluate("app.loadGraphData(app.graph.serialize())")
     page.wait_for_timeout(400)
     again = (
         "app.graph.nodes[0].widgets.filter((w) => app.graph.nodes[0].isWidgetVisible(w) && w.type !== 'button').length"
     )
-    assert page.evaluate(again) == 11, "what was opened is open after loading"
+    assert page.evaluate(again) == 13, "what was opened is open after loading"
     assert page.complaints == []
 
 
