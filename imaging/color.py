@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,16 +38,46 @@ def match_color(image: Tensor, reference: Tensor, mode: ColorFix, levels: int = 
 
 def adain(content: Tensor, style: Tensor, eps: float = 1e-5) -> Tensor:
     """Gives each channel of content the mean and deviation of style (Huang & Belongie 2017, eq. 8; unbiased variance + eps)."""
-    content_mean, content_std = _moments(content, eps)
-    style_mean, style_std = _moments(style, eps)
-    return (content - content_mean) / content_std * style_std + style_mean
+    return transfer_moments(content, _moments(content, eps), _moments(style, eps))
 
 
-def _moments(image: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+class Moments(NamedTuple):
+    """Mean and deviation of each channel (B, C, 1, 1)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def transfer_moments(content: Tensor, own: Moments, wanted: Moments) -> Tensor:
+    """AdaIN (Huang & Belongie 2017, eq. 8) of a picture (B, C, H, W) or a part of it, by the moments of the whole one."""
+    return (content - own.mean) / own.deviation * wanted.deviation + wanted.mean
+
+
+def _moments(image: Tensor, eps: float) -> Moments:
     # a single pixel has no unbiased variance: take 0
     correction = 1 if image.shape[-2] * image.shape[-1] > 1 else 0
     variance = image.var((2, 3), keepdim=True, correction=correction)
-    return image.mean((2, 3), keepdim=True), (variance + eps).sqrt()  # (B, C, 1, 1)
+    return Moments(image.mean((2, 3), keepdim=True), (variance + eps).sqrt())
+
+
+class RunningMoments:
+    """Moments of one picture that comes in parts, which are summed in double precision on the CPU."""
+
+    def __init__(self) -> None:
+        self._count, self._sum, self._squares = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, part: Tensor) -> None:
+        """part: (1, C, H, W)."""
+        values = part.detach().cpu().double()
+        self._count += values.shape[-2] * values.shape[-1]
+        self._sum = self._sum + values.sum((2, 3), keepdim=True)
+        self._squares = self._squares + values.square().sum((2, 3), keepdim=True)
+
+    def moments(self, eps: float = 1e-5) -> Moments:
+        """Those of all parts, as `adain` takes them, in float32."""
+        mean = self._sum / self._count
+        variance = (self._squares - self._count * mean.square()) / max(1, self._count - 1)
+        return Moments(mean.float(), (variance.clamp(min=0) + eps).sqrt().float())
 
 
 def wavelet_color_fix(content: Tensor, style: Tensor, levels: int = 5) -> Tensor:
@@ -81,9 +112,21 @@ def _binomial(image: Tensor, dim: int, radius: int) -> Tensor:
 
 def lab_transfer(content: Tensor, style: Tensor) -> Tensor:
     """AdaIN in CIELAB: mean and deviation of L, a and b are those of style (Reinhard et al. 2001, section 2). RGB in [0, 1]."""
+    return lab_to_rgb(adain(rgb_to_lab(content), rgb_to_lab(style)))
+
+
+def rgb_to_lab(image: Tensor) -> Tensor:
+    """RGB (B, 3, H, W), clamped to [0, 1], in CIELAB."""
     import kornia.color as kc  # noqa: PLC0415  costs over a second, and only this mode needs it
 
-    return kc.lab_to_rgb(adain(kc.rgb_to_lab(content.clamp(0, 1)), kc.rgb_to_lab(style)), clip=False)
+    return kc.rgb_to_lab(image.clamp(0, 1))
+
+
+def lab_to_rgb(image: Tensor) -> Tensor:
+    """Inverse of `rgb_to_lab`; not clamped."""
+    import kornia.color as kc  # noqa: PLC0415  as above
+
+    return kc.lab_to_rgb(image, clip=False)
 
 
 # ITU-R BT.601 with 8-bit levels, as Matlab's rgb2ycbcr has it; kornia's conversion is the full-range one.

@@ -23,7 +23,7 @@ from .protocols import Denoiser, PictureCodec
 RESIZE_REACH = 2
 """LR pixels that the cubic kernel of the reference's enlargement reads beyond a pixel."""
 LOCAL_FIXES = (None, ColorFix.WAVELET, ColorFix.YCBCR)
-"""Colour transfers that look at a neighbourhood; the others take statistics of the whole picture."""
+"""Colour transfers that look at a neighbourhood; the others take statistics of the whole picture, when all blocks are there."""
 
 
 @dataclass(frozen=True)

@@ -81,3 +81,26 @@ def test_reference_count_and_levels_are_checked(pair):
         color.match_color(pair[0], torch.rand(3, 3, 4, 4), ColorFix.ADAIN)
     with pytest.raises(ValueError, match="at least 1 wavelet level"):
         color.match_color(*pair, ColorFix.WAVELET, levels=0)
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    image = torch.rand(1, 3, 37, 53, generator=torch.Generator().manual_seed(4)) * 100 - 30
+    running = color.RunningMoments()
+    for part in image.split(10, 2):
+        for piece in part.split(17, 3):
+            running.add(piece)
+    style = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(5))
+    wanted = color.RunningMoments()
+    wanted.add(style)
+    torch.testing.assert_close(
+        color.transfer_moments(image, running.moments(), wanted.moments()),
+        color.adain(image, style),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_moments_of_a_single_pixel_have_no_variance():
+    running = color.RunningMoments()
+    running.add(torch.full((1, 3, 1, 1), 0.3))
+    torch.testing.assert_close(running.moments().deviation, torch.full((1, 3, 1, 1), 1e-5).sqrt())

@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from adaptivesr.imaging.color import ColorFix, match_color
 from adaptivesr.tools.bench import seams
 from adaptivesr.tools.demo import PHOTO
 from adaptivesr.tools.env.steps import StepError
 from adaptivesr.tools.evaluate import blocks, overlapping
 from adaptivesr.tools.evaluate import main as command
+from adaptivesr.tools.evaluate.assemble import assemble
 from adaptivesr.tools.evaluate.blocks import CannotCutError, recipe_of
 from adaptivesr.tools.evaluate.graph import cut_down
 from adaptivesr.tools.evaluate.pictures import Picture, as_png
 from adaptivesr.tools.evaluate.worker import DONE, FAILED, PictureOutcome
 from PIL import Image
 
+FIX = "AdaptiveSRWaveletColorFix"
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "api" / "one_step_sr.json"
 
 
@@ -108,7 +111,6 @@ def test_upscale_alone_can_be_cut_too():
         ("AdaptiveSRLoadOneStepSR", {"model_name": "embedded: teacher, 15 steps"}, "see the whole tile"),
         ("AdaptiveSROneStepDistilledSR", {"scale": 3.0}, "scale is 3.0"),
         ("AdaptiveSROneStepDistilledSR", {"color_fix": "wavelet"}, "colours twice"),
-        ("AdaptiveSRWaveletColorFix", {"mode": "adain"}, "takes statistics of the whole picture"),
         ("AdaptiveSRWaveletColorFix", {"image": ["3", 0]}, "the result comes from LoadImage"),
         ("AdaptiveSRWaveletColorFix", {"reference": ["4", 0]}, "is not the picture itself"),
     ],
@@ -121,9 +123,9 @@ def test_others_cannot_and_say_why(prompt, kind, inputs, why):
 
 
 def test_a_large_picture_of_another_workflow_is_set_aside_with_the_reason(evaluate, tmp_path):
-    assert evaluate("other", "--set", "mode=adain") == 2
+    assert evaluate("other", "--set", "scale=3.0") == 2
     page = (tmp_path / "other" / "results.md").read_text(encoding="utf-8")
-    assert "`pano.png`: is larger than --cut-above, and cannot be cut into blocks: the colour fix adain" in page
+    assert "`pano.png`: is larger than --cut-above, and cannot be cut into blocks: scale is 3.0" in page
 
 
 REGIONS = WORKFLOW.with_name("tiled_region_upscale.json")
@@ -138,7 +140,12 @@ def regions():
 @pytest.mark.parametrize(
     ("kind", "inputs", "why"),
     [
-        ("AdaptiveSRWaveletColorFix", {"mode": "lab"}, "the colour fix lab takes statistics of the whole picture"),
+        (
+            "AdaptiveSRWaveletColorFix",
+            {"mode": "lab", "reference": ["9", 0]},
+            "the reference of the colour fix lab is not the picture itself",
+        ),
+        ("AdaptiveSRPadOrCrop", {"class_type": FIX, "mode": "adain"}, "adain takes statistics .* not the last node"),
         ("ImageScale", {"height": 512}, "ImageScale sets width and height, whatever comes in: expected ImageScaleBy"),
         ("AdaptiveSRTiledRegionSampler", {"budget": ["3", 1]}, "a mask of the whole picture"),
         ("VAEDecode", {"noise_seed": 1}, "the noise of VAEDecode belongs to the whole picture"),
@@ -147,9 +154,61 @@ def regions():
 )
 def test_the_region_sampler_is_cut_unless_something_is_of_the_whole_picture(regions, kind, inputs, why):
     overlapping.check(regions)
-    next(node for node in regions.values() if node["class_type"] == kind)["inputs"].update(inputs)
+    node = next(node for node in regions.values() if node["class_type"] == kind)
+    node["class_type"] = inputs.pop("class_type", kind)
+    node["inputs"].update(inputs)
     with pytest.raises(CannotCutError, match=why):
         overlapping.check(regions)
+
+
+@pytest.mark.parametrize("mode", ["adain", "lab"])
+def test_statistics_of_colours_are_the_whole_pictures_though_it_comes_in_blocks(prompt, folder, mode):
+    """Of blocks with values of 16 bits, against the colours of the whole result fixed at once."""
+    node = next(node for node in prompt.values() if node["class_type"] == FIX)
+    node["inputs"]["mode"] = mode
+    cut = blocks.ExactCut(recipe_of(prompt), 20)
+    with Image.open(folder / "pano.png") as image:
+        levels = np.asarray(image)
+    height, width = levels.shape[:2]
+    noise = np.random.default_rng(6)
+    result = np.clip(levels.repeat(4, 0).repeat(4, 1) / 510 + noise.normal(0.1, 0.1, (4 * height, 4 * width, 3)), 0, 1)
+    picture = Picture("pano.png", folder / "pano.png", "pano.png")
+    parts, _ = cut.parts(picture, folder / "blocks", (height, width))
+    for part in parts:
+        values = result[part.kept.scaled(4).slices].astype(np.float32)
+        content = blocks.in_levels(values, np.uint16).tobytes()
+        cut.keeper().save(part, PictureOutcome(part.name, DONE, image=content), "-")
+    assemble(parts, (height, width), folder / "pano.tif", cut.colors(levels))
+    whole, reference = (torch.from_numpy(np.float32(rgb)).movedim(2, 0)[None] for rgb in (result, levels / 255))
+    wanted = match_color(whole, reference, ColorFix(mode)).clamp(0, 1)[0].movedim(0, 2).numpy()
+    found = tifffile.imread(folder / "pano.tif").astype(int)
+    far = np.abs(found - blocks.in_levels(wanted, np.uint8))
+    assert far.max() <= 1 and (far > 0).mean() < 0.02, "where the last bits decide what is cut off"
+    plain = np.abs(blocks.in_levels(result, np.uint8) - found.astype(float)).mean()
+    assert plain > 10, "the colours did change"
+
+
+def test_colours_of_blocks_that_overlap_are_fixed_when_they_are_put_together(regions, tmp_path):
+    node = next(key for key, node in regions.items() if node["class_type"] == FIX)
+    regions[node]["inputs"]["mode"] = "adain"
+    levels = np.asarray(Image.open(PHOTO).convert("RGB"))[60:188, 200:456]
+    Image.fromarray(levels).save(tmp_path / "p.png")
+    cut = overlapping.OverlappingCut(regions, 128, 32)
+    overlapping.check(regions)
+    parts, _ = cut.parts(Picture("p.png", tmp_path / "p.png", "p.png"), tmp_path / "blocks", levels.shape[:2])
+    job_for = cut.jobs(parts, levels, 5)
+    dull = (levels // 2 + 40).repeat(3, 0).repeat(3, 1)
+    for part in parts:
+        assert job_for(part).changes["11"] == {"images": regions[node]["inputs"]["image"]}, "no fix of a block alone"
+        outer = part.core.outer.scaled(3)
+        result = as_png(dull[outer.slices].astype(np.float32) / 255)
+        size = (outer.width, outer.height)
+        cut.keeper().save(part, PictureOutcome(part.name, DONE, image=result, result_size=size), "-")
+    assemble(parts, (levels.shape[0], levels.shape[1]), tmp_path / "p.tif", cut.colors(levels))
+    found = tifffile.imread(tmp_path / "p.tif") / 255
+    for channel in range(3):
+        assert found[..., channel].mean() == pytest.approx((levels[..., channel] / 255).mean(), abs=0.01)
+        assert found[..., channel].std() == pytest.approx((levels[..., channel] / 255).std(), abs=0.01)
 
 
 def test_parts_know_their_place_and_come_together_without_a_trace_where_they_agree(regions, tmp_path):
@@ -172,7 +231,7 @@ def test_parts_know_their_place_and_come_together_without_a_trace_where_they_agr
         size = (outer.width, outer.height)
         record = keeper.save(part, PictureOutcome(part.name, DONE, image=result, result_size=size), "-")
         assert record["status"] == DONE
-    blocks.assemble(parts, (levels.shape[0], levels.shape[1]), tmp_path / "p.tif")
+    assemble(parts, (levels.shape[0], levels.shape[1]), tmp_path / "p.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "p.tif"), large)
     odd = keeper.save(parts[0], PictureOutcome("p", DONE, image=result, result_size=(outer.width + 1, 7)), "-")
     assert odd["status"] == FAILED and "expected a whole multiple" in odd["error"]
@@ -185,7 +244,7 @@ def test_borders_are_cross_faded(regions, tmp_path):
     for part, level in zip(parts, (40, 200)):
         part.file.parent.mkdir(parents=True, exist_ok=True)
         part.file.write_bytes(bytes([level]) * (3 * part.kept.area))
-    blocks.assemble(parts, (32, 128), tmp_path / "p.tif")
+    assemble(parts, (32, 128), tmp_path / "p.tif")
     row = tifffile.imread(tmp_path / "p.tif")[7, :, 1].astype(int)
     assert row[47] == 40 and row[80] == 200 and row[63] == 118 and row[64] == 123
     assert np.abs(np.diff(row)).max() == 5, "a ramp across the shared strip, no step"

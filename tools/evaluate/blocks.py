@@ -1,7 +1,8 @@
 """Pictures too large for a worker's memory: cut into blocks that workers upscale, put together in a tiled BigTIFF.
 
 Only for what can be cut without a trace: One-Step Distilled SR with embedded one-step weights, and Wavelet Color Fix behind it (sampling/tiled/
-one_step_blocks.py). A worker needs no ComfyUI for it. The driver holds the input as 8 bits, and nothing of the result.
+one_step_blocks.py). A worker needs no ComfyUI for it. The driver holds the input as 8 bits, and nothing of the result. Colour fixes that take
+statistics of the whole picture wait until all blocks are there (colors.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,12 @@ from PIL import Image, ImageOps
 from ...training import atomic
 from ..env.client import Prompt
 from ..env.environment import ROOT
+from .colors import WholeColors, whole_fix
 from .pictures import Picture, UnreadableError
 from .worker import DONE, REFUSED, PictureJob, PictureOutcome, Worker, WorkerSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from ...imaging.color import ColorFix
     from ...imaging.tiles import Core, Region
     from ...sampling.tiled.one_step_blocks import BlockUpscaler
 
@@ -43,7 +44,6 @@ ARITHMETIC: Mapping[str, str] = {
 }
 """Names of these networks in `sampling.network_cost.COUNTED`."""
 SCALE = 4
-TIFF_TILE = 256
 NO_FIX = "none"
 PRESET_FIXES: Mapping[str, str] = {"Fast": NO_FIX, "Balanced": "wavelet"}
 """Colour fixes of the node Upscale by presets of a single pass."""
@@ -56,6 +56,16 @@ class BlockRecipe:
     weights: str
     color_fix: str = NO_FIX
     levels: int = 5
+
+    @property
+    def later(self) -> ColorFix | None:
+        """The colour fix that waits for all blocks."""
+        return whole_fix(self.color_fix)
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """Of a block's values: 16 bits where colours are fixed later, so that nothing is rounded twice."""
+        return np.uint8 if self.later is None else np.uint16
 
 
 class CannotCutError(ValueError):
@@ -81,8 +91,6 @@ def recipe_of(prompt: Prompt) -> BlockRecipe:
     if NO_FIX not in (fix, own_fix):
         raise CannotCutError("it fixes the colours twice")
     fix = own_fix if fix == NO_FIX else fix
-    if fix not in (NO_FIX, "wavelet", "ycbcr"):
-        raise CannotCutError(f"the colour fix {fix} takes statistics of the whole picture; wavelet and ycbcr do not")
     wanted = {"scale": (SCALE,), "width": (0,), "height": (0,), "steps": (0, 1)}
     for name, values in wanted.items():
         if node["inputs"].get(name, values[0]) not in values:
@@ -130,7 +138,7 @@ def upscaler_for(recipe: BlockRecipe, seed: int, device: str) -> BlockUpscaler:
     from ..bench.parts.restorers import load_denoiser  # noqa: PLC0415
 
     network: Any = load_denoiser(ROOT / "models" / "weights" / recipe.weights).to(device)
-    fix = None if recipe.color_fix == NO_FIX else ColorFix(recipe.color_fix)
+    fix = None if recipe.color_fix == NO_FIX or recipe.later else ColorFix(recipe.color_fix)
 
     class EmbeddedDenoiser:
         lq_factor, size_multiple = network.config.lq_factor, network.config.size_multiple
@@ -176,28 +184,33 @@ class BlockWorker:
         if self.spec.threads:
             torch.set_num_threads(self.spec.threads)
         device = "cuda" if torch.cuda.is_available() and "--cpu" not in self.spec.options else "cpu"
+        recipe = BlockRecipe(**self.spec.recipe)
         if job.seed not in self._upscalers:
-            self._upscalers = {job.seed: upscaler_for(BlockRecipe(**self.spec.recipe), job.seed, device)}
+            self._upscalers = {job.seed: upscaler_for(recipe, job.seed, device)}
         inner, outer, size = Region(*job.place[:4]), Region(*job.place[4:8]), job.place[8:10]
         started = time.monotonic()
         levels = np.frombuffer(job.content, np.uint8).reshape(outer.height, outer.width, 3)
         with torch.inference_mode():
             rgb = torch.from_numpy(levels.astype(np.float32) / 255).movedim(2, 0)[None].to(device)
             found = self._upscalers[job.seed](rgb, Core(inner, outer), (size[0], size[1]))
-            pixels = (
-                found[0].movedim(0, 2).mul(255).to(torch.uint8).cpu().numpy()
-            )  # cut off, as the host's Save Image does
+            pixels = found[0].movedim(0, 2).cpu().numpy()
         large = inner.scaled(SCALE)
         return PictureOutcome(
             job.name,
             DONE,
-            image=pixels.tobytes(),
+            image=in_levels(pixels, recipe.dtype).tobytes(),
             size=(inner.width, inner.height),
             result_size=(large.width, large.height),
             seconds=round(time.monotonic() - started, 3),
             calls=1,
             peak_bytes=peak_memory(),
         )
+
+
+def in_levels(pixels: np.ndarray[Any, Any], dtype: type[np.unsignedinteger[Any]]) -> np.ndarray[Any, Any]:
+    """Values of [0, 1] as integers; the 8 bits of pictures are cut off, as the host's Save Image does."""
+    values = pixels * np.float32(np.iinfo(dtype).max)
+    return (values if dtype is np.uint8 else values + np.float32(0.5)).astype(dtype)
 
 
 def worker_for(spec: WorkerSpec) -> Worker | BlockWorker:
@@ -220,17 +233,29 @@ class Block:
     """A part of a picture, under the name that the lines of a run call it.
 
     core: what it adds to the picture, in what a worker gets. kept: the pixels of its file, which reach beyond the inner ones where blocks are blended.
+    dtype: of the values in its file.
     """
 
     name: str
     core: Core
     kept: Region
     file: Path
+    dtype: type[np.unsignedinteger[Any]] = np.uint8
 
     @property
     def scale(self) -> int:
         """Output pixels per pixel, by the size of the file."""
-        return math.isqrt(self.file.stat().st_size // (3 * self.kept.area))
+        return math.isqrt(self.file.stat().st_size // (3 * self.kept.area * np.dtype(self.dtype).itemsize))
+
+    @property
+    def white(self) -> int:
+        """The value that stands for 1."""
+        return int(np.iinfo(self.dtype).max)
+
+    def pixels(self) -> np.ndarray[Any, Any]:
+        """Of its file (scale * kept height, scale * kept width, 3), mapped from the disk."""
+        kept = self.kept.scaled(self.scale)
+        return np.memmap(self.file, self.dtype, "r", shape=(kept.height, kept.width, 3))
 
 
 class BlockStore:
@@ -274,11 +299,19 @@ def pixels_in(picture: Picture) -> int:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def blocks_of(picture: Picture, folder: Path, size: tuple[int, int], side: int, halo: int) -> list[Block]:
+def blocks_of(
+    picture: Picture,
+    folder: Path,
+    size: tuple[int, int],
+    side: int,
+    halo: int,
+    dtype: type[np.unsignedinteger[Any]] = np.uint8,
+) -> list[Block]:
     """All blocks of a picture of (height, width), and where each is kept; another file or another cut is another place."""
     from ...sampling.tiled.one_step_blocks import cut  # noqa: PLC0415
 
-    return [named(picture, folder / f"{side} {halo}", core, core.inner) for core in cut(*size, side, halo)]
+    place = folder / f"{side} {halo} {np.dtype(dtype).name}"
+    return [replace(named(picture, place, core, core.inner), dtype=dtype) for core in cut(*size, side, halo)]
 
 
 def named(picture: Picture, folder: Path, core: Core, kept: Region) -> Block:
@@ -286,49 +319,6 @@ def named(picture: Picture, folder: Path, core: Core, kept: Region) -> Block:
     mark = hashlib.blake2b(f"{picture.name} {picture.stamp} {folder.name}".encode(), digest_size=8).hexdigest()
     place = f"{core.inner.y}_{core.inner.x}"
     return Block(f"{picture.name} y {core.inner.y} x {core.inner.x}", core, kept, folder.parent / mark / f"{place}.rgb")
-
-
-def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path) -> None:
-    """Writes the blocks' results as a tiled BigTIFF (height, width, 3), a row of tiles at a time; what blocks share is cross-faded."""
-    import tifffile  # noqa: PLC0415
-
-    scale = blocks[0].scale
-    height, width = (scale * side for side in size)
-    with tifffile.TiffWriter(place, bigtiff=True) as file:
-        file.write(
-            _tiles(blocks, height, width, scale),
-            shape=(height, width, 3),
-            dtype=np.uint8,
-            tile=(TIFF_TILE, TIFF_TILE),
-            photometric="rgb",
-            metadata=None,
-        )
-
-
-def _tiles(blocks: Sequence[Block], height: int, width: int, scale: int) -> Iterator[np.ndarray[Any, Any]]:
-    """Tiles of the result, row by row; those at the right and at the bottom are filled up with black, as TIFF wants it."""
-    blended = any(block.kept != block.core.inner for block in blocks)
-    for top in range(0, height, TIFF_TILE):
-        strip = np.zeros((TIFF_TILE, -(-width // TIFF_TILE) * TIFF_TILE, 3), np.float32 if blended else np.uint8)
-        for block in blocks:
-            kept = block.kept.scaled(scale)
-            first, last = max(top, kept.y), min(top + TIFF_TILE, kept.y + kept.height)
-            if first < last:
-                stored = np.memmap(block.file, np.uint8, "r", shape=(kept.height, kept.width, 3))
-                part = stored[first - kept.y : last - kept.y]
-                if blended:
-                    rows, columns = (line.numpy() for line in _weights(block, scale))
-                    part = rows[first - kept.y : last - kept.y, None, None] * columns[:, None] * part
-                strip[first - top : last - top, kept.x : kept.x + kept.width] += part
-        levels = (strip + 0.5).astype(np.uint8) if blended else strip
-        for left in range(0, width, TIFF_TILE):
-            yield levels[:, left : left + TIFF_TILE]
-
-
-def _weights(block: Block, scale: int) -> tuple[Tensor, Tensor]:
-    from ...imaging.tiles import Core, feather_lines  # noqa: PLC0415
-
-    return feather_lines(Core(block.core.inner.scaled(scale), block.kept.scaled(scale)))
 
 
 def clear(blocks: Sequence[Block]) -> None:
@@ -354,7 +344,12 @@ class ExactCut:
     def parts(self, picture: Picture, folder: Path, size: tuple[int, int]) -> tuple[list[Block], str]:
         """All blocks of a picture of (height, width), and words about them."""
         halo = upscaler_for(self.recipe, 0, "cpu").halo
-        return blocks_of(picture, folder, size, self.side, halo), f"blocks of {self.side}, {halo} pixels around each"
+        found = blocks_of(picture, folder, size, self.side, halo, self.recipe.dtype)
+        return found, f"blocks of {self.side}, {halo} pixels around each"
+
+    def colors(self, levels: np.ndarray[Any, Any]) -> WholeColors | None:
+        """The colour fix that waits for all blocks of a picture (H, W, 3)."""
+        return None if self.recipe.later is None else WholeColors(self.recipe.later, levels)
 
     def probe(self, parts: Sequence[Block]) -> Sequence[Block]:
         """Blocks that the others' jobs depend on: none."""

@@ -12,6 +12,7 @@ from ...training import atomic
 from ..env.client import Prompt
 from ..env.steps import say
 from . import blocks, overlapping
+from .assemble import assemble
 from .graph import cut_down, is_api_form, to_prompt
 from .pictures import Picture, UnreadableError, seed_of
 from .run import Dispatcher, Slots
@@ -85,7 +86,7 @@ class LargeRun:
                 return self._aside(picture, PictureOutcome(picture.name, REFUSED, why))
         place = self.store.results / f"{picture.result.removesuffix('.png')}.tif"
         place.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace_file(place, lambda file: blocks.assemble(parts, size, file))
+        atomic.replace_file(place, lambda file: assemble(parts, size, file, cut.colors(levels)))
         scale = parts[0].scale
         blocks.clear(parts)
         peak = max(record["peak_bytes"] for record in records.values())

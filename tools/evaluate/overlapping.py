@@ -16,13 +16,16 @@ import numpy as np
 from ..env.client import Prompt
 from ..env.steps import StepError
 from .blocks import Block, BlockStore, CannotCutError, named
+from .colors import WholeColors, whole_fix
 from .graph import SEEDS
 from .pictures import Picture, as_png, decode
 from .worker import DONE, FAILED, PictureJob, PictureOutcome, WorkerSpec
 
 if TYPE_CHECKING:
+    from ...imaging.color import ColorFix
     from ...imaging.tiles import Core, Region
 
+RESULTS = ("SaveImage", "PreviewImage")
 SAMPLER, COLOUR_FIX, ENLARGER = "AdaptiveSRTiledRegionSampler", "AdaptiveSRWaveletColorFix", "ImageScale"
 GRID = 16
 """Pixels of the input of which blocks begin at multiples, so that they begin with a cell of the latent at any scale."""
@@ -35,10 +38,6 @@ def check(prompt: Prompt) -> None:
         raise CannotCutError("nothing in it is of Tiled Region Sampler")
     for node in prompt.values():
         kind, inputs = node["class_type"], node["inputs"]
-        if kind == COLOUR_FIX and inputs.get("mode") in ("adain", "lab"):
-            raise CannotCutError(
-                f"the colour fix {inputs['mode']} takes statistics of the whole picture; wavelet and ycbcr do not"
-            )
         if kind != SAMPLER and any(name in inputs for name in SEEDS):
             raise CannotCutError(
                 f"the noise of {kind} belongs to the whole picture; that of Tiled Region Sampler to places"
@@ -48,6 +47,41 @@ def check(prompt: Prompt) -> None:
         sizes = {name: inputs[name] for name in ("width", "height", "megapixels") if inputs.get(name)}
         if sizes and not _follows_the_width(prompt, node):
             raise CannotCutError(f"{kind} sets {' and '.join(sizes)}, whatever comes in: expected ImageScaleBy")
+    late_fix(prompt)
+
+
+def late_fix(prompt: Prompt) -> tuple[ColorFix | None, dict[str, dict[str, Any]]]:
+    """The colour fix that waits for all blocks, and the inputs by node that leave it out of a block's prompt.
+
+    Raises CannotCutError where something comes after such a fix, or the colours are not the picture's own.
+    """
+    modes = {
+        key: whole_fix(str(node["inputs"].get("mode")))
+        for key, node in prompt.items()
+        if node["class_type"] == COLOUR_FIX
+    }
+    fixes = {key: mode for key, mode in modes.items() if mode is not None}
+    result, shown = next(
+        (key, node["inputs"]["images"]) for key, node in prompt.items() if node["class_type"] in RESULTS
+    )
+    for key, mode in fixes.items():
+        inputs = prompt[key]["inputs"]
+        if len(fixes) > 1 or shown != [key, 0]:
+            raise CannotCutError(
+                f"the colour fix {mode.value} takes statistics of the whole picture, and is not the last node: expected it right before Save Image"
+            )
+        if not _is_the_picture(prompt, inputs["reference"]):
+            raise CannotCutError(f"the reference of the colour fix {mode.value} is not the picture itself")
+        return mode, {result: {"images": inputs["image"]}}
+    return None, {}
+
+
+def _is_the_picture(prompt: Prompt, link: Any) -> bool:
+    """Whether an input comes from Load Image, at any size."""
+    node = prompt[str(link[0])]
+    while node["class_type"] in ("ImageScaleBy", ENLARGER):
+        node = prompt[str(node["inputs"]["image"][0])]
+    return node["class_type"] == "LoadImage"
 
 
 def _follows_the_width(prompt: Prompt, node: dict[str, Any]) -> bool:
@@ -108,6 +142,11 @@ class OverlappingCut:
         blocks = [named(picture, place, core, kept) for core, kept in rectangles(size, self.side, self.halo)]
         return blocks, f"blocks that share {2 * faded} pixels, of which {faded} are cross-faded"
 
+    def colors(self, levels: np.ndarray[Any, Any]) -> WholeColors | None:
+        """The colour fix that waits for all blocks of a picture (H, W, 3)."""
+        mode, _ = late_fix(self.prompt)
+        return None if mode is None else WholeColors(mode, levels)
+
     def probe(self, parts: Sequence[Block]) -> Sequence[Block]:
         """The first block: how much larger it becomes says where the others lie in the result."""
         return parts[:1]
@@ -119,12 +158,12 @@ class OverlappingCut:
 
     def jobs(self, parts: Sequence[Block], levels: np.ndarray[Any, Any], seed: int) -> Callable[[Block], PictureJob]:
         """What a worker needs for a block; the first one has to be done before the others."""
-        width = levels.shape[1]
+        width, without_fix = levels.shape[1], late_fix(self.prompt)[1]
 
         def job_for(block: Block) -> PictureJob:
             outer = block.core.outer
             scale = 0 if block is parts[0] else parts[0].scale
-            changes = dict[str, dict[str, Any]]()
+            changes = dict(without_fix)
             for key, node in self.prompt.items():
                 if node["class_type"] == SAMPLER:
                     changes[key] = {"noise_top": outer.y * scale, "noise_left": outer.x * scale}
