@@ -205,7 +205,7 @@ def test_four_triples_are_learnt_tenfold(triples, tmp_path):
     run.triples = Fixed(triples)
     run.triples.kept = [tensor.float() for tensor in run.triples.kept]
     rows = [shown(run)]
-    train(run, 400)
+    train(run, 200)
     rows.append(shown(run))
     save(torch.cat(rows, dim=1), tmp_path / "before_and_after.png")
     totals = [sum(row.values()) for _, row in run.log.rows]

@@ -196,7 +196,15 @@ def pfj(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
         "DTSS": bench.choice(back_end="regressor"),
         "DTSS + PFJ": bench.choice(back_end="regressor", pfj=1.0),
     }
-    return _ablation(bench, choices)
+    data, lines = _ablation(bench, choices)
+    without = {"PFJ": [tables.FIXED], "DTSS + PFJ": ["DTSS"]}
+    return data, [
+        *lines,
+        "",
+        "What the injection does at equal work:",
+        "",
+        *tables.contest_table(data["runs"], without),
+    ]
 
 
 def merge(bench: AdaptiveBench) -> tuple[dict[str, Any], list[str]]:
