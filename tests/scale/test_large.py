@@ -111,6 +111,7 @@ def test_upscale_alone_can_be_cut_too():
         ("AdaptiveSRLoadOneStepSR", {"model_name": "embedded: teacher, 15 steps"}, "see the whole tile"),
         ("AdaptiveSROneStepDistilledSR", {"scale": 3.0}, "scale is 3.0"),
         ("AdaptiveSROneStepDistilledSR", {"color_fix": "wavelet"}, "colours twice"),
+        ("AdaptiveSRWaveletColorFix", {"mode": "sepia"}, "the colour fix sepia is not known"),
         ("AdaptiveSRWaveletColorFix", {"image": ["3", 0]}, "the result comes from LoadImage"),
         ("AdaptiveSRWaveletColorFix", {"reference": ["4", 0]}, "is not the picture itself"),
     ],

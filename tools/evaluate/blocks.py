@@ -45,6 +45,7 @@ ARITHMETIC: Mapping[str, str] = {
 """Names of these networks in `sampling.network_cost.COUNTED`."""
 SCALE = 4
 NO_FIX = "none"
+FIXES = (NO_FIX, "wavelet", "ycbcr", "adain", "lab")
 PRESET_FIXES: Mapping[str, str] = {"Fast": NO_FIX, "Balanced": "wavelet"}
 """Colour fixes of the node Upscale by presets of a single pass."""
 
@@ -91,6 +92,8 @@ def recipe_of(prompt: Prompt) -> BlockRecipe:
     if NO_FIX not in (fix, own_fix):
         raise CannotCutError("it fixes the colours twice")
     fix = own_fix if fix == NO_FIX else fix
+    if fix not in FIXES:
+        raise CannotCutError(f"the colour fix {fix} is not known: expected {', '.join(FIXES)}")
     wanted = {"scale": (SCALE,), "width": (0,), "height": (0,), "steps": (0, 1)}
     for name, values in wanted.items():
         if node["inputs"].get(name, values[0]) not in values:
