@@ -22,6 +22,10 @@ class ColorFix(str, Enum):
     YCBCR = "ycbcr"
 
 
+GLOBAL_FIXES = (ColorFix.ADAIN, ColorFix.LAB)
+"""Transfers by statistics of the whole picture; the others look at a neighbourhood."""
+
+
 def match_color(image: Tensor, reference: Tensor, mode: ColorFix, levels: int = 5) -> Tensor:
     """Gives image (B, 3, H, W) in [0, 1] the colours of reference (1 or B, 3, any size); levels are the wavelet's. Not clamped."""
     if reference.shape[0] not in (1, image.shape[0]):

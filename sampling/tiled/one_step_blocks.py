@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...imaging.color import ColorFix, match_color
+from ...imaging.color import GLOBAL_FIXES, ColorFix, match_color
 from ...imaging.resize import bicubic_upsample
 from ...imaging.tiles import Core, Region
 from ..noise import gaussian_region
@@ -22,8 +22,6 @@ from .protocols import Denoiser, PictureCodec
 
 RESIZE_REACH = 2
 """LR pixels that the cubic kernel of the reference's enlargement reads beyond a pixel."""
-LOCAL_FIXES = (None, ColorFix.WAVELET, ColorFix.YCBCR)
-"""Colour transfers that look at a neighbourhood; the others take statistics of the whole picture, when all blocks are there."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class BlockSettings:
     levels: int = 5
 
     def __post_init__(self) -> None:
-        if self.color_fix not in LOCAL_FIXES:
+        if self.color_fix in GLOBAL_FIXES:
             raise ValueError(
                 f"Got the colour fix {self.color_fix}, which takes statistics of the whole picture: expected wavelet, ycbcr or none for a picture "
                 "that is cut into blocks."

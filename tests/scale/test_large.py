@@ -172,16 +172,16 @@ def test_statistics_of_colours_are_the_whole_pictures_though_it_comes_in_blocks(
         levels = np.asarray(image)
     height, width = levels.shape[:2]
     noise = np.random.default_rng(6)
-    result = np.clip(levels.repeat(4, 0).repeat(4, 1) / 510 + noise.normal(0.1, 0.1, (4 * height, 4 * width, 3)), 0, 1)
+    dull = levels.repeat(4, 0).repeat(4, 1) / 510 + noise.normal(0.1, 0.1, (4 * height, 4 * width, 3))
+    result = torch.from_numpy(np.float32(np.clip(dull, 0, 1)))
     picture = Picture("pano.png", folder / "pano.png", "pano.png")
     parts, _ = cut.parts(picture, folder / "blocks", (height, width))
     for part in parts:
-        values = result[part.kept.scaled(4).slices].astype(np.float32)
-        content = blocks.in_levels(values, np.uint16).tobytes()
+        content = blocks.in_levels(result[part.kept.scaled(4).slices], np.uint16).tobytes()
         cut.keeper().save(part, PictureOutcome(part.name, DONE, image=content), "-")
     assemble(parts, (height, width), folder / "pano.tif", cut.colors(levels))
-    whole, reference = (torch.from_numpy(np.float32(rgb)).movedim(2, 0)[None] for rgb in (result, levels / 255))
-    wanted = match_color(whole, reference, ColorFix(mode)).clamp(0, 1)[0].movedim(0, 2).numpy()
+    whole, reference = (rgb.movedim(2, 0)[None] for rgb in (result, torch.from_numpy(np.float32(levels / 255))))
+    wanted = match_color(whole, reference, ColorFix(mode)).clamp(0, 1)[0].movedim(0, 2)
     found = tifffile.imread(folder / "pano.tif").astype(int)
     far = np.abs(found - blocks.in_levels(wanted, np.uint8))
     assert far.max() <= 1 and (far > 0).mean() < 0.02, "where the last bits decide what is cut off"

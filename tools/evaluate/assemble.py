@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .blocks import Block, in_levels
-from .colors import Piece, WholeColors
+from .colors import GlobalColorFix, ResultTile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 TIFF_TILE = 256
 
 
-def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path, colors: WholeColors | None = None) -> None:
+def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path, colors: GlobalColorFix | None = None) -> None:
     """Writes the results of all blocks of a picture of (height, width); what blocks share is cross-faded, and colors are fixed last."""
     import tifffile  # noqa: PLC0415
 
     scale = blocks[0].scale
     height, width = (scale * side for side in size)
     if colors is not None:
-        colors.measure(_pieces(blocks, height, width), scale)
+        colors.measure(_inner_tiles(blocks, height, width), scale)
     with tifffile.TiffWriter(place, bigtiff=True) as file:
         file.write(
             _tiles(blocks, height, width, colors),
@@ -37,7 +37,7 @@ def assemble(blocks: Sequence[Block], size: tuple[int, int], place: Path, colors
 
 
 def _tiles(
-    blocks: Sequence[Block], height: int, width: int, colors: WholeColors | None
+    blocks: Sequence[Block], height: int, width: int, colors: GlobalColorFix | None
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Tiles of the result, row by row; those at the right and at the bottom are filled up with black, as TIFF wants it."""
     for _, strip in _strips(blocks, height, width):
@@ -49,12 +49,12 @@ def _tiles(
                 yield tile if tile.dtype == np.uint8 else (tile + 0.5).astype(np.uint8)
 
 
-def _pieces(blocks: Sequence[Block], height: int, width: int) -> Iterator[Piece]:
+def _inner_tiles(blocks: Sequence[Block], height: int, width: int) -> Iterator[ResultTile]:
     """The result in tiles, those at the right and at the bottom smaller."""
     for top, strip in _strips(blocks, height, width):
         for left in range(0, width, TIFF_TILE):
             tile = strip[: height - top, left : min(width, left + TIFF_TILE)]
-            yield Piece(top, left, tile / np.float32(blocks[0].white))
+            yield ResultTile(top, left, tile / np.float32(blocks[0].white))
 
 
 def _strips(blocks: Sequence[Block], height: int, width: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:

@@ -2,7 +2,7 @@
 
 Only for what can be cut without a trace: One-Step Distilled SR with embedded one-step weights, and Wavelet Color Fix behind it (sampling/tiled/
 one_step_blocks.py). A worker needs no ComfyUI for it. The driver holds the input as 8 bits, and nothing of the result. Colour fixes that take
-statistics of the whole picture wait until all blocks are there (colors.py).
+statistics of the whole picture are made when all blocks are there (colors.py).
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from PIL import Image, ImageOps
 from ...training import atomic
 from ..env.client import Prompt
 from ..env.environment import ROOT
-from .colors import WholeColors, whole_fix
+from .colors import GlobalColorFix, global_fix
+from .graph import RESULTS
 from .pictures import Picture, UnreadableError
 from .worker import DONE, REFUSED, PictureJob, PictureOutcome, Worker, WorkerSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...imaging.color import ColorFix
     from ...imaging.tiles import Core, Region
     from ...sampling.tiled.one_step_blocks import BlockUpscaler
@@ -45,7 +48,6 @@ ARITHMETIC: Mapping[str, str] = {
 """Names of these networks in `sampling.network_cost.COUNTED`."""
 SCALE = 4
 NO_FIX = "none"
-FIXES = (NO_FIX, "wavelet", "ycbcr", "adain", "lab")
 PRESET_FIXES: Mapping[str, str] = {"Fast": NO_FIX, "Balanced": "wavelet"}
 """Colour fixes of the node Upscale by presets of a single pass."""
 
@@ -59,14 +61,14 @@ class BlockRecipe:
     levels: int = 5
 
     @property
-    def later(self) -> ColorFix | None:
-        """The colour fix that waits for all blocks."""
-        return whole_fix(self.color_fix)
+    def global_fix(self) -> ColorFix | None:
+        """The colour fix, if it takes statistics of the whole picture: it is made when all blocks are there."""
+        return global_fix(self.color_fix)
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
         """Of a block's values: 16 bits where colours are fixed later, so that nothing is rounded twice."""
-        return np.uint8 if self.later is None else np.uint16
+        return np.uint8 if self.global_fix is None else np.uint16
 
 
 class CannotCutError(ValueError):
@@ -75,7 +77,9 @@ class CannotCutError(ValueError):
 
 def recipe_of(prompt: Prompt) -> BlockRecipe:
     """The recipe of a prompt in API form that is cut down to its result; CannotCutError for what leaves a trace."""
-    result = next(node for node in prompt.values() if node["class_type"] in ("SaveImage", "PreviewImage"))
+    from ...imaging.color import ColorFix  # noqa: PLC0415
+
+    result = next(node for node in prompt.values() if node["class_type"] in RESULTS)
     node, fix, levels = _source(prompt, result, "images"), NO_FIX, 5
     if node["class_type"] == "AdaptiveSRWaveletColorFix":
         reference = _source(prompt, node, "reference")
@@ -92,8 +96,9 @@ def recipe_of(prompt: Prompt) -> BlockRecipe:
     if NO_FIX not in (fix, own_fix):
         raise CannotCutError("it fixes the colours twice")
     fix = own_fix if fix == NO_FIX else fix
-    if fix not in FIXES:
-        raise CannotCutError(f"the colour fix {fix} is not known: expected {', '.join(FIXES)}")
+    known = (NO_FIX, *(one.value for one in ColorFix))
+    if fix not in known:
+        raise CannotCutError(f"the colour fix {fix} is not known: expected {', '.join(known)}")
     wanted = {"scale": (SCALE,), "width": (0,), "height": (0,), "steps": (0, 1)}
     for name, values in wanted.items():
         if node["inputs"].get(name, values[0]) not in values:
@@ -141,7 +146,7 @@ def upscaler_for(recipe: BlockRecipe, seed: int, device: str) -> BlockUpscaler:
     from ..bench.parts.restorers import load_denoiser  # noqa: PLC0415
 
     network: Any = load_denoiser(ROOT / "models" / "weights" / recipe.weights).to(device)
-    fix = None if recipe.color_fix == NO_FIX or recipe.later else ColorFix(recipe.color_fix)
+    fix = None if recipe.color_fix == NO_FIX or recipe.global_fix else ColorFix(recipe.color_fix)
 
     class EmbeddedDenoiser:
         lq_factor, size_multiple = network.config.lq_factor, network.config.size_multiple
@@ -196,12 +201,12 @@ class BlockWorker:
         with torch.inference_mode():
             rgb = torch.from_numpy(levels.astype(np.float32) / 255).movedim(2, 0)[None].to(device)
             found = self._upscalers[job.seed](rgb, Core(inner, outer), (size[0], size[1]))
-            pixels = found[0].movedim(0, 2).cpu().numpy()
+            pixels = in_levels(found[0].movedim(0, 2), recipe.dtype)
         large = inner.scaled(SCALE)
         return PictureOutcome(
             job.name,
             DONE,
-            image=in_levels(pixels, recipe.dtype).tobytes(),
+            image=pixels.tobytes(),
             size=(inner.width, inner.height),
             result_size=(large.width, large.height),
             seconds=round(time.monotonic() - started, 3),
@@ -210,10 +215,11 @@ class BlockWorker:
         )
 
 
-def in_levels(pixels: np.ndarray[Any, Any], dtype: type[np.unsignedinteger[Any]]) -> np.ndarray[Any, Any]:
+def in_levels(pixels: Tensor, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray[Any, Any]:
     """Values of [0, 1] as integers; the 8 bits of pictures are cut off, as the host's Save Image does."""
-    values = pixels * np.float32(np.iinfo(dtype).max)
-    return (values if dtype is np.uint8 else values + np.float32(0.5)).astype(dtype)
+    if dtype is np.uint8:
+        return pixels.mul(255).byte().cpu().numpy()
+    return pixels.mul(np.iinfo(dtype).max).add(0.5).cpu().numpy().astype(dtype)
 
 
 def worker_for(spec: WorkerSpec) -> Worker | BlockWorker:
@@ -350,9 +356,10 @@ class ExactCut:
         found = blocks_of(picture, folder, size, self.side, halo, self.recipe.dtype)
         return found, f"blocks of {self.side}, {halo} pixels around each"
 
-    def colors(self, levels: np.ndarray[Any, Any]) -> WholeColors | None:
-        """The colour fix that waits for all blocks of a picture (H, W, 3)."""
-        return None if self.recipe.later is None else WholeColors(self.recipe.later, levels)
+    def colors(self, levels: np.ndarray[Any, Any]) -> GlobalColorFix | None:
+        """The colour fix that is made when all blocks of a picture (H, W, 3) are there."""
+        mode = self.recipe.global_fix
+        return None if mode is None else GlobalColorFix(mode, levels)
 
     def probe(self, parts: Sequence[Block]) -> Sequence[Block]:
         """Blocks that the others' jobs depend on: none."""

@@ -19,6 +19,7 @@ CONTROLS = ("fixed", "increment", "decrement", "randomize")
 """What the page puts behind a seed."""
 VALUES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 SEEDS = ("seed", "noise_seed")
+RESULTS = ("SaveImage", "PreviewImage")
 EXPORT = "save it with Workflow > Export (API) in ComfyUI's page"
 
 
@@ -203,7 +204,7 @@ def make_plan(prompt: Prompt, definitions: Mapping[str, Any], changes: Mapping[s
 
 
 def _result_node(prompt: Prompt) -> str:
-    for kind in ("SaveImage", "PreviewImage"):
+    for kind in RESULTS:
         found = [key for key, node in prompt.items() if node["class_type"] == kind]
         if len(found) > 1:
             raise StepError(

@@ -16,8 +16,8 @@ import numpy as np
 from ..env.client import Prompt
 from ..env.steps import StepError
 from .blocks import Block, BlockStore, CannotCutError, named
-from .colors import WholeColors, whole_fix
-from .graph import SEEDS
+from .colors import GlobalColorFix, global_fix
+from .graph import RESULTS, SEEDS
 from .pictures import Picture, as_png, decode
 from .worker import DONE, FAILED, PictureJob, PictureOutcome, WorkerSpec
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ...imaging.color import ColorFix
     from ...imaging.tiles import Core, Region
 
-RESULTS = ("SaveImage", "PreviewImage")
 SAMPLER, COLOUR_FIX, ENLARGER = "AdaptiveSRTiledRegionSampler", "AdaptiveSRWaveletColorFix", "ImageScale"
 GRID = 16
 """Pixels of the input of which blocks begin at multiples, so that they begin with a cell of the latent at any scale."""
@@ -47,33 +46,27 @@ def check(prompt: Prompt) -> None:
         sizes = {name: inputs[name] for name in ("width", "height", "megapixels") if inputs.get(name)}
         if sizes and not _follows_the_width(prompt, node):
             raise CannotCutError(f"{kind} sets {' and '.join(sizes)}, whatever comes in: expected ImageScaleBy")
-    late_fix(prompt)
+    color_fix_of(prompt)
 
 
-def late_fix(prompt: Prompt) -> tuple[ColorFix | None, dict[str, dict[str, Any]]]:
-    """The colour fix that waits for all blocks, and the inputs by node that leave it out of a block's prompt.
+def color_fix_of(prompt: Prompt) -> tuple[ColorFix | None, dict[str, dict[str, Any]]]:
+    """The colour fix by statistics of the whole picture, and the inputs by node that leave it out of a block's prompt; None: there is none.
 
     Raises CannotCutError where something comes after such a fix, or the colours are not the picture's own.
     """
-    modes = {
-        key: whole_fix(str(node["inputs"].get("mode")))
-        for key, node in prompt.items()
-        if node["class_type"] == COLOUR_FIX
-    }
-    fixes = {key: mode for key, mode in modes.items() if mode is not None}
-    result, shown = next(
-        (key, node["inputs"]["images"]) for key, node in prompt.items() if node["class_type"] in RESULTS
-    )
-    for key, mode in fixes.items():
-        inputs = prompt[key]["inputs"]
-        if len(fixes) > 1 or shown != [key, 0]:
-            raise CannotCutError(
-                f"the colour fix {mode.value} takes statistics of the whole picture, and is not the last node: expected it right before Save Image"
-            )
-        if not _is_the_picture(prompt, inputs["reference"]):
-            raise CannotCutError(f"the reference of the colour fix {mode.value} is not the picture itself")
-        return mode, {result: {"images": inputs["image"]}}
-    return None, {}
+    nodes = [(key, node["inputs"]) for key, node in prompt.items() if node["class_type"] == COLOUR_FIX]
+    fixes = [(key, inputs, mode) for key, inputs in nodes if (mode := global_fix(str(inputs.get("mode"))))]
+    if not fixes:
+        return None, {}
+    key, inputs, mode = fixes[0]
+    result = next(key for key, node in prompt.items() if node["class_type"] in RESULTS)
+    if len(fixes) > 1 or prompt[result]["inputs"]["images"] != [key, 0]:
+        raise CannotCutError(
+            f"the colour fix {mode.value} takes statistics of the whole picture, and is not the last node: expected it right before Save Image"
+        )
+    if not _is_the_picture(prompt, inputs["reference"]):
+        raise CannotCutError(f"the reference of the colour fix {mode.value} is not the picture itself")
+    return mode, {result: {"images": inputs["image"]}}
 
 
 def _is_the_picture(prompt: Prompt, link: Any) -> bool:
@@ -142,10 +135,10 @@ class OverlappingCut:
         blocks = [named(picture, place, core, kept) for core, kept in rectangles(size, self.side, self.halo)]
         return blocks, f"blocks that share {2 * faded} pixels, of which {faded} are cross-faded"
 
-    def colors(self, levels: np.ndarray[Any, Any]) -> WholeColors | None:
-        """The colour fix that waits for all blocks of a picture (H, W, 3)."""
-        mode, _ = late_fix(self.prompt)
-        return None if mode is None else WholeColors(mode, levels)
+    def colors(self, levels: np.ndarray[Any, Any]) -> GlobalColorFix | None:
+        """The colour fix that is made when all blocks of a picture (H, W, 3) are there."""
+        mode, _ = color_fix_of(self.prompt)
+        return None if mode is None else GlobalColorFix(mode, levels)
 
     def probe(self, parts: Sequence[Block]) -> Sequence[Block]:
         """The first block: how much larger it becomes says where the others lie in the result."""
@@ -158,7 +151,7 @@ class OverlappingCut:
 
     def jobs(self, parts: Sequence[Block], levels: np.ndarray[Any, Any], seed: int) -> Callable[[Block], PictureJob]:
         """What a worker needs for a block; the first one has to be done before the others."""
-        width, without_fix = levels.shape[1], late_fix(self.prompt)[1]
+        width, without_fix = levels.shape[1], color_fix_of(self.prompt)[1]
 
         def job_for(block: Block) -> PictureJob:
             outer = block.core.outer

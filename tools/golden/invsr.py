@@ -174,7 +174,7 @@ def _check_trajectory(
         golden.expect(f"{case}.step{k}.latent_next", z, NETWORK)
     image = (_fake_decode(golden, z / scaling) * 0.5 + 0.5).clamp(0, 1)
     stride = 1 if case == "s1" else 4  # longer runs keep every fourth pixel
-    golden.expect(f"{case}.image", image[..., ::stride, ::stride], NETWORK, calls=len(taus))
+    golden.expect(f"{case}.image", image[..., ::stride, ::stride], NETWORK)
 
 
 def fake_eps(golden: Golden, x: Tensor, index: float | Tensor, cond: Tensor) -> Tensor:
