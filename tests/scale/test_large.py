@@ -50,7 +50,9 @@ def result(folder):
 
 @pytest.mark.slow
 def test_blocks_become_one_tiled_bigtiff_that_does_not_depend_on_the_cut(evaluate, folder, tmp_path, capsys):
-    assert evaluate("whole", "--block", 100) == 0 and evaluate("cut", "--block", 20) == 0
+    threads = torch.get_num_threads()
+    assert evaluate("whole", "--block", 100) == 0 and evaluate("cut", "--block", 20, "--threads", threads + 1) == 0
+    assert torch.get_num_threads() == threads, "a setting of this process, not of the run"
     one, many = (result(tmp_path / name).astype(int) for name in ("whole", "cut"))
     assert one.shape == (188, 244, 3) and np.abs(one - many).max() <= 1 and (one != many).mean() < 1e-3
     with tifffile.TiffFile(tmp_path / "cut" / "pictures" / "pano.tif") as file:

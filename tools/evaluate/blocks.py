@@ -13,7 +13,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,8 +189,6 @@ class BlockWorker:
         from ...imaging.tiles import Core, Region  # noqa: PLC0415
 
         assert self.spec.recipe is not None
-        if self.spec.threads:
-            torch.set_num_threads(self.spec.threads)
         device = "cuda" if torch.cuda.is_available() and "--cpu" not in self.spec.options else "cpu"
         recipe = BlockRecipe(**self.spec.recipe)
         if job.seed not in self._upscalers:
@@ -198,7 +196,7 @@ class BlockWorker:
         inner, outer, size = Region(*job.place[:4]), Region(*job.place[4:8]), job.place[8:10]
         started = time.monotonic()
         levels = np.frombuffer(job.content, np.uint8).reshape(outer.height, outer.width, 3)
-        with torch.inference_mode():
+        with threads(self.spec.threads), torch.inference_mode():
             rgb = torch.from_numpy(levels.astype(np.float32) / 255).movedim(2, 0)[None].to(device)
             found = self._upscalers[job.seed](rgb, Core(inner, outer), (size[0], size[1]))
             pixels = in_levels(found[0].movedim(0, 2), recipe.dtype)
@@ -213,6 +211,19 @@ class BlockWorker:
             calls=1,
             peak_bytes=peak_memory(),
         )
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """While open, torch computes with this many threads (0: as many as before); in one process with others, theirs come back."""
+    import torch  # noqa: PLC0415
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_levels(pixels: Tensor, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray[Any, Any]:

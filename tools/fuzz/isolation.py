@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from ..env.environment import ROOT
 
 SECONDS, MEMORY = 30, 6 << 30
@@ -25,6 +27,7 @@ def outcome_of(case: Callable[[], str]) -> tuple[str, float]:
         os.close(reading)
         answer = "BAD end: no answer"
         try:
+            torch.set_num_threads(1)  # the threads of the parent's pool are not in its child, which would wait for them
             _limit()
             answer = case()
         except BaseException as error:  # noqa: BLE001  whatever a case raises is its outcome

@@ -47,9 +47,6 @@ def run_part(source: Path, part: str, count: int, seed: int, case: int | None) -
 
     enter_host(source, cpu=True)
     logging.disable(logging.CRITICAL)
-    import torch  # noqa: PLC0415
-
-    torch.set_num_threads(1)  # children are forked
     from .files import run as run_files  # noqa: PLC0415
 
     return run_files(count, seed, case).report()
