@@ -1,5 +1,7 @@
 """What whoever queues graphs can reach: folders that the owner opened, and text that the page cannot run."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -44,6 +46,18 @@ def test_the_owner_opens_further_folders(files, tmp_path, monkeypatch):
     assert files.allowed_folder(str(tmp_path / "set")) == tmp_path / "set"
     with pytest.raises(ValueError, match="expected one below"):
         files.allowed_folder(f"{tmp_path}-other")
+
+
+def test_a_command_opens_the_folder_that_it_names(files, comfy, tmp_path, monkeypatch):
+    standalone = comfy.module("host.standalone")
+    monkeypatch.setenv("ADAPTIVESR_FOLDERS", str(tmp_path / "open"))
+    monkeypatch.chdir(tmp_path)
+    assert standalone.opened_folder(None) == ""
+    named = standalone.opened_folder(Path("photos"))
+    assert files.allowed_folder(named) == tmp_path / "photos" == Path(named)
+    assert files.allowed_folder(str(tmp_path / "open" / "set")), "what was open stays open"
+    with pytest.raises(ValueError, match="expected one below"):
+        files.allowed_folder(str(tmp_path / "other"))
 
 
 def test_a_state_is_one_that_the_list_offers(comfy):

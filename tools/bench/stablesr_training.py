@@ -1,22 +1,31 @@
-"""`dev.py bench stablesr-training`: Train StableSR on the small base against the same base without guidance.
+"""`dev.py bench stablesr-training`: Train StableSR on the small base, on generated pictures, three seeds.
 
-300 steps on generated pictures; held-out pictures, three seeds, paired: the same start noise and steps with and without.
+training: against the same base without guidance, on held-out pictures, paired: the same start noise and steps with and
+without. strength: how much the trained SFT layers turn the base's features, by timestep (StableSR, fig. 3), fresh, trained,
+and trained but told timestep 500 in every call; the lower the cosine of a branch before and after its layer, the stronger
+the condition.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+from typing import Any
 
 import torch
 
+from ...sampling.schedules import stable_diffusion_alphas
 from ..env import environment as env
 from ..env.in_process import enter_host
 from .parts.report import write_report
 
+TIMES = [0, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999]
+KINDS = ("fresh", "trained", "told 500")
+
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench stablesr-training", description=__doc__)
+    parser.add_argument("--part", choices=("training", "strength"), default="training")
     parser.add_argument("--steps", type=int, default=300, help="of training (300)")
     parser.add_argument("--seeds", type=int, default=3, help="runs (3)")
     parser.add_argument("--crop", type=int, default=64, help="pixels of the training crops (64)")
@@ -25,7 +34,16 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     enter_host(env.host_source(env.ensure_environment()))
-    rows = importlib.import_module(f"{__package__}.parts.stablesr_training_runs").all_runs(options)
+    runs = importlib.import_module(f"{__package__}.parts.stablesr_training_runs")
+    if options.part == "training":
+        training(options, runs.all_runs(options))
+    else:
+        strength(options, runs.strengths(options, TIMES))
+    return 0
+
+
+def training(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """With and without guidance."""
     lines = [
         f"{options.steps} steps of batch 1 at rate {options.lr} on crops of {options.crop} pixels, degradation stablesr; "
         f"{options.held_out} held-out pictures, 20 steps of DDPM. PSNR in dB of RGB; spectrum distance in dB of luma rings. Weights of "
@@ -41,4 +59,27 @@ def main(argv: list[str]) -> int:
         ),
     ]
     write_report("stablesr_training", {"rows": rows, **vars(options)}, lines)
-    return 0
+
+
+def strength(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
+    """Cosines of residual branches by timestep."""
+    alphas = stable_diffusion_alphas()
+    lines = [
+        f"Mean cosine of residual branches before and after their SFT layer, {options.held_out} held-out generated pictures, "
+        f"{options.steps} steps of training at rate {options.lr}; mean over {options.seeds} seeds (least to most).",
+        "",
+        "| timestep | SNR | " + " | ".join(KINDS) + " |",
+        "|---" * (2 + len(KINDS)) + "|",
+        *(
+            f"| {t} | {alphas[t] / (1 - alphas[t]):.3g} | "
+            + " | ".join(spread([run[kind][i] for run in runs]) for kind in KINDS)
+            + " |"
+            for i, t in enumerate(TIMES)
+        ),
+    ]
+    write_report("stablesr_strength", {"times": TIMES, "runs": runs, **vars(options)}, lines)
+
+
+def spread(values: list[float]) -> str:
+    """The mean and both ends."""
+    return f"{sum(values) / len(values):.4f} ({min(values):.4f} to {max(values):.4f})"

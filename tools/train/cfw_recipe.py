@@ -10,7 +10,7 @@ from typing import Any
 
 from ...host.stablesr import cfw as host_cfw
 from ...host.stablesr import loading
-from ...host.standalone import set_output_folder
+from ...host.standalone import opened_folder, set_output_folder
 from ...host.training.cfw import Sampler, train_cfw
 from ...host.training.files import save_picture
 from ...host.training.run import preset_inputs
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     config = preset_inputs(CFWTrainConfig, PRESETS, preset, inputs)
     settings = preset_inputs(CFWOptions, PRESETS, preset, inputs, steps=options.steps)
     start = cfw_file(options.start_file)[0] if options.start_file else None
-    source = (str(options.images), None) if options.images else ("", generated_pictures(options.seed))
+    source = (opened_folder(options.images), None) if options.images else ("", generated_pictures(options.seed))
     trained = train_cfw(sampler, source, start, config, settings)
     save_picture(options.out / f"{trained.report['resume']}_losses.png", trained.losses)
     print(json.dumps(trained.report, indent=1), flush=True)

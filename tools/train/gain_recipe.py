@@ -18,7 +18,7 @@ from ...host.files import EMBEDDED as EMBEDDED_FILES
 from ...host.files import EMBEDDED_WEIGHTS, GAIN_MODELS
 from ...host.gains.models import load_gain_models, loaded_from_file
 from ...host.resshift.loading import EMBEDDED, load_one_step
-from ...host.standalone import load_checkpoint, set_output_folder
+from ...host.standalone import load_checkpoint, opened_folder, set_output_folder
 from ...host.training.gains import TrainedGain, train_mmle, train_pfj
 from ...training.config import START_ANEW
 from ...training.gains.config import GainOptions, MmleTrainConfig, PfjTrainConfig
@@ -32,7 +32,7 @@ def run(part: str, options: argparse.Namespace) -> int:
     """Loads, trains, saves and prints; the exit code."""
     set_output_folder(options.out)
     model, vae = load_base(options.checkpoint)
-    source = (str(options.images), None) if options.images else ("", generated_pictures(options))
+    source = (opened_folder(options.images), None) if options.images else ("", generated_pictures(options))
     trained = _mmle(model, vae, source, options) if part == "mmle" else _pfj(model, vae, source, options)
     finish(trained, options)
     return 0

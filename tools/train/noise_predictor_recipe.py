@@ -8,7 +8,7 @@ from typing import Any
 
 from ...host.conditioning import empty_prompt
 from ...host.files import register_folders
-from ...host.standalone import set_output_folder
+from ...host.standalone import opened_folder, set_output_folder
 from ...host.training.files import save_picture
 from ...host.training.invsr import InvSRSource, train_noise_predictor
 from ...sampling.inversion import parse_starts
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         size=options.size or ("paper" if large else "small"),
     )
     pictures = None if options.images else generated_pictures(options.seed)
-    source = InvSRSource(_prompt(model, clip), str(options.images or ""), pictures)
+    source = InvSRSource(_prompt(model, clip), opened_folder(options.images), pictures)
     trained = train_noise_predictor(model, vae, source, options.lpips, preset_settings(options.preset, own), settings)
     save_picture(options.out / f"{trained.report['resume']}_samples.png", trained.samples)
     print(json.dumps(trained.report, indent=1), flush=True)

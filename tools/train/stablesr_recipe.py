@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ...host.stablesr.loading import loaded_from_file
-from ...host.standalone import set_output_folder
+from ...host.standalone import opened_folder, set_output_folder
 from ...host.training.files import save_picture
 from ...host.training.stablesr import settings_of, train_stablesr
 from ...training.config import OWN_SETTINGS, START_ANEW
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     config = settings_of(StableSRConfig, preset, inputs)
     settings = settings_of(StableSROptions, preset, inputs, steps=options.steps)
     start = loaded_from_file(str(options.start_file), options.start_file.name) if options.start_file else None
-    source = (str(options.images), None) if options.images else ("", generated_pictures(options.seed))
+    source = (opened_folder(options.images), None) if options.images else ("", generated_pictures(options.seed))
     trained = train_stablesr(model, vae, None, source, start, config, settings)
     save_picture(options.out / f"{trained.report['resume']}_losses.png", trained.losses)
     print(json.dumps(trained.report, indent=1), flush=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...host.resshift.loading import EMBEDDED, OneStepSR, load_one_step, one_step_at
-from ...host.standalone import set_output_folder
+from ...host.standalone import opened_folder, set_output_folder
 from ...host.training.distill import DistillSource, distill
 from ...host.training.distill_data import TRIED, settings_of
 from ...host.training.files import save_picture
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     }
     settings = settings_of(options.method, teacher, inputs)
     source = DistillSource(
-        folder=str(options.images) if options.images else "",
+        folder=opened_folder(options.images),
         generated=0 if options.images else options.generated,
         test_images=None if options.test_images is None else pictures_to_try(options.test_images, crop),
     )

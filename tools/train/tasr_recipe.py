@@ -16,7 +16,7 @@ from ...host.conditioning import empty_prompt
 from ...host.control.choices import EPS
 from ...host.control.controlnet import control_from_weights
 from ...host.files import read_file
-from ...host.standalone import load_checkpoint, set_output_folder
+from ...host.standalone import load_checkpoint, opened_folder, set_output_folder
 from ...host.training.files import save_picture
 from ...host.training.tasr import TrainedTimeAware, train_time_aware
 from ...models.latent_control import LatentControlConfig, split_control_file
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         crop=options.crop or (512 if options.checkpoint else 64),
         precision=options.precision,
     )
-    source = (str(options.images), None) if options.images else ("", generated_pictures(options.seed))
+    source = (opened_folder(options.images), None) if options.images else ("", generated_pictures(options.seed))
     trained = train_time_aware(model, vae, source, (empty_prompt(model), clip), (start, None), config, settings)
     finish(trained, options.out)
     return 0
