@@ -216,3 +216,10 @@ def _only(file: Path, folder: Path) -> Path:
     folder.mkdir()
     (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+def test_the_match_of_amplitudes_counts_where_it_has_a_weight(pool: Pool, tmp_path: Path):
+    plain = run_one_step(CONFIG, pool, tmp_path / "plain", stack())
+    matched = run_one_step(replace(CONFIG, amplitude=0.5), pool, tmp_path / "matched", stack())
+    assert CONFIG.amplitude == 0.0
+    assert not torch.equal(plain["tail.weight"], matched["tail.weight"])

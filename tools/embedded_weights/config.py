@@ -91,6 +91,7 @@ class OneStepConfig:
     luma_share: float = 0.5
     energy: float = 0.004  # weight of local sharpness, from `sharp` on
     sharp: float = 0.7
+    amplitude: float = 0.0  # weight of the match of amplitudes
     photo_pictures: int = 2280
     generated_pictures: int = 320
     photo_share: float = 0.65
@@ -100,7 +101,7 @@ class OneStepConfig:
 
 
 def crisp_config() -> OneStepConfig:
-    """The crisp weights': imitation of one sharp answer wants no soft end, and local sharpness from the first step on.
+    """The crisp weights': imitation of one sharp answer wants no soft end, and its amplitudes from the first step on.
 
     Counts of pictures are those that the enlarger answers; `clean_share` is of them.
     """
@@ -108,9 +109,9 @@ def crisp_config() -> OneStepConfig:
         OneStepConfig(),
         phase=PhaseConfig(steps=4000, batch=4, patch=32, lr=4e-4, warmup=50),
         widening=1.0,
-        energy=0.02,
-        sharp=0.0,
-        photo_pictures=400,
-        generated_pictures=80,
+        energy=0.0,
+        amplitude=0.03,
+        photo_pictures=250,
+        generated_pictures=40,
         clean_share=0.4,
     )

@@ -23,7 +23,7 @@ from ...sampling.noise import generator_for
 from ...sampling.residual_shift import last_index, scale_input
 from ...training.checkpoint import TrainState
 from ...training.ema import Ema
-from ...training.picture_losses import charbonnier, energy_loss
+from ...training.picture_losses import LUMA, amplitude_loss, charbonnier, energy_loss
 from ...training.runs import new_state, resume_run
 from ...training.tad_sr.base import schedule_of
 from .config import OneStepConfig
@@ -34,7 +34,6 @@ from .warm_start import Stack, start_from
 
 log = logging.getLogger("adaptivesr")
 SAVE_EVERY = 250
-LUMA = (0.299, 0.587, 0.114)
 FIT_BATCHES, FIT_SIZE, FIT_PATCH, FIT_RIDGE = 40, 4, 48, 1e-3
 FIT_MARGIN = 9  # LR pixels at a crop's border whose features see much of the border's zeros
 
@@ -111,6 +110,8 @@ def one_step_loss(state: TrainState, config: OneStepConfig) -> LossFn:
         numbers = {"loss": float(value.detach())}
         if state.step >= config.sharp * config.phase.steps:
             value = value + config.energy * energy_loss(picture, hr)
+        if config.amplitude:
+            value = value + config.amplitude * amplitude_loss(picture, hr)
         return value, numbers
 
     return loss
