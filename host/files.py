@@ -42,6 +42,8 @@ TRAINED = (CONTROLNET, ONE_STEP, GAIN_MODELS, NOISE_PREDICTOR, STABLESR, CFW)
 """Kinds that training nodes write."""
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "weights"
+EMBEDDED_BASE = "embedded: small base"
+"""The base itself, and what is for it."""
 EMBEDDED: Mapping[str, Mapping[str, str]] = {
     ONE_STEP: {
         "embedded: one step": "embedded_one_step.safetensors",
@@ -49,6 +51,7 @@ EMBEDDED: Mapping[str, Mapping[str, str]] = {
         "embedded: one step, v1": "embedded_student.safetensors",
     },
     GAIN_MODELS: {"embedded: teacher, 15 steps": "embedded_gain.safetensors"},
+    CONTROLNET: {EMBEDDED_BASE: "embedded_control.safetensors"},
 }
 """Entries of the loaders for weights that ship with the pack; gain models are named as the base that they are for."""
 

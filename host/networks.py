@@ -31,6 +31,8 @@ class UNetShape:
     num_head_channels: int = 64
     context_dim: int = 1024
     in_channels: int = 4
+    middle_transformer: int = 1
+    """Depth; -1: the middle block is a single residual block."""
 
     def arguments(self) -> dict[str, Any]:
         """What encoder and decoder of the host take in common."""
@@ -43,7 +45,7 @@ class UNetShape:
             "num_res_blocks": [self.num_res_blocks] * len(self.channel_mult),
             "channel_mult": list(self.channel_mult),
             "transformer_depth": [depth[level] for level in levels for _ in range(self.num_res_blocks)],
-            "transformer_depth_middle": 1,
+            "transformer_depth_middle": self.middle_transformer,
             "context_dim": self.context_dim,
             "use_linear_in_transformer": True,
             "num_head_channels": self.num_head_channels,
@@ -57,11 +59,48 @@ class UNetShape:
         depth = [1 if 2**level in self.attention_factors else 0 for level in levels]
         return [depth[level] for level in levels for _ in range(self.num_res_blocks + 1)]
 
+    def whole(self) -> dict[str, Any]:
+        """What the host's UNet takes, its decoder included."""
+        return {
+            **self.arguments(),
+            "transformer_depth_output": self.depth_output(),
+            "out_channels": self.in_channels,
+        }
 
-def unet(shape: UNetShape, *, operations: Any = comfy.ops.disable_weight_init, **factory: Any) -> torch.nn.Module:
+
+class EpsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    """Noise levels and parametrisation of Stable Diffusion's eps models, as the host combines them."""
+
+
+class VelocityUNet(UNetModel):
+    """A UNet that answers noise and whose layers give v (Salimans and Ho 2022, appendix D): eps = sqrt(abar) v + sqrt(1 - abar) x.
+
+    A narrow network need not carry the noise through its layers then. For Stable Diffusion's noise schedule.
+    """
+
+    alphas_cumprod: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        abar = 1 / (1 + EpsSampling().get_buffer("sigmas").float().square())
+        self.register_buffer("alphas_cumprod", abar, persistent=False)
+
+    def _forward(self, x: Tensor, timesteps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        velocity = super()._forward(x, timesteps, *args, **kwargs)
+        abar = self.alphas_cumprod[timesteps.to(self.alphas_cumprod.device).long()].view(-1, 1, 1, 1)
+        signal, noise = (share.sqrt().to(x) for share in (abar, 1 - abar))
+        return signal * velocity + noise * x
+
+
+def unet(
+    shape: UNetShape,
+    *,
+    kind: type[UNetModel] = UNetModel,
+    operations: Any = comfy.ops.disable_weight_init,
+    **factory: Any,
+) -> torch.nn.Module:
     """A denoising UNet of the host whose weights are still to be loaded: (x, timesteps, context) -> eps or v."""
-    arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
-    return UNetModel(**arguments, operations=operations, **factory).eval()
+    return kind(**shape.whole(), operations=operations, **factory).eval()
 
 
 def autoencoder(
@@ -86,14 +125,9 @@ def autoencoder(
 def base_model(shape: UNetShape, **changes: Any) -> Any:
     """A MODEL of the Stable Diffusion 2 family that predicts eps, on the host's device; its weights are still to be set."""
     device = mm.get_torch_device()
-    arguments = {**shape.arguments(), "transformer_depth_output": shape.depth_output(), "out_channels": 4}
-    config = comfy.supported_models.SD20({**arguments, "adm_in_channels": None, **changes})
+    config = comfy.supported_models.SD20({**shape.whole(), "adm_in_channels": None, **changes})
     model = comfy.model_base.BaseModel(config, device=device)
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
-
-
-class EpsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
-    """Noise levels and parametrisation of Stable Diffusion's eps models, as the host combines them."""
 
 
 class _NoHintEncoder(torch.nn.Module):
@@ -122,5 +156,5 @@ def controlnet(
     shape: UNetShape | Mapping[str, Any], *, operations: Any = comfy.ops.disable_weight_init, **factory: Any
 ) -> LatentControlNetwork:
     """A DiffBIR-type ControlNet for that UNet (or from the host's arguments), whose weights are still to be loaded."""
-    arguments = {**shape.arguments(), "in_channels": 8} if isinstance(shape, UNetShape) else shape
+    arguments = {**shape.arguments(), "in_channels": 2 * shape.in_channels} if isinstance(shape, UNetShape) else shape
     return LatentControlNetwork(arguments, operations=operations, **factory).eval()

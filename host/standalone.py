@@ -1,13 +1,19 @@
-"""The host without its page, for recipes: checkpoints by path, pictures anywhere, and another output folder."""
+"""The host without its page, for recipes and benchmarks: checkpoints by path, chains, pictures anywhere, another output folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import comfy.sample
+import comfy.samplers
 import comfy.sd
 import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
 
 from .files import OWNERS_FOLDERS
 
@@ -30,3 +36,24 @@ def opened_folder(path: Path | None) -> str:
     folder = str(path.resolve())
     os.environ[OWNERS_FOLDERS] = os.pathsep.join(part for part in (os.environ.get(OWNERS_FOLDERS), folder) if part)
     return folder
+
+
+def euler_chain(
+    model: ModelPatcher, noise: Tensor, prompts: Sequence[tuple[list[Any], int]], negative: list[Any], seed: int
+) -> Tensor:
+    """The latent at the end of a chain of Euler steps without guidance, from pure noise, whose prompt changes on the way.
+
+    prompts are conditionings, each with its number of steps.
+    """
+    sampling = model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", sum(steps for _, steps in prompts))
+    latent, first = torch.zeros_like(noise), 0
+    for prompt, steps in prompts:
+        if steps:
+            part, euler = sigmas[first : first + steps + 1], comfy.samplers.sampler_object("euler")
+            latent = comfy.sample.sample_custom(
+                model, noise, 1.0, euler, part, prompt, negative, latent, disable_pbar=True, seed=seed
+            )
+            noise = torch.zeros_like(noise)  # the next part goes on from this one's latent
+        first += steps
+    return latent

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 from .state_dict import StateDict, UnsupportedModelError, canonicalize, require, sequence_length, unwrap
 
-LATENT_CHANNELS = 4
+EMBEDDED_CHANNELS = 48
+LATENT_CHANNELS = (4, EMBEDDED_CHANNELS)
+"""Of latents that are known: Stable Diffusion's, and the embedded base's."""
 NESTED: dict[str, tuple[str, ...]] = {
     "control": ("checkpoint_controlnet", "checkpoint"),
     "adapters": ("checkpoint_adapter",),
@@ -76,7 +78,7 @@ def _below(flat: StateDict, prefixes: tuple[str, ...]) -> StateDict | None:
 
 @dataclass(frozen=True)
 class LatentControlConfig:
-    """Sizes of an 8-channel ControlNet."""
+    """Sizes of a ControlNet whose first convolution takes two latents."""
 
     model_channels: int
     channel_mult: tuple[int, ...]
@@ -87,6 +89,7 @@ class LatentControlConfig:
     """-1: the middle block is a single residual block."""
     context_dim: int
     linear_projections: bool
+    latent_channels: int = LATENT_CHANNELS[0]
     num_head_channels: int = 64
     """Not told by keys: 64 in SD 2.x and SDXL; SD 1.x has 8 heads of any width instead."""
 
@@ -112,6 +115,7 @@ class LatentControlConfig:
             middle or -1,
             context.shape[1],
             projection.ndim == 2,
+            first.shape[1] // 2,
         )
 
     @property
@@ -122,6 +126,8 @@ class LatentControlConfig:
     @property
     def base(self) -> str:
         """The base model that it was made for."""
+        if self.latent_channels == EMBEDDED_CHANNELS:
+            return "the embedded base"
         return BASES.get(self.context_dim, f"a model with text of width {self.context_dim}")
 
     @property
@@ -134,7 +140,7 @@ class LatentControlConfig:
         heads = {"num_head_channels": self.num_head_channels} if self.context_dim != 768 else {"num_heads": 8}
         return {
             "image_size": 32,
-            "in_channels": 2 * LATENT_CHANNELS,
+            "in_channels": 2 * self.latent_channels,
             "model_channels": self.model_channels,
             "num_res_blocks": list(self.num_res_blocks),
             "channel_mult": list(self.channel_mult),
@@ -154,9 +160,9 @@ def _check_inputs(sd: StateDict, channels: int) -> None:
             "This is an ordinary ControlNet with a hint encoder: expected one of the DiffBIR kind, which reads the latent of the "
             "picture; load it with ComfyUI's own Load ControlNet Model, and use the training-free schedule."
         )
-    if channels != 2 * LATENT_CHANNELS:
+    if channels not in [2 * known for known in LATENT_CHANNELS]:
         raise UnsupportedModelError(
-            f"The ControlNet takes {channels} input channels: expected {2 * LATENT_CHANNELS}, the noisy latent and the LR latent; "
+            f"The ControlNet takes {channels} input channels: expected {2 * LATENT_CHANNELS[0]}, the noisy latent and the LR latent; "
             "choose a DiffBIR (v1, v2, v2.1) or TASR file."
         )
     if "label_emb.0.0.weight" in sd:

@@ -10,7 +10,7 @@ from .state_dict import StateDict, UnsupportedModelError, require, sequence_leng
 
 Design = Literal["full", "lite", "paper"]
 DESIGNS: tuple[Design, ...] = ("full", "lite", "paper")
-LITE_WIDTH = 128
+LITE_WIDTH, LITE_STEP = 128, 32
 ALPHA_MAX: dict[Design, float] = {"full": 2.0, "lite": 2.0, "paper": 1.0}
 """Upper end of the gate: 2 in the published code, whose start is then 1 everywhere; 1 in the paper (fig. 2b)."""
 INPUT_KEYS: dict[Design, str] = {"full": "in_layers.2.weight", "lite": "proj.weight", "paper": "conv1.weight"}
@@ -69,6 +69,11 @@ class TimeAwareAdaptersConfig:
     def label(self) -> str:
         """For users."""
         return f"time-aware adapters ({self.design}, {len(self.inputs)} sites, alpha up to {self.alpha_max:g})"
+
+
+def lite_width(model_channels: int) -> int:
+    """Inner channels of lite adapters beside a UNet of this width: 128 at Stable Diffusion's 320, in proportion at others."""
+    return max(LITE_STEP, round(LITE_WIDTH * model_channels / 320 / LITE_STEP) * LITE_STEP)
 
 
 def input_channels(design: Design, hidden: int, skip: int) -> int:

@@ -8,6 +8,7 @@ from .cfw import CFWDecode, LoadCFW
 from .color import WaveletColorFix
 from .conditioning import EmptyPrompt, ResShiftConditioning
 from .degrade import RealWorldDegradation
+from .embedded_base import LoadEmbeddedBase
 from .gain import MMLEGainEstimator
 from .gain_models import LoadMMLEPFJ
 from .invsr import InvSRNoise, InvSRUpscale, LoadNoisePredictor
@@ -46,6 +47,7 @@ NODES: list[type[io.ComfyNode]] = [
     StableSRUpscale,
     LoadCFW,
     CFWDecode,
+    LoadEmbeddedBase,
     LoadTimeAwareControlNet,
     TimeAwareAdapterNode,
     AdapterMap,

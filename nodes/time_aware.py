@@ -33,7 +33,7 @@ class LoadTimeAwareControlNet(CheckedNode):
                 file_input(
                     "control_name",
                     CONTROLNET,
-                    "File in models/adaptivesr/controlnet: DiffBIR v1, v2, v2.1 or tasr_v1. Told by its keys, whatever its name.",
+                    "File in models/adaptivesr/controlnet: DiffBIR v1, v2, v2.1 or tasr_v1. Told by its keys, whatever its name. The embedded one is for Load Embedded Base.",
                 ),
                 io.Combo.Input(
                     "adapter_name",

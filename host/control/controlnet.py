@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.controlnet
-import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.model_sampling
 import comfy.ops
@@ -24,6 +23,7 @@ from ...models.latent_control import ControlFile, LatentControlConfig, split_con
 from ...models.state_dict import StateDict, UnsupportedModelError, check_fit
 from .. import files
 from ..files import AUTO
+from ..latent_base import latents_of
 from ..loading import identify_file, network_dtype
 from ..networks import controlnet
 from .choices import EPS, FROM_THE_CONTROLNET_FILE, V
@@ -47,7 +47,7 @@ class LatentControl(comfy.controlnet.ControlNet):
 
     def __init__(self, config: LatentControlConfig, prediction: str | None, **settings: Any) -> None:
         super().__init__(
-            compression_ratio=1, latent_format=comfy.latent_formats.SD15(), preprocess_image=_colours, **settings
+            compression_ratio=1, latent_format=latents_of(config.latent_channels), preprocess_image=_colours, **settings
         )
         self.config, self.prediction = config, prediction
         self.upscale_algorithm = "bicubic"  # a small LR picture is enlarged as DiffBIR does
@@ -69,10 +69,10 @@ class LatentControl(comfy.controlnet.ControlNet):
                 "This DiffBIR-type ControlNet reads the latent of its picture, and got no VAE: connect the checkpoint's VAE to "
                 "the vae input of Apply ControlNet."
             )
-        if self.vae.latent_channels != 4:
+        if self.vae.latent_channels != self.config.latent_channels:
             raise ValueError(
-                f"Apply ControlNet got a VAE of {self.vae.latent_channels} latent channels: a DiffBIR-type ControlNet expects the "
-                "4 of Stable Diffusion 1.x and 2.x; connect that checkpoint's VAE."
+                f"Apply ControlNet got a VAE of {self.vae.latent_channels} latent channels: this DiffBIR-type ControlNet expects the "
+                f"{self.config.latent_channels} of {self.config.base}; connect that checkpoint's VAE."
             )
         super().pre_run(model, percent_to_timestep_function)
 
@@ -92,6 +92,7 @@ def check_base(config: LatentControlConfig, prediction: str | None, model: BaseM
         )
     sizes = {
         "text width": (config.context_dim, found.get("context_dim")),
+        "latent channels": (config.latent_channels, model.latent_format.latent_channels),
         "channels": (config.model_channels, found.get("model_channels")),
         "channel factors": (list(config.channel_mult), list(found.get("channel_mult", ()))),
         "blocks": (list(config.num_res_blocks), list(found.get("num_res_blocks", ()))),
@@ -124,6 +125,8 @@ def _check_prediction(prediction: str | None, model: BaseModel) -> None:
 
 def guess_prediction(name: str) -> str | None:
     """eps or v by the names of the published files, which share one list of keys; None for others."""
+    if name in files.EMBEDDED[files.CONTROLNET]:
+        return EPS
     stem = os.path.basename(name).lower()
     if re.search(r"v2[._-]?1(?!\d)", stem):
         return V

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import comfy.latent_formats
 import comfy.model_management as mm
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -98,8 +97,6 @@ class FrozenAutoencoder:
 class FrozenNetworks:
     """A frozen UNet and autoencoder of the host on one device, for trainings of what stands beside them."""
 
-    pixels_per_cell = 8
-
     def __init__(
         self,
         unet: nn.Module,
@@ -107,9 +104,10 @@ class FrozenNetworks:
         autoencoder: FrozenAutoencoder,
         device: torch.device,
         precision: torch.dtype = torch.float32,
+        pixels_per_cell: int = 8,
     ) -> None:
         """sigmas (T,) are the host's noise levels, sigma^2 = (1 - abar) / abar."""
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.pixels_per_cell = device, precision, pixels_per_cell
         self.alphas_cumprod = 1 / (1 + sigmas.float().to(device).square())
         self._unet = moved(unet, device, precision).requires_grad_(False)
         self._autoencoder = autoencoder.to(device, precision)
@@ -134,13 +132,13 @@ class FrozenNetworks:
 
 
 def frozen_parts(model: ModelPatcher, vae: VAE) -> tuple[nn.Module, Tensor, FrozenAutoencoder, torch.device]:
-    """What `FrozenNetworks` are made of: copies of MODEL (with its patches) and VAE of Stable Diffusion, and the host's device.
+    """What `FrozenNetworks` are made of: copies of MODEL (with its patches) and VAE, and the host's device.
 
     To be called outside of inference mode: weights loaded by a graph cannot take part in gradients, their copies can.
     """
     unet = copied(model, "diffusion_model")
     autoencoder = FrozenAutoencoder(
-        copied(vae.patcher), vae.process_input, vae.process_output, comfy.latent_formats.SD15()
+        copied(vae.patcher), vae.process_input, vae.process_output, model.model.latent_format
     )
     sampling: Any = model.get_model_object("model_sampling")
     return unet, sampling.sigmas.clone(), autoencoder, mm.get_torch_device()

@@ -13,8 +13,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor, nn
 
+from ...models.latent_control import LATENT_CHANNELS
 from ...models.time_aware_adapter import TimeAwareAdapters, TimeAwareAdaptersConfig
-from ...models.time_aware_adapter_config import Design
+from ...models.time_aware_adapter_config import Design, lite_width
 from ...training.tasr.init import controlnet_from_unet
 from ..control.controlnet import LatentControl, check_base
 from ..networks import LatentControlNetwork, controlnet
@@ -55,6 +56,10 @@ class TrainedFusion:
 class HostBase(FrozenNetworks):
     """`training.tasr.steps.FrozenBase` of a frozen UNet and autoencoder of the host."""
 
+    @property
+    def latent_channels(self) -> int:
+        return int(cast("UNetModel", self._unet).in_channels)
+
     def predict(
         self,
         controlnet: nn.Module,
@@ -64,7 +69,7 @@ class HostBase(FrozenNetworks):
         t: Tensor,
         text: Tensor,
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """Noise (B, 4, h, w) and the gates, deepest site first."""
+        """Noise (B, C, h, w) and the gates, deepest site first."""
         with self.cast():
             residuals = controlnet(z_t, z_lr, t, text)
             fusion = TrainedFusion(adapters, residuals)
@@ -74,7 +79,7 @@ class HostBase(FrozenNetworks):
 
 def base_of(model: ModelPatcher, vae: VAE, precision: torch.dtype) -> HostBase:
     """Frozen copies of MODEL (with its patches) and VAE, which passed `check_model`."""
-    return HostBase(*frozen_parts(model, vae), precision)
+    return HostBase(*frozen_parts(model, vae), precision, cast("int", vae.spacial_compression_encode()))
 
 
 def check_model(model: ModelPatcher, vae: VAE) -> None:
@@ -85,7 +90,8 @@ def check_model(model: ModelPatcher, vae: VAE) -> None:
             f"The MODEL is a {type(network).__name__}: expected the UNet of Stable Diffusion 2.1-base, whose skips the adapters "
             "gate; load that checkpoint."
         )
-    if network.num_classes is not None or network.in_channels != 4:
+    expected = model.model.latent_format.latent_channels
+    if network.num_classes is not None or network.in_channels != expected or expected not in LATENT_CHANNELS:
         raise ValueError(
             f"The MODEL takes {network.in_channels} latent channels{' and a label' if network.num_classes else ''}: expected "
             "a text-to-image UNet of 4 channels without a label, as Stable Diffusion 2.1-base is (no SDXL, no inpainting)."
@@ -95,9 +101,9 @@ def check_model(model: ModelPatcher, vae: VAE) -> None:
             "The MODEL does not predict noise: expected an eps model such as Stable Diffusion 2.1-base (512); the 768 version and "
             "DiffBIR v2.1's predict v, for which TASR has no losses."
         )
-    if vae.latent_channels != 4 or vae.latent_dim != 2:
+    if vae.latent_channels != expected or vae.latent_dim != 2:
         raise ValueError(
-            f"The VAE has {vae.latent_channels} latent channels: expected Stable Diffusion's 4; connect the checkpoint's own VAE."
+            f"The VAE has {vae.latent_channels} latent channels: expected the {expected} of the MODEL; connect the checkpoint's own VAE."
         )
 
 
@@ -129,7 +135,9 @@ def _from_control(control: Any, model: ModelPatcher) -> tuple[dict[str, Any], di
 def _from_unet(unet: nn.Module, sizes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Arguments and weights of a fresh ControlNet of the UNet's sizes (DiffBIR, section 3.3)."""
     left_out = ("transformer_depth_output", "out_channels", "in_channels", "dtype", "device")
-    arguments = {key: value for key, value in sizes.items() if key not in left_out} | {"in_channels": 8}
+    arguments = {key: value for key, value in sizes.items() if key not in left_out} | {
+        "in_channels": 2 * sizes["in_channels"]
+    }
     shapes = {key: value.shape for key, value in controlnet(arguments, device="meta").state_dict().items()}
     return arguments, controlnet_from_unet(unet.state_dict(), shapes)
 
@@ -158,7 +166,8 @@ def _width(block: Any, before: int) -> int:
 def fresh_adapters(unet: nn.Module, design: Design, seed: int) -> TimeAwareAdapters:
     """Adapters for every site of a UNet, at their neutral start."""
     middle, decoder = sites_of(unet)
-    width = int(unet.model_channels) * EMB_FACTOR  # type: ignore[arg-type]
-    network = TimeAwareAdapters(TimeAwareAdaptersConfig.for_channels(design, middle, decoder, emb_channels=width))
+    channels = int(unet.model_channels)  # type: ignore[arg-type]
+    sizes = {"emb_channels": channels * EMB_FACTOR, "width": lite_width(channels)}
+    network = TimeAwareAdapters(TimeAwareAdaptersConfig.for_channels(design, middle, decoder, **sizes))
     network.reset_parameters(torch.Generator().manual_seed(seed))
     return network

@@ -57,7 +57,7 @@ class UNet(Encoder):
 class Base:
     """A frozen UNet on latents that are the pixels and their mean."""
 
-    pixels_per_cell, device = 1, torch.device("cpu")
+    pixels_per_cell, latent_channels, device = 1, 4, torch.device("cpu")
 
     def __init__(self):
         torch.manual_seed(3)

@@ -23,8 +23,8 @@ LossFn = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, dict[str, flo
 PHASES = ("regression", "teacher", "student", "polish", "chain", "texture")
 """polish is more of the teacher's training; chain goes on between the schedule's entries, for chains of more steps; texture
 is the student's last phase, with a discriminator on the finished teacher's features."""
-STREAMS = (*PHASES, "one_step")
-"""Phases by the number that keys their random draws; `one_step` has a recipe of its own."""
+STREAMS = (*PHASES, "one_step", "latent_base")
+"""Phases by the number that keys their random draws; the last two have recipes of their own."""
 SHOWN_EVERY = 50
 
 

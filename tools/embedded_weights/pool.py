@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...training.synthetic import SIZE, synthetic_image
@@ -64,6 +65,15 @@ def _store(hr: npt.NDArray[np.uint8], lr: npt.NDArray[np.uint8], chunks: object,
     for i, (high, low) in enumerate(chunks):  # type: ignore[call-overload]
         hr[i * CHUNK : (i + 1) * CHUNK], lr[i * CHUNK : (i + 1) * CHUNK] = high, low
         log.info("pool %d of %d images", (i + 1) * CHUNK, count)
+
+
+def write_pictures(folder: Path, pools: Sequence[Pool]) -> None:
+    """The HR pictures of these pools as PNG files, for trainings that read a folder; what is there already stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(picture for pool in pools for picture in pool.hr):
+        path = folder / f"{number:05}.png"
+        if not path.exists():
+            Image.fromarray(picture).save(path)
 
 
 class Batches(Protocol):

@@ -9,7 +9,7 @@ from .image_quality import IMAGE_QUALITY
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
 from .stablesr import STABLESR, STABLESR_768V, STABLESR_TURBO
-from .tasr import TASR, TASR_TRAINING_FREE
+from .tasr import TASR, TASR_EMBEDDED, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
 from .train_cfw import TRAIN_CFW
 from .train_mmle import TRAIN_MMLE
@@ -31,6 +31,7 @@ WORKFLOWS = (
     TASR_TRAINING_FREE,
     ADADIFFSR,
     ADADIFFSR_EMBEDDED,
+    TASR_EMBEDDED,
     IMAGE_QUALITY,
     DISTILL_ONE_STEP,
     TRAIN_MMLE,

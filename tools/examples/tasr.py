@@ -28,6 +28,7 @@ from .parts import (
 )
 
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
+EMBEDDED_BASE = "embedded: small base"
 TASR_FILE = File(
     "Load Time-Aware ControlNet",
     "tasr_v1.pth",
@@ -160,6 +161,85 @@ TASR = Workflow(
     ),
     title="TASR",
     title_zh="TASR",
+)
+
+TASR_EMBEDDED = Workflow(
+    "tasr_embedded",
+    (
+        about(
+            "## TASR, a demonstration with nothing to download\n\n**After a good picture?** Open *Quick upscale*: this shows how the method "
+            "works, on a tiny model of 1.9 million parameters.\n\n1. Choose a **small** picture in **Your picture** (64 to 128 pixels).\n"
+            "2. Press **Run**.\n\n**You get** it four times larger. The base knows no picture at all; the ControlNet tells it of yours, and "
+            "trained gates weigh how loud it speaks, by place and by time: **Weight over time**.\n\n"
+            + takes("128 to 512 pixels", cpu="about a minute", gpu="about 5 seconds")
+            + "\n\nChange first: **schedule**. *training-free* ends the control at timestep 200."
+        ),
+        Node("checkpoint", "AdaptiveSRLoadEmbeddedBase", inputs={"base": EMBEDDED_BASE}, group=MODELS),
+        Node(
+            "control",
+            "AdaptiveSRLoadTimeAwareControlNet",
+            inputs={
+                "control_name": EMBEDDED_BASE,
+                "adapter_name": "(from the ControlNet file)",
+                "prediction": "auto",
+            },
+        ),
+        picture(),
+        Node(
+            "resize",
+            "ImageScaleBy",
+            inputs={"image": Link("load_image"), "upscale_method": "bicubic", "scale_by": 4.0},
+            title="Enlarge",
+        ),
+        adapter("trained", adapter=Link("control", 1)),
+        encode("pad"),
+        Node(
+            "apply",
+            "ControlNetApplyAdvanced",
+            inputs={
+                "positive": Link("checkpoint", 1),
+                "negative": Link("checkpoint", 1),
+                "control_net": Link("adapter"),
+                "image": Link("pad"),
+                "strength": 1.0,
+                "start_percent": 0.0,
+                "end_percent": 1.0,
+                "vae": Link("checkpoint", 2),
+            },
+            collapsed=True,
+        ),
+        Node(
+            "sample",
+            "AdaptiveSRTiledRegionSampler",
+            inputs={
+                "model": Link("checkpoint"),
+                "positive": Link("apply"),
+                "negative": Link("apply", 1),
+                "latent": Link("encode"),
+                "seed": 0,
+                "steps": 20,
+                "cfg": 1.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
+                "tile_size": 256,
+                "overlap": 64,
+                "merge_mode": "consensus",
+                "region_batch": 0,
+                **NO_PLACE,
+            },
+        ),
+        *results("AdaptiveSR_tasr_embedded"),
+        settings(
+            "* **schedule** *both* adds off_late to the gates: 4 of 20 ControlNet calls fewer.\n"
+            "* **strength** in *Apply ControlNet* scales the control as ever.\n"
+            "* **steps**, **cfg** 1: the base knows no text that could guide it.\n"
+            "* **Adapter Map** shows what the gates learned; without a ControlNet the base paints what it likes."
+        ),
+        *whole_cells("resize"),
+    ),
+    title="TASR, a small demonstration",
+    title_zh="TASR 小型演示",
 )
 
 TASR_TRAINING_FREE = Workflow(

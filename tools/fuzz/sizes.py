@@ -16,7 +16,7 @@ from .values import judged, small_workflow
 
 UPSCALING = (
     "one_step_sr", "adaptive_upscale", "adadiffsr_embedded", "image_quality", "invsr", "invsr_steps", "stablesr", "stablesr_768v",
-    "stablesr_turbo",    "adadiffsr", "tasr", "tasr_training_free", "tiled_region_upscale", "adadiffsr_any_model",
+    "stablesr_turbo", "adadiffsr", "tasr", "tasr_embedded", "tasr_training_free", "tiled_region_upscale", "adadiffsr_any_model",
     "adaptive_upscale_checkpoint",
 )  # fmt: skip
 """Workflows that make a large picture of the one that is loaded."""

@@ -8,9 +8,11 @@ goes on exactly with --resume.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
@@ -20,22 +22,29 @@ from ..embedded_weights import recipe as family
 from ..embedded_weights.config import OneStepConfig, RecipeConfig, crisp_config
 from ..embedded_weights.crisp import build_crisp_pool
 from ..embedded_weights.esrgan import enlarger
+from ..embedded_weights.latent_base import LatentBaseConfig
 from ..embedded_weights.loop import PHASES
 from ..embedded_weights.one_step import export, run_one_step
 from ..embedded_weights.photos import build_photo_pool
-from ..embedded_weights.pool import Mixture, Pool, build_pool
+from ..embedded_weights.pool import Mixture, Pool, build_pool, write_pictures
 from ..embedded_weights.warm_start import Stack, read_stack
+from ..env import environment as env
+from ..env.in_process import enter_host
 from .embedded_sources import CRISP, SOURCES, fetch_photos, fetch_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_STEP_FILE = ROOT / "models" / "weights" / "embedded_one_step.safetensors"
+BASE_FILE = ONE_STEP_FILE.with_name("embedded_latent_base.safetensors")
 CRISP_FILE = ONE_STEP_FILE.with_name("embedded_one_step_crisp.safetensors")
+
+
+AnyConfig = TypeVar("AnyConfig", OneStepConfig, LatentBaseConfig)
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of both parts; defaults are those of the shipped weights."""
     top = argparse.ArgumentParser(prog="train embedded", description=__doc__)
-    top.add_argument("--part", choices=("one-step", "crisp", "teacher"), default="one-step")
+    top.add_argument("--part", choices=("one-step", "crisp", "teacher", "base"), default="one-step")
     top.add_argument("--out", type=Path, default=ROOT / "train_output", help="pools, checkpoints and log")
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--budget", type=float, default=1.0, help="factor on all step counts")
@@ -52,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--start",
         type=Path,
-        help="one-step: weights of an earlier run, instead of a published stack; crisp: instead of those that ship",
+        help="one-step: weights of an earlier run, instead of a published stack; crisp: instead of those that ship; base",
     )
     top.add_argument("--size", choices=sorted(family.SIZES), default="xs", help="teacher: the network")
     return top
@@ -64,11 +73,13 @@ def main(argv: list[str]) -> int:
     options = top.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    states = {"one-step": ("one_step",), "crisp": ("crisp/one_step",), "teacher": PHASES}[options.part]
+    states = {"one-step": ("one_step",), "crisp": ("crisp/one_step",), "teacher": PHASES, "base": ("latent_base",)}[
+        options.part
+    ]
     checkpoints = [path for path in (options.out / f"{state}.safetensors" for state in states) if path.exists()]
     if checkpoints and not options.resume:
         top.error(f"{options.out} holds checkpoints: add --resume or choose another --out")
-    return {"one-step": one_step, "crisp": crisp, "teacher": teacher}[options.part](options)
+    return {"one-step": one_step, "crisp": crisp, "teacher": teacher, "base": base}[options.part](options)
 
 
 def teacher(options: argparse.Namespace) -> int:
@@ -86,10 +97,31 @@ def published(param: Path | None, sources: Path) -> Stack:
     return read_stack(param.with_suffix(".param"), param.with_suffix(".bin"))
 
 
-def settings(config: OneStepConfig, options: argparse.Namespace) -> OneStepConfig:
+def settings(config: AnyConfig, options: argparse.Namespace) -> AnyConfig:
     """A recipe with the seed and the budget that were asked for."""
     phase = replace(config.phase, steps=max(2, round(config.phase.steps * options.budget)))
     return replace(config, seed=options.seed, phase=phase)
+
+
+def base(options: argparse.Namespace) -> int:
+    """The small base that embedded controls steer, in the host's network."""
+    config, out = settings(LatentBaseConfig(), options), options.out
+    photos = options.photos or fetch_photos(out / "sources")
+    build_photo_pool(out / "base_photos", photos, config.seed, config.photo_pictures)
+    build_pool(out / "base_generated", config.seed, config.generated_pictures, options.workers)
+    pools = [Pool.open(out / name) for name in ("base_photos", "base_generated")]
+    write_pictures(out / "pictures", pools)  # for `train tasr`, whose ControlNet goes beside this base
+    mixture = Mixture(tuple(pools), (config.photo_share, 1 - config.photo_share))
+    enter_host(env.host_source(env.ensure_environment()))
+    recipe = importlib.import_module(f"{__package__}.latent_base_recipe")
+    where = BASE_FILE if options.install else out / "final" / BASE_FILE.name
+    recipe.export(
+        recipe.run(config, mixture, out, load_file(options.start) if options.start else None),
+        where,
+        config,
+        "own sources" if options.photos else SOURCES,
+    )
+    return 0
 
 
 def crisp(options: argparse.Namespace) -> int:

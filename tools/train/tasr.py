@@ -1,7 +1,7 @@
 """`dev.py train tasr`: TASR's training without the page, through the same functions as the node.
 
 Without --checkpoint it runs on the small networks that the tests make, and without --images on generated pictures: that
-shows that everything works and teaches nothing. With Stable Diffusion 2.1-base, DiffBIR v2 as --control and a folder of
+shows that everything works and teaches nothing. --embedded-base is a small trained one. With Stable Diffusion 2.1-base, DiffBIR v2 as --control and a folder of
 photos it is the real thing.
 """
 
@@ -14,13 +14,16 @@ from pathlib import Path
 
 import torch
 
+from ...imaging.degradation.presets import PRESETS
 from ...models.time_aware_adapter_config import DESIGNS
-from ...training.tasr.config import LEARNERS, SCHEDULES, TasrConfig
+from ...training.tasr.config import LEARNERS, SCHEDULES, TasrConfig, TasrOptions
 from ...training.tasr.rewards import ENERGY, REWARDS
 from ..env import environment as env
 from ..env.in_process import enter_host
 
 ROOT = Path(__file__).resolve().parents[2]
+BASE_FILE = ROOT / "models" / "weights" / "embedded_latent_base.safetensors"
+CONTROL_FILE = BASE_FILE.with_name("embedded_control.safetensors")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +31,14 @@ def parser() -> argparse.ArgumentParser:
     default = TasrConfig()
     top = argparse.ArgumentParser(prog="train tasr", description=__doc__)
     top.add_argument("--checkpoint", type=Path, help="Stable Diffusion 2.1-base; without: small networks made here")
+    top.add_argument(
+        "--embedded-base",
+        nargs="?",
+        type=Path,
+        const=BASE_FILE,
+        metavar="FILE",
+        help="the small base that ships, or one that `train embedded --part base` has made, in the place of a checkpoint",
+    )
     top.add_argument("--control", type=Path, help="DiffBIR or TASR file to start from; without: the model's encoder")
     top.add_argument(
         "--images", type=Path, help="folder of pictures, tags in .txt files beside them; without: generated"
@@ -44,10 +55,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--reward-moves", choices=LEARNERS, default=default.reward_moves)
     top.add_argument("--without-time", action="store_true", help="gates that do not know the timestep")
     top.add_argument("--crop", type=int, help="pixels; 512 with a checkpoint, else 64")
+    top.add_argument("--degradation", choices=PRESETS, default=TasrOptions(0).degradation)
     top.add_argument("--seed", type=int, default=default.seed)
     top.add_argument("--precision", choices=("bfloat16", "float32"), default="float32")
     top.add_argument("--resume", metavar="NAME", help="go on with this run of --out, e.g. tasr_adapter_00001")
     top.add_argument("--threads", type=int, default=1)
+    top.add_argument(
+        "--install", action="store_true", help="overwrite the embedded base's ControlNet that ships with the pack"
+    )
     return top
 
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...host.conditioning import empty_prompt
 from ...host.control.choices import EPS
 from ...host.control.controlnet import control_from_weights
 from ...host.files import read_file
+from ...host.latent_base import load_latent_base
 from ...host.standalone import load_checkpoint, opened_folder, set_output_folder
 from ...host.training.files import save_picture
 from ...host.training.tasr import TrainedTimeAware, train_time_aware
@@ -26,6 +29,7 @@ from ...training.synthetic import synthetic_image
 from ...training.tasr.config import TasrConfig, TasrOptions
 from ..small_models.checkpoints import put_small_checkpoint
 from ..small_models.controls import small_latent_controlnet
+from .tasr import CONTROL_FILE
 
 GENERATED = 16
 
@@ -33,8 +37,12 @@ GENERATED = 16
 def run(options: argparse.Namespace) -> int:
     """Loads, trains, saves and prints; the exit code."""
     set_output_folder(options.out)
-    model, clip, vae = load_base(options.checkpoint)
-    start = load_control(options.control, small=options.checkpoint is None and options.stage == 2)
+    if options.embedded_base:
+        (model, vae), clip = load_latent_base(str(options.embedded_base)), None
+    else:
+        model, clip, vae = load_base(options.checkpoint)
+    none_given = not (options.checkpoint or options.embedded_base)
+    start = load_control(options.control, small=none_given and options.stage == 2)
     config = TasrConfig(
         stage=options.stage,
         batch=options.batch,
@@ -52,11 +60,24 @@ def run(options: argparse.Namespace) -> int:
         reward=options.reward,
         crop=options.crop or (512 if options.checkpoint else 64),
         precision=options.precision,
+        degradation=options.degradation,
     )
     source = (opened_folder(options.images), None) if options.images else ("", generated_pictures(options.seed))
     trained = train_time_aware(model, vae, source, (empty_prompt(model), clip), (start, None), config, settings)
     finish(trained, options.out)
+    if options.install:
+        install(options.out / trained.report["file"], CONTROL_FILE)
     return 0
+
+
+def install(trained: Path, where: Path) -> None:
+    """Writes a trained file in half precision."""
+    with safe_open(trained, framework="pt") as file:
+        metadata = file.metadata()
+    weights = {key: value.half().contiguous() for key, value in load_file(trained).items()}
+    save_file(
+        weights, where, metadata={**metadata, "title": "ControlNet of the embedded base", "licence": "Apache-2.0"}
+    )
 
 
 def load_base(path: Path | None) -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""Losses of TASR (arXiv 2412.03355, section 3.3). Latents are (B, 4, h, w), pictures (B, 3, H, W) in [0, 1], times (B,)."""
+"""Losses of TASR (arXiv 2412.03355, section 3.3). Latents are (B, C, h, w), pictures (B, 3, H, W) in [0, 1], times (B,)."""
 
 from __future__ import annotations
 

@@ -56,7 +56,13 @@ class TasrRun(TrainingRun):
         config, step = self.config, self.state.step
         pictures = self.source.batch(generator, config.batch)
         cells = [side // self.base.pixels_per_cell for side in pictures.target.shape[-2:]]
-        drawn = draw(config, step, (len(pictures.target), 4, *cells), len(self.base.alphas_cumprod), generator)
+        drawn = draw(
+            config,
+            step,
+            (len(pictures.target), self.base.latent_channels, *cells),
+            len(self.base.alphas_cumprod),
+            generator,
+        )
         learn = config.trains_adapters(step)
         turn(self, learn)
         parts = (self.base, self.controlnet, self.adapters, pictures, drawn, self.reward)

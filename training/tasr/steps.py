@@ -23,8 +23,11 @@ class FrozenBase(Protocol):
     pixels_per_cell: int
     device: torch.device
 
+    @property
+    def latent_channels(self) -> int: ...
+
     def encode(self, picture: Tensor) -> Tensor:
-        """Scaled latents (B, 4, h, w) of a picture (B, 3, H, W) in [0, 1], without gradients."""
+        """Scaled latents (B, C, h, w) of a picture (B, 3, H, W) in [0, 1], without gradients."""
         ...
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ class TasrDraw:
 def draw(
     config: TasrConfig, step: int, shape: Sequence[int], steps_of_noise: int, generator: torch.Generator
 ) -> TasrDraw:
-    """Timesteps, noise, kept prompts and the corner of the decoded crop, for latents of a shape (B, 4, h, w).
+    """Timesteps, noise, kept prompts and the corner of the decoded crop, for latents of a shape (B, C, h, w).
 
     The adapters' turns see the reward's timesteps, the others all.
     """

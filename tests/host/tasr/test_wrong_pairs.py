@@ -71,7 +71,7 @@ def test_adapters_and_a_t2i_adapter(comfy):
     adapter._check_places({"input": [None], "output": []})
 
 
-def model(comfy, parts, unet=None, prediction="eps", zero_snr=False, **changes):
+def model(comfy, parts, unet=None, prediction="eps", zero_snr=False, latents=4, **changes):
     """A sampled model as far as the check looks at it."""
     import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
     import comfy.model_sampling as sampling
@@ -79,6 +79,7 @@ def model(comfy, parts, unet=None, prediction="eps", zero_snr=False, **changes):
     parametrisation = getattr(sampling, {"eps": "EPS", "v": "V_PREDICTION"}[prediction])
     return SimpleNamespace(
         model_config=SimpleNamespace(unet_config={**parts.config.arguments(), **changes}),
+        latent_format=SimpleNamespace(latent_channels=latents),
         diffusion_model=unet or openaimodel.UNetModel.__new__(openaimodel.UNetModel),
         model_sampling=type("Levels", (sampling.ModelSamplingDiscrete, parametrisation), {})(zsnr=zero_snr),
     )
@@ -89,6 +90,7 @@ def model(comfy, parts, unet=None, prediction="eps", zero_snr=False, **changes):
     [
         ({"context_dim": 768}, "text width 768.*with 32"),
         ({"context_dim": 2048}, "text width 2048"),
+        ({"latents": 48}, "latent channels 48.*with 4"),
         ({"model_channels": 320}, "channels 320"),
         ({"channel_mult": [1, 2]}, "channel factors"),
         ({"num_res_blocks": [2, 2]}, "blocks"),

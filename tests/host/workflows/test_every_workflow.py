@@ -25,7 +25,7 @@ ENCODED = ("adadiffsr", "invsr_steps", "tiled_region_upscale", "tasr_training_fr
 
 def test_the_lists_name_every_workflow():
     assert sorted([*UPSCALING, *TRAINING]) == SHIPPED
-    assert len(CASES) == 1365 and {side for size in SIZES for side in size} >= set(range(1, 70, 2))
+    assert len(CASES) == 1470 and {side for size in SIZES for side in size} >= set(range(1, 70, 2))
 
 
 @pytest.mark.parametrize("name", SWEPT)
