@@ -87,7 +87,8 @@ class VelocityUNet(UNetModel):
 
     def _forward(self, x: Tensor, timesteps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         velocity = super()._forward(x, timesteps, *args, **kwargs)
-        abar = self.alphas_cumprod[timesteps.to(self.alphas_cumprod.device).long()].view(-1, 1, 1, 1)
+        # The host may leave the buffer on the CPU: the table goes to the device, and nothing waits for the timesteps.
+        abar = self.alphas_cumprod.to(timesteps.device)[timesteps.long()].view(-1, 1, 1, 1)
         signal, noise = (share.sqrt().to(x) for share in (abar, 1 - abar))
         return signal * velocity + noise * x
 

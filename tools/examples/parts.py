@@ -143,7 +143,7 @@ def files_list(*files: File) -> str:
 
 
 WITHOUT_FILES = (
-    "**Without these files** the small base that ships with the pack is for ControlNets alone. `python dev.py host --small-models` starts a ComfyUI with "
+    "**Without these files** (the small base that ships is for ControlNets alone): `python dev.py host --small-models` starts a ComfyUI with "
     "small stand-ins in their place: the training runs there, and teaches nothing."
 )
 """For notes of trainings beside a published base."""

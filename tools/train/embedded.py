@@ -1,8 +1,8 @@
 """`dev.py train embedded`: makes the weights that ship with the pack.
 
 one-step (the default) starts from published weights and fine-tunes them on photographs and generated pictures; teacher makes
-the multi-step teacher and the former one-step student from generated pictures alone. A run can be stopped at any time and
-goes on exactly with --resume.
+the multi-step teacher and the former one-step student from generated pictures alone; base makes the small base beside which
+`train tasr --embedded-base` trains a ControlNet. A run can be stopped at any time and goes on exactly with --resume.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--start",
         type=Path,
-        help="one-step: weights of an earlier run, instead of a published stack; crisp: instead of those that ship; base",
+        help="one-step: weights of an earlier run, instead of a published stack; crisp: instead of those that ship; base: instead of random ones",
     )
     top.add_argument("--size", choices=sorted(family.SIZES), default="xs", help="teacher: the network")
     return top

@@ -1,8 +1,8 @@
 """`dev.py train tasr`: TASR's training without the page, through the same functions as the node.
 
 Without --checkpoint it runs on the small networks that the tests make, and without --images on generated pictures: that
-shows that everything works and teaches nothing. --embedded-base is a small trained one. With Stable Diffusion 2.1-base, DiffBIR v2 as --control and a folder of
-photos it is the real thing.
+shows that everything works and teaches nothing. --embedded-base is a small trained one. With Stable Diffusion 2.1-base,
+DiffBIR v2 as --control and a folder of photos it is the real thing.
 """
 
 from __future__ import annotations
