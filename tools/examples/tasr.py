@@ -171,7 +171,7 @@ TASR_EMBEDDED = Workflow(
             "works, on a tiny model of 1.9 million parameters.\n\n1. Choose a **small** picture in **Your picture** (64 to 128 pixels).\n"
             "2. Press **Run**.\n\n**You get** it four times larger. The base knows no picture at all; the ControlNet tells it of yours, and "
             "trained gates weigh how loud it speaks, by place and by time: **Weight over time**.\n\n"
-            + takes("128 to 512 pixels", cpu="about a minute", gpu="about 5 seconds")
+            + takes("128 to 512 pixels", cpu="about a minute", gpu="about 5 seconds", measured="one core")
             + "\n\nChange first: **schedule**. *training-free* ends the control at timestep 200."
         ),
         Node("checkpoint", "AdaptiveSRLoadEmbeddedBase", inputs={"base": EMBEDDED_BASE}, group=MODELS),
