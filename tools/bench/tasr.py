@@ -33,6 +33,7 @@ BASE, CONTROL = WEIGHTS / "embedded_latent_base.safetensors", WEIGHTS / "embedde
 NYQUIST = 1 / 8
 """Of the LR picture, in cycles per HR pixel."""
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "no adapter, trained as long": {"reward_moves": CONTROLNET, "reward_weight": 0.0},
     "lite": {},
     "full": {"design": "full"},
     "paper": {"design": "paper"},
@@ -67,13 +68,13 @@ def measured(result: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def run(controls: Any, kinds: Mapping[str, tuple[str, int]], options: argparse.Namespace, seeds: range) -> Rows:
-    """All pictures and seeds of every kind: a CONTROL_NET's name and the steps in which it speaks."""
+    """All pictures and seeds of every kind: a CONTROL_NET's name and the number of first steps in which it is active."""
     rows: Rows = {name: {measure_name: [] for measure_name in MEASURES} for name in kinds}
     for low, truth in crops(options):
         large = bicubic_upsample(low, 4).clamp(0, 1)
         for seed in seeds:
-            for name, (kind, spoken) in kinds.items():
-                result = controls.sample(kind, large, seed, options.steps, spoken)
+            for name, (kind, active) in kinds.items():
+                result = controls.sample(kind, large, seed, options.steps, active)
                 for measure_name, value in measured(result, truth).items():
                     rows[name][measure_name].append(value)
     return rows
@@ -95,12 +96,12 @@ def bicubic(options: argparse.Namespace) -> Rows:
 
 
 def curve(runs: Any, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Control in the first k steps, and in all but the first k."""
+    """The ControlNet is active in the first k steps, then not."""
     counts = sorted({round(options.steps * share / 10) for share in (0, 1, 2, 4, 6, 8, 9, 10)})
     controls = runs.controls_of(options.base, options.control)
     kinds = {f"first {count} of {options.steps}": (runs.PLAIN, count) for count in counts}
     rows = bicubic(options) | run(controls, kinds, options, range(options.seeds))
-    return {"rows": rows}, table(rows, "control speaks in")
+    return {"rows": rows}, table(rows, "ControlNet active in")
 
 
 def gates(runs: Any, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:

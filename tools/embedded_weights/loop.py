@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,18 @@ class PhaseRun(TrainingRun):
         norm = take_step(state.optimizers, state.model.parameters(), self.clip_norm)
         finish_step(state, phase.batch)
         return {**numbers, "norm": norm}
+
+
+def header(title: str, kind: str, licence: str, sources: str, recipe: Mapping[str, object]) -> dict[str, str]:
+    """What a file of weights says of itself."""
+    return {
+        "title": title,
+        "kind": kind,
+        "licence": licence,
+        "training_data": sources,
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "recipe": json.dumps(recipe, sort_keys=True),
+    }
 
 
 def train_phase(run: TrainingRun, path: Path, steps: int, *, until: int, save_every: int) -> None:

@@ -6,7 +6,6 @@ residual-shift model, with silent noise and noise-level inputs.
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 from dataclasses import asdict, replace
@@ -27,7 +26,7 @@ from ...training.picture_losses import LUMA, amplitude_loss, charbonnier, energy
 from ...training.runs import new_state, resume_run
 from ...training.tad_sr.base import schedule_of
 from .config import OneStepConfig
-from .loop import LossFn, PhaseRun, train_phase
+from .loop import LossFn, PhaseRun, header, train_phase
 from .objectives import codec
 from .pool import Batches
 from .warm_start import Stack, start_from
@@ -142,21 +141,15 @@ def run_one_step(
         run.phase = phase
         if state.step < end:
             train_phase(run, path, steps, until=end, save_every=save_every)
-    return {**{name: value.clone() for name, value in model.state_dict().items()}, **state.ema.values}
+    return state.ema.averaged()
 
 
 def export(state: dict[str, Tensor], path: Path, config: OneStepConfig, sources: str) -> None:
     """Writes half-precision weights with float32 schedule buffers, and a description of what they are and come from."""
     small = {name: value.half() if value.ndim >= 1 and name != "sqrt_etas" else value for name, value in state.items()}
     small["one_step"] = torch.tensor(1.0)
-    metadata = {
-        "title": "one-step x4 weights of ComfyUI-AdaptiveSR",
-        "kind": "one_step",
-        "licence": "Apache-2.0; started from BSD-3-Clause weights, see NOTICE",
-        "training_data": sources,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "recipe": json.dumps(asdict(config), sort_keys=True),
-    }
+    licence = "Apache-2.0; started from BSD-3-Clause weights, see NOTICE"
+    metadata = header("one-step x4 weights of ComfyUI-AdaptiveSR", "one_step", licence, sources, asdict(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in small.items()}, path, metadata=metadata)
     log.info("wrote %s (%.2f MB)", path.name, path.stat().st_size / 1e6)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...training.atomic import replace_file
 from ...training.synthetic import SIZE, synthetic_image
 from .degrade_mild import CLEAN, CLEAN_SHARE, Pixels, degrade, random_degradation
 
@@ -73,7 +74,7 @@ def write_pictures(folder: Path, pools: Sequence[Pool]) -> None:
     for number, picture in enumerate(picture for pool in pools for picture in pool.hr):
         path = folder / f"{number:05}.png"
         if not path.exists():
-            Image.fromarray(picture).save(path)
+            replace_file(path, lambda place, shown=picture: Image.fromarray(shown).save(place, "PNG"))
 
 
 class Batches(Protocol):

@@ -5,7 +5,6 @@ Everything is computed from the seed; the run can be stopped at any time and res
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from ...training.ema import Ema
 from ...training.optim import make_optimizers
 from ...training.runs import new_state
 from .config import PhaseConfig, RecipeConfig
-from .loop import PHASES, LossFn, PhaseRun, train_phase
+from .loop import PHASES, LossFn, PhaseRun, header, train_phase
 from .objectives import regression_loss, student_loss, teacher_loss
 from .pool import CHUNK, Pool, build_pool
 from .texture_phase import PHASE as TEXTURE
@@ -114,15 +113,9 @@ def export(state: dict[str, Tensor], path: Path, recipe: RecipeConfig, kind: str
     """Writes half-precision weights with float32 schedule buffers and a description of what they are."""
     small = {name: value.half() if value.ndim >= 1 and name != "sqrt_etas" else value for name, value in state.items()}
     small["one_step"] = torch.tensor(float(kind == "student"))
-    metadata = {
-        "title": "tiny synthetic-trained demo weights",
-        "kind": kind,
-        "licence": "Apache-2.0",
-        "training_data": "generated images only (training/synthetic.py)",
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "seed": str(recipe.seed),
-        "recipe": json.dumps(asdict(recipe), sort_keys=True),
-    }
+    sources = "generated images only (training/synthetic.py)"
+    metadata = header("tiny synthetic-trained demo weights", kind, "Apache-2.0", sources, asdict(recipe))
+    metadata["seed"] = str(recipe.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in small.items()}, path, metadata=metadata)
     log.info("wrote %s (%.2f MB)", path.name, path.stat().st_size / 1e6)

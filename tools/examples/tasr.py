@@ -29,6 +29,7 @@ from .parts import (
 
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
 EMBEDDED_BASE = "embedded: small base"
+PROMPTS = Link("positive"), Link("negative")
 TASR_FILE = File(
     "Load Time-Aware ControlNet",
     "tasr_v1.pth",
@@ -45,11 +46,17 @@ TILE_CONTROL = File(
 )
 
 
-def apply_control(vae: Link | None = None) -> Node:
+def latent_control(name: str) -> Node:
+    """The loader of a ControlNet with its adapters in the same file."""
+    inputs = {"control_name": name, "adapter_name": "(from the ControlNet file)", "prediction": "auto"}
+    return Node("control", "AdaptiveSRLoadTimeAwareControlNet", inputs=inputs)
+
+
+def apply_control(vae: Link | None = None, prompts: tuple[Link, Link] = PROMPTS) -> Node:
     """The host's own Apply ControlNet between the prompts and the sampler; with a VAE where the control reads latents."""
     inputs = {
-        "positive": Link("positive"),
-        "negative": Link("negative"),
+        "positive": prompts[0],
+        "negative": prompts[1],
         "control_net": Link("adapter"),
         "image": Link("pad"),
         "strength": 1.0,
@@ -99,15 +106,7 @@ TASR = Workflow(
             "`v2.pth` works too: set **schedule** to *training-free*.\n\n" + files_list(SD21_BASE, TASR_FILE)
         ),
         checkpoint(SD21_BASE),
-        Node(
-            "control",
-            "AdaptiveSRLoadTimeAwareControlNet",
-            inputs={
-                "control_name": TASR_FILE.name,
-                "adapter_name": "(from the ControlNet file)",
-                "prediction": "auto",
-            },
-        ),
+        latent_control(TASR_FILE.name),
         picture(),
         Node(
             "resize",
@@ -175,15 +174,7 @@ TASR_EMBEDDED = Workflow(
             + "\n\nChange first: **schedule**. *training-free* ends the control at timestep 200."
         ),
         Node("checkpoint", "AdaptiveSRLoadEmbeddedBase", inputs={"base": EMBEDDED_BASE}, group=MODELS),
-        Node(
-            "control",
-            "AdaptiveSRLoadTimeAwareControlNet",
-            inputs={
-                "control_name": EMBEDDED_BASE,
-                "adapter_name": "(from the ControlNet file)",
-                "prediction": "auto",
-            },
-        ),
+        latent_control(EMBEDDED_BASE),
         picture(),
         Node(
             "resize",
@@ -193,21 +184,7 @@ TASR_EMBEDDED = Workflow(
         ),
         adapter("trained", adapter=Link("control", 1)),
         encode("pad"),
-        Node(
-            "apply",
-            "ControlNetApplyAdvanced",
-            inputs={
-                "positive": Link("checkpoint", 1),
-                "negative": Link("checkpoint", 1),
-                "control_net": Link("adapter"),
-                "image": Link("pad"),
-                "strength": 1.0,
-                "start_percent": 0.0,
-                "end_percent": 1.0,
-                "vae": Link("checkpoint", 2),
-            },
-            collapsed=True,
-        ),
+        apply_control(Link("checkpoint", 2), (Link("checkpoint", 1), Link("checkpoint", 1))),
         Node(
             "sample",
             "AdaptiveSRTiledRegionSampler",

@@ -103,34 +103,32 @@ def settings(config: AnyConfig, options: argparse.Namespace) -> AnyConfig:
     return replace(config, seed=options.seed, phase=phase)
 
 
+def pools_of(name: str, config: OneStepConfig | LatentBaseConfig, options: argparse.Namespace) -> list[Pool]:
+    """Photographs and generated pictures of a part, made where they are not there."""
+    photos = options.photos or fetch_photos(options.out / "sources")
+    build_photo_pool(options.out / f"{name}_photos", photos, config.seed, config.photo_pictures)
+    build_pool(options.out / f"{name}_generated", config.seed, config.generated_pictures, options.workers)
+    return [Pool.open(options.out / f"{name}_{kind}") for kind in ("photos", "generated")]
+
+
 def base(options: argparse.Namespace) -> int:
     """The small base that embedded controls steer, in the host's network."""
     config, out = settings(LatentBaseConfig(), options), options.out
-    photos = options.photos or fetch_photos(out / "sources")
-    build_photo_pool(out / "base_photos", photos, config.seed, config.photo_pictures)
-    build_pool(out / "base_generated", config.seed, config.generated_pictures, options.workers)
-    pools = [Pool.open(out / name) for name in ("base_photos", "base_generated")]
+    pools = pools_of("base", config, options)
     write_pictures(out / "pictures", pools)  # for `train tasr`, whose ControlNet goes beside this base
     mixture = Mixture(tuple(pools), (config.photo_share, 1 - config.photo_share))
     enter_host(env.host_source(env.ensure_environment()))
     recipe = importlib.import_module(f"{__package__}.latent_base_recipe")
     where = BASE_FILE if options.install else out / "final" / BASE_FILE.name
-    recipe.export(
-        recipe.run(config, mixture, out, load_file(options.start) if options.start else None),
-        where,
-        config,
-        "own sources" if options.photos else SOURCES,
-    )
+    state = recipe.run(config, mixture, out, load_file(options.start) if options.start else None)
+    recipe.export(state, where, config, "own sources and generated pictures" if options.photos else SOURCES)
     return 0
 
 
 def crisp(options: argparse.Namespace) -> int:
     """The crisp weights, from the one-step weights that ship or from those of an earlier run."""
     config, out = settings(crisp_config(), options), options.out
-    photos = options.photos or fetch_photos(out / "sources")
-    build_photo_pool(out / "crisp_photos", photos, config.seed, config.photo_pictures)
-    build_pool(out / "crisp_generated", config.seed, config.generated_pictures, options.workers)
-    sources = [Pool.open(out / name) for name in ("crisp_photos", "crisp_generated")]
+    sources = pools_of("crisp", config, options)
     build_crisp_pool(out / "crisp_pool", sources, enlarger(fetch_stack(out / "sources", CRISP)), config.clean_share)
     start = load_file(options.start or ONE_STEP_FILE)
     state = run_one_step(config, Pool.open(out / "crisp_pool", clean_share=1.0), out / "crisp", start)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from ...models.latent_base import SIZES
 from ...training.ema import Ema
 from ...training.runs import new_state
 from ..embedded_weights.latent_base import LatentBaseConfig, initialise, latent_base_loss
-from ..embedded_weights.loop import PhaseRun, train_phase
+from ..embedded_weights.loop import PhaseRun, header, train_phase
 from ..embedded_weights.pool import Batches
 
 SAVE_EVERY = 250
@@ -35,18 +34,12 @@ def run(config: LatentBaseConfig, pool: Batches, folder: Path, start: dict[str, 
     training = PhaseRun(state, config.phase, pool, loss, config.seed, config.clip_norm, about=about)
     steps = config.phase.steps
     train_phase(training, folder / "latent_base.safetensors", steps, until=steps, save_every=SAVE_EVERY)
-    return {**{name: value.clone() for name, value in network.state_dict().items()}, **state.ema.values}
+    return state.ema.averaged()
 
 
 def export(state: dict[str, Tensor], path: Path, config: LatentBaseConfig, sources: str) -> None:
     """Writes half-precision weights and a description of what they are and come from."""
-    metadata = {
-        "title": "small base of ComfyUI-AdaptiveSR for controls",
-        "kind": "latent_base",
-        "licence": "Apache-2.0",
-        "training_data": sources,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "recipe": json.dumps(asdict(config), sort_keys=True),
-    }
+    title = "small base of ComfyUI-AdaptiveSR for controls"
+    metadata = header(title, "latent_base", "Apache-2.0", sources, asdict(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.half().contiguous() for name, value in state.items()}, path, metadata=metadata)

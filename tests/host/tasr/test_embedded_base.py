@@ -165,7 +165,7 @@ def test_what_ships_follows_its_picture_and_less_so_the_earlier_control_ends(com
     large = torch.nn.functional.interpolate(low, scale_factor=4, mode="bicubic").clamp(0, 1)
     controls = runs.controls_of(options.base, options.control)
     with torch.no_grad():
-        found = [controls.sample("trained", large, 0, 10, spoken) for spoken in (0, 5, 10)]
+        found = [controls.sample("trained", large, 0, 10, active) for active in (0, 5, 10)]
     errors = [float((picture - truth).square().mean()) for picture in found]
     assert errors[0] > 2 * errors[1] > 2 * errors[2], errors
     gates = controls.gates("trained")

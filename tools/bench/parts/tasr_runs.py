@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ....host.conditioning import empty_prompt
 from ....host.control.adapter import Influence, make_time_aware
-from ....host.control.controlnet import control_from_weights
 from ....host.control.parts import adapter_part_from_weights
 from ....host.files import read_file
 from ....host.latent_base import load_latent_base
 from ....host.standalone import euler_chain
 from ....host.training.tasr import train_time_aware
-from ....models.latent_control import LatentControlConfig, split_control_file
+from ....models.latent_control import split_control_file
 from ....sampling.control_schedule import CONSTANT, OFF_LATE, PRESETS
 from ....training.tasr.config import BOTH, TasrConfig, TasrOptions
+from ...train.tasr_recipe import load_control
 
 PLAIN, FREE = "no adapter", "training-free (off_late)"
 
@@ -33,15 +33,15 @@ class Controls:
     vae: Any
     controls: Mapping[str, Any]
 
-    def sample(self, kind: str, picture: Tensor, seed: int, steps: int, spoken: int) -> Tensor:
-        """The chain's picture (1, 3, H, W) in [0, 1] under an enlarged LR picture of that size; control speaks in the first steps only."""
+    def sample(self, kind: str, picture: Tensor, seed: int, steps: int, active: int) -> Tensor:
+        """The chain's picture (1, 3, H, W) in [0, 1] under an enlarged LR picture of that size; the ControlNet is active in the first `active` steps."""
         cells = [side // self.vae.spacial_compression_encode() for side in picture.shape[2:]]
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn((1, self.vae.latent_channels, *cells), generator=generator)
         plain = empty_prompt(self.model)
         control = self.controls[kind].copy().set_cond_hint(picture, 1.0, (0.0, 1.0), vae=self.vae)
         steered = [[plain[0][0], {**plain[0][1], "control": control, "control_apply_to_uncond": True}]]
-        latent = euler_chain(self.model, noise, [(steered, spoken), (plain, steps - spoken)], plain, seed)
+        latent = euler_chain(self.model, noise, [(steered, active), (plain, steps - active)], plain, seed)
         return self.vae.decode(latent).movedim(-1, 1).clamp(0, 1)
 
     def gates(self, kind: str) -> dict[str, Any]:
@@ -49,18 +49,17 @@ class Controls:
         return self.controls[kind].record.summary()
 
 
-def shipped(base: Path, control: Path) -> tuple[Any, Any, Any, Any]:
+def loaded(base: Path, control: Path) -> tuple[Any, Any, Any, Any]:
     """MODEL, VAE, CONTROL_NET and adapters (None without) of two files."""
     model, vae = load_latent_base(str(base))
-    parts = split_control_file(read_file(str(control)))
-    assert parts.control is not None
-    network = control_from_weights(parts.control, LatentControlConfig.from_state_dict(parts.control), "eps")
-    return model, vae, network, None if parts.adapters is None else adapter_part_from_weights(parts.adapters)
+    adapters = split_control_file(read_file(str(control))).adapters
+    part = None if adapters is None else adapter_part_from_weights(adapters)
+    return model, vae, load_control(control, small=False), part
 
 
 def controls_of(base: Path, control: Path) -> Controls:
     """The ControlNet of a file alone, by the training-free schedule, and by its own adapters where it has any."""
-    model, vae, network, adapters = shipped(base, control)
+    model, vae, network, adapters = loaded(base, control)
     found = {PLAIN: network, FREE: make_time_aware(network, Influence(PRESETS[OFF_LATE]))}
     if adapters is not None:
         found["trained"] = make_time_aware(network, Influence(PRESETS[CONSTANT], adapters))
@@ -71,7 +70,7 @@ def trained_controls(
     base: Path, control: Path, images: str, variants: Mapping[str, Mapping[str, Any]], seed: int, options: Any
 ) -> Controls:
     """Stage II from one ControlNet of stage I, once for each variant (fields of TasrConfig, and `design`)."""
-    model, vae, network, _ = shipped(base, control)
+    model, vae, network, _ = loaded(base, control)
     found: dict[str, Any] = {PLAIN: network, FREE: make_time_aware(network, Influence(PRESETS[OFF_LATE]))}
     for name, changes in variants.items():
         chosen = {key: value for key, value in changes.items() if key != "design"}
