@@ -52,6 +52,7 @@ EMBEDDED: Mapping[str, Mapping[str, str]] = {
     },
     GAIN_MODELS: {"embedded: teacher, 15 steps": "embedded_gain.safetensors"},
     CONTROLNET: {EMBEDDED_BASE: "embedded_control.safetensors"},
+    STABLESR: {EMBEDDED_BASE: "embedded_stablesr.safetensors"},
 }
 """Entries of the loaders for weights that ship with the pack; gain models are named as the base that they are for."""
 

@@ -1,4 +1,4 @@
-"""Load Embedded Base: a small MODEL that ships with the pack, to be steered by a ControlNet."""
+"""Load Embedded Base: a small MODEL that ships with the pack, to be steered by a ControlNet or by StableSR's parts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class LoadEmbeddedBase(CheckedNode):
             node_id="AdaptiveSRLoadEmbeddedBase",
             display_name="Load Embedded Base",
             category=LOADERS,
-            description="A small diffusion model that ships with the pack and knows neither text nor an LR picture: for trying TASR without a download, with the embedded ControlNet of Load Time-Aware ControlNet. Its pictures are no match for Stable Diffusion's.",
-            search_aliases=["embedded", "small model", "no download", "tasr demo"],
+            description="A small diffusion model that ships with the pack and knows neither text nor an LR picture: for trying TASR and StableSR without a download, with the embedded entries of Load Time-Aware ControlNet and Load StableSR. Its pictures are no match for Stable Diffusion's.",
+            search_aliases=["embedded", "small model", "no download", "tasr demo", "stablesr demo"],
             inputs=[
                 io.Combo.Input(
                     "base",

@@ -46,7 +46,7 @@ class LoadStableSR(CheckedNode):
                 file_input(
                     "model_name",
                     files.STABLESR,
-                    "Files of models/adaptivesr/stablesr, told by their keys whatever their name. 512 and turbo files go with SD 2.1 base or SD Turbo, 768v files with SD 2.1 768.",
+                    "Files of models/adaptivesr/stablesr, told by their keys whatever their name; embedded: small base ships, for Load Embedded Base. 512 and turbo files go with SD 2.1 base or SD Turbo, 768v files with SD 2.1 768.",
                 ),
                 io.Boolean.Input(
                     "load_base",

@@ -34,6 +34,8 @@ from .patch import LR_LATENT, PARTS, StructPatch, other_block_patches, residual_
 
 OTHER_BASES = {768: "Stable Diffusion 1.x", 2048: "SDXL"}
 """Families by the width of their prompts; SD 1.x has the same residual blocks as 2.1 and is only known by it."""
+BASES = {"v": "SD 2.1 768 (v)", "eps": "SD 2.1 base 512 (eps) or SD Turbo", None: "the base it was trained on"}
+"""What a file goes with, by what that predicts."""
 _V_NAMES, _EPS_NAMES = ("768v", "768_v"), ("512", "turbo", "000117")
 
 RECIPE = Recipe(select_parts)
@@ -70,9 +72,7 @@ def _parts_of(weights: StateDict, path: str, name: str) -> LoadedStableSR:
     prediction = base_prediction(weights)
     known = f"the file's denoiser predicts {prediction}" if prediction else "the file holds no denoiser"
     guess = prediction or guess_prediction(name)
-    base = {"v": "SD 2.1 768 (v)", "eps": "SD 2.1 base 512 (eps) or SD Turbo", None: "the base it was trained on"}[
-        guess
-    ]
+    base = "Load Embedded Base" if name == files.EMBEDDED_BASE else BASES[guess]
     return LoadedStableSR(
         file_patcher(path, RECIPE, weights=weights), f"{identified.label}; {known}. Use with {base}.", guess
     )
@@ -93,7 +93,7 @@ def _base_of(weights: StateDict, name: str) -> tuple[ModelPatcher, Any, VAE]:
     if not any(key.startswith(DENOISER) and MODULATION not in key for key in weights):
         raise UnsupportedModelError(
             f"'{name}' holds StableSR's parts alone: expected a full checkpoint such as stablesr_000117.ckpt for load_base; switch it off "
-            "and take MODEL, CLIP and VAE from Load Checkpoint."
+            f"and take MODEL and VAE from {'Load Embedded Base' if name == files.EMBEDDED_BASE else 'Load Checkpoint'}."
         )
     try:
         found = comfy.sd.load_state_dict_guess_config(
@@ -209,7 +209,7 @@ def check_base(model: ModelPatcher, parts: StructParts) -> None:
 
 
 def checked_samples(samples: Tensor, parts: StructParts) -> Tensor:
-    """The LR latents (B, 4, h, w) in float32; ValueError for another shape or what is not finite."""
+    """The LR latents (B, C, h, w) in float32; ValueError for another shape or what is not finite."""
     channels = parts.encoder.config.in_channels
     if samples.ndim != 4 or samples.shape[1] != channels:
         raise ValueError(

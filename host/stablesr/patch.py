@@ -36,7 +36,7 @@ from ...sampling.batching import distinct_rows
 from ..runtime import ROWS_KEY
 
 LR_LATENT = "adaptivesr_stablesr_lr"
-"""Key in CONDITIONING, and of the UNet's argument, of the scaled LR latent (B, 4, h, w)."""
+"""Key in CONDITIONING, and of the UNet's argument, of the scaled LR latent (B, C, h, w)."""
 PARTS = "adaptivesr_stablesr"
 """Key of the wrappers, of the additional model and, in a call's transformer options, of the network itself."""
 Options = dict[str, Any]
@@ -292,7 +292,7 @@ def checked_latent(latent: Tensor | None, x: Tensor) -> Tensor:
 
 
 def check_canvas(latent: Tensor, noise: Tensor) -> None:
-    """Raises ValueError unless the LR latents (B, 4, h, w) fit the sampled ones in size and number."""
+    """Raises ValueError unless the LR latents (B, C, h, w) fit the sampled ones in size and number."""
     if latent.shape[2:] != noise.shape[2:]:
         raise ValueError(wrong_size(latent, noise))
     if len(noise) % len(latent):

@@ -111,7 +111,7 @@ def _new_run(
 
 def fresh_parts(base: GuidedNetworks, pairs: DegradedPairs, config: StableSRConfig, size: str) -> StructParts:
     """Encoder and SFT layers for the base, at their start."""
-    parts = StructParts(parts_config(*base.sizes(), size), attention=host_attention)
+    parts = StructParts(parts_config(*base.sizes(), size, base.latent_channels), attention=host_attention)
     generator = generator_for(config.seed, -1)
     initialise(parts, generator)
     if config.start == NEAR_BASE:

@@ -14,6 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor, nn
 
+from ...models.latent_control import LATENT_CHANNELS
 from ...models.struct_parts import StructParts
 from ...training.checkpointing import again, recompute
 from ...training.stablesr.run import GuidedBase
@@ -43,7 +44,7 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
         recompute(layer for layer in self._unet.modules() if isinstance(layer, SpatialTransformer))
 
     def predict(self, parts: StructParts | None, x_t: Tensor, t: Tensor, z_lr: Tensor) -> Tensor:
-        """The UNet's output (B, 4, h, w)."""
+        """The UNet's output (B, C, h, w)."""
         text = self.text.to(self.device).expand(len(x_t), -1, -1)
         with self.cast():
             if parts is None:
@@ -67,6 +68,10 @@ class GuidedNetworks(FrozenNetworks, GuidedBase):
                 stack.callback(hook.remove)
             self.predict(None, x_t, t, x_t)
         return found
+
+    @property
+    def latent_channels(self) -> int:
+        return self._unet.in_channels
 
     def sizes(self) -> tuple[dict[str, int], int]:
         """Channels of the residual blocks by name, and the number of levels."""
@@ -92,7 +97,9 @@ def predicts_v(model: ModelPatcher) -> bool:
 def check_guided(model: ModelPatcher, vae: VAE) -> None:
     """ValueError with a sentence for a MODEL or VAE that StableSR cannot guide."""
     network, sampling = model.model.diffusion_model, model.get_model_object("model_sampling")
-    if not isinstance(network, UNetModel) or network.num_classes is not None or network.in_channels != 4:
+    channels = model.model.latent_format.latent_channels
+    fits = isinstance(network, UNetModel) and network.num_classes is None and network.in_channels == channels
+    if not fits or channels not in LATENT_CHANNELS:
         raise ValueError(
             f"The MODEL is a {type(network).__name__} of another kind: expected a text-to-image UNet of 4 channels without a label, as "
             "Stable Diffusion 2.1 is (512 or 768); load that checkpoint (no SDXL, no inpainting)."
@@ -101,7 +108,7 @@ def check_guided(model: ModelPatcher, vae: VAE) -> None:
         raise ValueError(
             "The MODEL predicts neither noise nor v: expected Stable Diffusion 2.1 (512: noise, 768: v), for which the loss is made."
         )
-    if vae.latent_channels != 4 or vae.latent_dim != 2:
+    if vae.latent_channels != channels or vae.latent_dim != 2:
         raise ValueError(
-            f"The VAE has {vae.latent_channels} latent channels: expected 4; connect the VAE of the Stable Diffusion checkpoint."
+            f"The VAE has {vae.latent_channels} latent channels: expected the MODEL's {channels}; connect the checkpoint's own VAE."
         )

@@ -91,7 +91,7 @@ def main_inputs() -> list[io.Input]:
             options=list(SIZES),
             default=SETTINGS.size,
             advanced=True,
-            tooltip="Of a fresh encoder. paper: 105 M parameters with the SFT layers of SD 2.1. small: for small bases (ours).",
+            tooltip="Of a fresh encoder. paper: 105 M parameters with the SFT layers of SD 2.1. small and tiny: for small bases (ours).",
         ),
     ]
 

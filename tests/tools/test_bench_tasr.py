@@ -2,6 +2,7 @@
 
 import torch
 from adaptivesr.tools.bench import tasr
+from adaptivesr.tools.bench.parts import middles
 
 
 def test_differences_are_paired_and_spread_over_seeds():
@@ -20,12 +21,12 @@ def test_a_table_has_the_means_of_each_kind():
             "piqe": [10.0, 20.0],
         }
     }
-    assert tasr.table(rows, "variant")[2] == "| plain | 21.00 | 0.600 | 0.30 | 4.00 | 15.0 |"
+    assert middles.table(rows, "variant")[2] == "| plain | 21.00 | 0.600 | 0.30 | 4.00 | 15.0 |"
 
 
 def test_crops_are_the_middles_of_held_out_photographs_and_belong_together():
     options = tasr.parser().parse_args(["--photos", "2", "--side", "64", "--degradation", "clean"])
-    for low, truth in tasr.crops(options):
+    for low, truth in middles.crops(options):
         assert low.shape == (1, 3, 16, 16) and truth.shape == (1, 3, 64, 64)
         means = torch.nn.functional.avg_pool2d(truth, 4)
         assert float((low - means).abs().mean()) < 0.05, "the same place"

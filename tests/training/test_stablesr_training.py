@@ -1,5 +1,7 @@
 """StableSR's training on a tiny real denoiser: what learns, what stays, exact resume, gradients, and that it learns."""
 
+import itertools
+
 import pytest
 import torch
 from adaptivesr.models.layers import Factory, timestep_embedding
@@ -7,10 +9,11 @@ from adaptivesr.models.spade import SpadeShape, modulated_block
 from adaptivesr.models.struct_encoder import EncoderBlock, StructEncoderConfig, TimedBlock
 from adaptivesr.models.struct_parts import StructParts, StructPartsConfig
 from adaptivesr.sampling.noise import generator_for
+from adaptivesr.sampling.schedules import stable_diffusion_alphas
 from adaptivesr.training.runs import resume_run, save_run, train
-from adaptivesr.training.stablesr.config import PRESETS, StableSRConfig, StableSROptions
+from adaptivesr.training.stablesr.config import PRESETS, SIZES, StableSRConfig, StableSROptions
 from adaptivesr.training.stablesr.init import initialise, parts_config, start_near_base
-from adaptivesr.training.stablesr.losses import noised
+from adaptivesr.training.stablesr.losses import guided_diffusion_loss, noised, velocity
 from adaptivesr.training.stablesr.run import StableSRRun, stablesr_state
 from adaptivesr.training.stablesr.samples import sampled, side_by_side
 from torch import nn
@@ -194,6 +197,28 @@ def test_accumulated_batches_make_the_mean_step():
     assert numbers["denoise"] == pytest.approx(float(losses.detach().mean()), rel=1e-6) and run.state.images == 4
     for name, gradient in wanted.items():
         torch.testing.assert_close(seen[name], gradient, atol=1e-8, rtol=1e-4)
+
+
+def test_errors_of_noise_may_count_as_those_of_the_v_that_goes_with_it():
+    generator = torch.Generator().manual_seed(2)
+    hr, noise, found = (torch.randn(3, 4, 6, 6, generator=generator) for _ in range(3))
+    t = torch.tensor([10, 500, 999])
+    x_t = noised(hr, t, noise)
+    alphas = torch.from_numpy(stable_diffusion_alphas()).float()[t].view(-1, 1, 1, 1)
+    clean = (x_t - (1 - alphas).sqrt() * found) / alphas.sqrt()  # what the predicted noise says of the picture
+    expected = (velocity(clean, t, found) - velocity(hr, t, noise)).square().mean((1, 2, 3))
+    loss = guided_diffusion_loss(lambda *_: found, hr, hr, t, noise, predicts_v=False, weighted_as_v=True)
+    assert torch.allclose(loss, expected, rtol=1e-4)
+    of_v = guided_diffusion_loss(lambda *_: found, hr, hr, t, noise, predicts_v=True, weighted_as_v=True)
+    assert torch.allclose(of_v, (found - velocity(hr, t, noise)).square().mean((1, 2, 3))), "v as it is"
+
+
+def test_parts_of_every_size_read_the_latents_of_their_base():
+    for size, channels in itertools.product(SIZES, (4, 48)):
+        config = parts_config({BLOCK: WIDTH}, 2, size, channels)
+        assert config.encoder.in_channels == channels and config.encoder.levels == 2
+        weights = StructParts(config).state_dict()
+        assert StructPartsConfig.from_state_dict(weights) == config, "a file says all of it"
 
 
 @pytest.mark.parametrize("predicts_v", [False, True])

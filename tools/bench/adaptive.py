@@ -1,4 +1,4 @@
-"""`dev.py bench adaptive`: dynamic timestep sampling (DTSS) against every step in every region, on the embedded teacher and held-out photos.
+"""`dev.py bench adaptive`: dynamic timestep sampling (DTSS) against every step in every region, on embedded bases and held-out photos.
 
 Parts: table (every back end at the default tau, beside as many even steps and as many steps by the input's detail alone), equal_work
 (the same for a few back ends, with and without the prior), curve (over tau, with a picture), and
@@ -13,6 +13,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class AdaptiveBench:
 
     def __init__(self, runs: Any, options: argparse.Namespace) -> None:
         self.runs, self.options = runs, options
-        self.base = runs.AdaptiveBase(runs.Setting(sampler=options.sampler))
+        self.base = runs.AdaptiveBase(runs.Setting(sampler=options.sampler), options.base, options.gain_models)
         self.pairs = [_pair(name, options.degradation, options.crop) for name in PHOTOS[: options.photos]]
         self.seeds = range(options.seed, options.seed + options.seeds)
         self.pictures: list[Tensor | None] = [None] * (len(self.seeds) * len(self.pairs))
@@ -289,11 +290,11 @@ def _tensor(image: Pixels) -> Tensor:
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def described(options: argparse.Namespace) -> str:
+def described(options: argparse.Namespace, title: str) -> str:
     """The setting in a sentence."""
     shown = f"the middle {options.crop} x {options.crop} pixels of " if options.crop else ""
     return (
-        f"Embedded teacher, {options.steps} steps of {options.sampler}, scheduler normal, regions of 128 pixels with an overlap of 32, "
+        f"{title}, {options.steps} steps of {options.sampler}, scheduler normal, regions of 128 pixels with an overlap of 32, "
         f"merge mode {options.merge}; {shown}{min(options.photos, len(PHOTOS))} held-out photos, {options.degradation} LR. Changes against every step in "
         f"every region at the same overlap, + is better. {options.seeds} seeds; intervals (95 %) take pictures and seeds for independent."
     )
@@ -307,6 +308,12 @@ def main(argv: list[str]) -> int:
         choices=["all", *PARTS],
         default=["table"],
         help="which tables; all leaves out pfj where nothing is trained (table)",
+    )
+    parser.add_argument(
+        "--base", choices=("teacher", "stablesr"), default="teacher", help="or the embedded base with StableSR's parts"
+    )
+    parser.add_argument(
+        "--gain-models", type=Path, help="file of dev.py train mmle or pfj; without: the teacher's that ships"
     )
     parser.add_argument("--photos", type=int, default=4, help=f"pictures, at most {len(PHOTOS)} (4)")
     parser.add_argument("--crop", type=int, default=320, help="pixels of their middle, a multiple of 4; 0: all (320)")
@@ -329,7 +336,10 @@ def main(argv: list[str]) -> int:
     for name in [p for p in possible if p != "caches"] if "all" in options.part else options.part:
         result, lines = PARTS[name](bench)
         title = "adaptive" if name == "table" else f"adaptive_{name}"
-        write_report(title, {**vars(options), **_plain(result)}, [described(options), "", *lines])
+        title += "" if options.base == "teacher" else f"_{options.base}"
+        about = described(options, bench.base.base.title)
+        file = options.gain_models.name if options.gain_models else None
+        write_report(title, {**vars(options), "gain_models": file, **_plain(result)}, [about, "", *lines])
     return 0
 
 

@@ -1,15 +1,16 @@
-"""`dev.py bench stablesr-training`: Train StableSR on the small base, on generated pictures, three seeds.
+"""`dev.py bench stablesr-training`: Train StableSR on the small base, on generated pictures, three seeds; and what ships.
 
 training: against the same base without guidance, on held-out pictures, paired: the same start noise and steps with and
 without. strength: how much the trained SFT layers turn the base's features, by timestep (StableSR, fig. 3), fresh, trained,
 and trained but told timestep 500 in every call; the lower the cosine of a branch before and after its layer, the stronger
-the condition.
+the condition. embedded: the parts that ship, on the embedded base, on held-out photographs, by the number of steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,29 +18,64 @@ import torch
 from ...sampling.schedules import stable_diffusion_alphas
 from ..env import environment as env
 from ..env.in_process import enter_host
+from ..train.stablesr import PARTS_FILE
+from .parts.heldout import DEGRADATIONS
+from .parts.middles import MEASURES, Rows, bicubic, crops, measured, table
 from .parts.report import write_report
 
 TIMES = [0, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999]
 KINDS = ("fresh", "trained", "told 500")
+CHAINS = (1, 4, 15, 50)
+"""Numbers of steps."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options; defaults are those of the committed tables."""
+    top = argparse.ArgumentParser(prog="bench stablesr-training", description=__doc__)
+    top.add_argument("--part", choices=("training", "strength", "embedded"), default="training")
+    top.add_argument("--steps", type=int, default=300, help="of training (300)")
+    top.add_argument("--seeds", type=int, default=3, help="runs (3)")
+    top.add_argument("--crop", type=int, default=64, help="pixels of the training crops (64)")
+    top.add_argument("--held-out", type=int, default=8, help="generated pictures that are not trained on (8)")
+    top.add_argument("--lr", type=float, default=3e-4, help="the encoder is fresh and the run short (0.0003)")
+    top.add_argument("--file", type=Path, default=PARTS_FILE, help="embedded: StableSR parts of the embedded base")
+    top.add_argument("--photos", type=int, default=8, help="embedded: held-out photographs (8)")
+    top.add_argument("--side", type=int, default=128, help="embedded: of their measured middles, pixels (128)")
+    top.add_argument("--degradation", choices=DEGRADATIONS, default="mild")
+    return top
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench stablesr-training", description=__doc__)
-    parser.add_argument("--part", choices=("training", "strength"), default="training")
-    parser.add_argument("--steps", type=int, default=300, help="of training (300)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs (3)")
-    parser.add_argument("--crop", type=int, default=64, help="pixels of the training crops (64)")
-    parser.add_argument("--held-out", type=int, default=8, help="generated pictures that are not trained on (8)")
-    parser.add_argument("--lr", type=float, default=3e-4, help="the encoder is fresh and the run short (0.0003)")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     torch.set_num_threads(1)
     enter_host(env.host_source(env.ensure_environment()))
     runs = importlib.import_module(f"{__package__}.parts.stablesr_training_runs")
     if options.part == "training":
         training(options, runs.all_runs(options))
-    else:
+    elif options.part == "strength":
         strength(options, runs.strengths(options, TIMES))
+    else:
+        embedded(options, runs)
     return 0
+
+
+def embedded(options: argparse.Namespace, runs: Any) -> None:
+    """Measures of the chain by its number of steps, beside bicubic enlargement."""
+    pairs = crops(options)
+    found = runs.restored(options.file, [low for low, _ in pairs], CHAINS, options.seeds)
+    rows: Rows = bicubic(options)
+    for steps, results in found.items():
+        values = [measured(one, truth) for seeds, (_, truth) in zip(results, pairs) for one in seeds]
+        rows[f"{steps} step{'s' * (steps > 1)}"] = {name: [value[name] for value in values] for name in MEASURES}
+    about = (
+        f"{options.photos} held-out photographs ({options.degradation}), middles of {options.side} pixels, x4, DDPM in one region, "
+        f"{options.seeds} seeds, no guidance, wavelet colour fix."
+    )
+    write_report(
+        "stablesr_embedded",
+        {"rows": rows, **vars(options), "file": options.file.name},
+        [about, "", *table(rows, "chain")],
+    )
 
 
 def training(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:

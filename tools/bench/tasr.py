@@ -15,23 +15,18 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...imaging.resize import bicubic_upsample
 from ...training.tasr.config import CONTROLNET, EVERYWHERE, INVERSE, REWARD_ONLY
 from ...training.tasr.rewards import ENERGY, REWARDS
 from ..env import environment as env
 from ..env.in_process import enter_host
-from .embedded import as_tensor
-from .parts.heldout import DEGRADATIONS, SETS, low_resolution, picture
-from .parts.measures import luma, measure, piqe
+from .parts.heldout import DEGRADATIONS
+from .parts.middles import MEASURES, Rows, bicubic, crops, measured, table
 from .parts.report import RESULTS, write_report
-from .parts.spectrum import spectrum_distance
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights"
 BASE, CONTROL = WEIGHTS / "embedded_latent_base.safetensors", WEIGHTS / "embedded_control.safetensors"
-NYQUIST = 1 / 8
-"""Of the LR picture, in cycles per HR pixel."""
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "no adapter, trained as long": {"reward_moves": CONTROLNET, "reward_weight": 0.0},
     "lite": {},
@@ -43,28 +38,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "lite, reward only": {"loss_schedule": REWARD_ONLY},
     "no adapter, reward on the ControlNet": {"reward_moves": CONTROLNET},
 }
-MEASURES = ("psnr", "ssim", "ger", "spectrum", "piqe")
-Rows = dict[str, dict[str, list[float]]]  # kind -> measure -> one value for each picture and seed
-
-
-def crops(options: argparse.Namespace) -> list[tuple[Tensor, Tensor]]:
-    """(LR, truth) of the middle of each held-out photograph, (1, 3, h, w) in [0, 1]."""
-    pairs: list[tuple[Tensor, Tensor]] = []
-    side = options.side // 4
-    for index, name in enumerate(SETS["photos"][: options.photos]):
-        whole = picture(name)
-        small = low_resolution(whole, options.degradation, index)
-        top, left = (small.shape[0] - side) // 2, (small.shape[1] - side) // 2
-        part = whole[4 * top : 4 * (top + side), 4 * left : 4 * (left + side)]
-        pairs.append((as_tensor(small[top : top + side, left : left + side]), as_tensor(part)))
-    return pairs
-
-
-def measured(result: Tensor, truth: Tensor) -> dict[str, float]:
-    """What is asked of a picture; the reward of the trainings, gradient energy in windows, is near to GER alone."""
-    found = measure(result, truth)
-    spectrum = float(spectrum_distance(luma(result), luma(truth), NYQUIST))
-    return {name: found[name] for name in ("psnr", "ssim", "ger")} | {"spectrum": spectrum, "piqe": piqe(result)}
 
 
 def run(controls: Any, kinds: Mapping[str, tuple[str, int]], options: argparse.Namespace, seeds: range) -> Rows:
@@ -78,21 +51,6 @@ def run(controls: Any, kinds: Mapping[str, tuple[str, int]], options: argparse.N
                 for measure_name, value in measured(result, truth).items():
                     rows[name][measure_name].append(value)
     return rows
-
-
-def table(rows: Rows, first: str) -> list[str]:
-    """Means of each kind."""
-    lines = [f"| {first} | PSNR-Y | SSIM | GER | spectrum distance, dB | PIQE |", "|---" * 6 + "|"]
-    for name, values in rows.items():
-        psnr, ssim, ger, spectrum, naturalness = (mean(values[key]) for key in MEASURES)
-        lines.append(f"| {name} | {psnr:.2f} | {ssim:.3f} | {ger:.2f} | {spectrum:.2f} | {naturalness:.1f} |")
-    return lines
-
-
-def bicubic(options: argparse.Namespace) -> Rows:
-    """The enlarged LR picture itself, for a scale."""
-    found = [measured(bicubic_upsample(low, 4).clamp(0, 1), truth) for low, truth in crops(options)]
-    return {"bicubic": {key: [row[key] for row in found] for key in MEASURES}}
 
 
 def curve(runs: Any, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
@@ -167,8 +125,11 @@ def parser() -> argparse.ArgumentParser:
         "--images", type=Path, help="ablation: pictures to train on (`train embedded --part base` writes them)"
     )
     top.add_argument("--variants", nargs="*", choices=VARIANTS, help="ablation: some of them")
-    top.add_argument("--train-steps", type=int, default=300)
-    top.add_argument("--batch", type=int, default=8)
+    top.add_argument("--train-steps", type=int, default=500)
+    top.add_argument("--batch", type=int, default=4)
+    top.add_argument(
+        "--adapter-every", type=int, default=2, help="ablation: every n-th step is the adapters' (2: in turns)"
+    )
     top.add_argument("--lr", type=float, default=2e-4)
     top.add_argument("--reward", choices=REWARDS, default=ENERGY)
     top.add_argument("--threads", type=int, default=1)

@@ -8,7 +8,7 @@ from .distill import DISTILL_ONE_STEP
 from .image_quality import IMAGE_QUALITY
 from .invsr import INVSR, INVSR_STEPS
 from .one_step import ONE_STEP_SR
-from .stablesr import STABLESR, STABLESR_768V, STABLESR_TURBO
+from .stablesr import STABLESR, STABLESR_768V, STABLESR_EMBEDDED, STABLESR_TURBO
 from .tasr import TASR, TASR_EMBEDDED, TASR_TRAINING_FREE
 from .tiled_region import TILED_REGION_UPSCALE
 from .train_cfw import TRAIN_CFW
@@ -32,6 +32,7 @@ WORKFLOWS = (
     ADADIFFSR,
     ADADIFFSR_EMBEDDED,
     TASR_EMBEDDED,
+    STABLESR_EMBEDDED,
     IMAGE_QUALITY,
     DISTILL_ONE_STEP,
     TRAIN_MMLE,

@@ -13,6 +13,7 @@ PAD_OR_CROP = "AdaptiveSRPadOrCrop"
 FRONTEND_NOTE = "MarkdownNote"
 MODELS, PROMPTS, PICTURE, UPSCALE, RESULT = "Models", "Prompts", "Your picture", "Upscale", "Result"
 """Groups, in reading order."""
+EMBEDDED_BASE = "embedded: small base"
 NO_PLACE = {"noise_top": -1, "noise_left": -1}
 """Tiled Region Sampler on a whole canvas: the page writes these widgets into every prompt."""
 
@@ -147,6 +148,11 @@ WITHOUT_FILES = (
     "small stand-ins in their place: the training runs there, and teaches nothing."
 )
 """For notes of trainings beside a published base."""
+
+
+def embedded_base() -> Node:
+    """The small base that ships: MODEL, conditioning and VAE."""
+    return Node("checkpoint", "AdaptiveSRLoadEmbeddedBase", inputs={"base": EMBEDDED_BASE}, group=MODELS)
 
 
 def checkpoint(file: File) -> Node:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .parts import (
+    EMBEDDED_BASE,
     SD_TURBO,
     File,
     Link,
@@ -11,6 +12,7 @@ from .parts import (
     about,
     checkpoint,
     compare,
+    embedded_base,
     files_list,
     picture,
     save,
@@ -188,4 +190,52 @@ STABLESR_TURBO = _workflow(
         title="StableSR turbo, 4 steps",
         title_zh="StableSR Turbo（4 步）",
     )
+)
+
+STABLESR_EMBEDDED = Workflow(
+    "stablesr_embedded",
+    (
+        about(
+            "## StableSR, a demonstration with nothing to download\n\n**After a good picture?** Open *Quick upscale*: this shows how the method "
+            "works, on a tiny model of 1.9 million parameters.\n\n1. Choose a **small** picture in **Your picture** (64 to 128 pixels).\n"
+            "2. Press **Run**.\n\n**You get** it four times larger. The base knows no picture at all; the time-aware encoder tells it of "
+            "yours at every step, and SFT layers turn its features that way.\n\n"
+            + takes("128 to 512 pixels", cpu="about a minute", gpu="about 5 seconds", measured="one core")
+            + "\n\nChange first: **steps**. More of them sharpen, and cost fidelity."
+        ),
+        embedded_base(),
+        Node("load_stablesr", "AdaptiveSRLoadStableSR", inputs={"model_name": EMBEDDED_BASE, "load_base": False}),
+        picture(),
+        Node(
+            "upscale",
+            "AdaptiveSRStableSRUpscale",
+            inputs={
+                "model": Link("checkpoint"),
+                "positive": Link("checkpoint", 1),
+                "negative": Link("checkpoint", 1),
+                "stablesr": Link("load_stablesr"),
+                "vae": Link("checkpoint", 2),
+                "image": Link("load_image"),
+                "preset": "paper, 200 steps",
+                "scale": 4.0,
+                "seed": 42,
+                "w": 0.5,
+                "color_fix": "wavelet",
+                "steps": 20,
+                "cfg": 1.0,
+                "tile_size": 256,
+                "decode_tile": 0,
+            },
+        ),
+        save("upscale", "AdaptiveSR_stablesr_embedded"),
+        compare("load_image", "upscale"),
+        settings(
+            "* **steps** 20 of the preset's 200: the base is small.\n"
+            "* **w** does nothing: there is no CFW for this base, whose decoder only rearranges pixels.\n"
+            "* **cfg** 1: the base knows no text that could guide it.\n"
+            "* **tile_size** 256: the base was trained on pieces of 64 pixels and takes any size."
+        ),
+    ),
+    title="StableSR, a small demonstration",
+    title_zh="StableSR 小型演示",
 )

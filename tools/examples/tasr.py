@@ -1,6 +1,7 @@
 """TASR with its published weights, and its idea without any with the ControlNet that the user has."""
 
 from .parts import (
+    EMBEDDED_BASE,
     MODELS,
     NO_PLACE,
     SD15,
@@ -14,6 +15,7 @@ from .parts import (
     color_fix,
     compare,
     decode,
+    embedded_base,
     encode,
     enlarge_to,
     files_list,
@@ -28,7 +30,6 @@ from .parts import (
 )
 
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
-EMBEDDED_BASE = "embedded: small base"
 PROMPTS = Link("positive"), Link("negative")
 TASR_FILE = File(
     "Load Time-Aware ControlNet",
@@ -173,7 +174,7 @@ TASR_EMBEDDED = Workflow(
             + takes("128 to 512 pixels", cpu="about a minute", gpu="about 5 seconds", measured="one core")
             + "\n\nChange first: **schedule**. *training-free* ends the control at timestep 200."
         ),
-        Node("checkpoint", "AdaptiveSRLoadEmbeddedBase", inputs={"base": EMBEDDED_BASE}, group=MODELS),
+        embedded_base(),
         latent_control(EMBEDDED_BASE),
         picture(),
         Node(

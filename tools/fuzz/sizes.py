@@ -16,12 +16,12 @@ from .values import judged, small_workflow
 
 UPSCALING = (
     "one_step_sr", "adaptive_upscale", "adadiffsr_embedded", "image_quality", "invsr", "invsr_steps", "stablesr", "stablesr_768v",
-    "stablesr_turbo", "adadiffsr", "tasr", "tasr_embedded", "tasr_training_free", "tiled_region_upscale", "adadiffsr_any_model",
+    "stablesr_turbo", "stablesr_embedded", "adadiffsr", "tasr", "tasr_embedded", "tasr_training_free", "tiled_region_upscale", "adadiffsr_any_model",
     "adaptive_upscale_checkpoint",
 )  # fmt: skip
 """Workflows that make a large picture of the one that is loaded."""
-SWEPT = tuple(name for name in UPSCALING if name not in ("stablesr", "stablesr_768v"))
-"""Those that differ in what they do with sizes: the graph of these two is stablesr_turbo's."""
+SWEPT = tuple(name for name in UPSCALING if name not in ("stablesr", "stablesr_768v", "stablesr_embedded"))
+"""Those that differ in what they do with sizes: the graph of these three is stablesr_turbo's."""
 TRAINING: dict[str, dict[str, object]] = {
     "distill_one_step": {"steps": 1, "batch_size": 1, "generated_pictures": 1, "crop_size": 64, "metrics": "psnr"},
     "train_mmle": {

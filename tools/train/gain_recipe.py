@@ -15,9 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from ...host.files import EMBEDDED as EMBEDDED_FILES
-from ...host.files import EMBEDDED_WEIGHTS, GAIN_MODELS
+from ...host.files import EMBEDDED_BASE, EMBEDDED_WEIGHTS, GAIN_MODELS
 from ...host.gains.models import load_gain_models, loaded_from_file
+from ...host.latent_base import load_latent_base
 from ...host.resshift.loading import EMBEDDED, load_one_step
+from ...host.stablesr.loading import load_stablesr, patched
 from ...host.standalone import load_checkpoint, opened_folder, set_output_folder
 from ...host.training.gains import TrainedGain, train_mmle, train_pfj
 from ...training.config import START_ANEW
@@ -31,7 +33,7 @@ TEACHER = next(name for name in EMBEDDED if "teacher" in name)
 def run(part: str, options: argparse.Namespace) -> int:
     """Loads, trains, saves and prints; the exit code."""
     set_output_folder(options.out)
-    model, vae = load_base(options.checkpoint)
+    model, vae = guided_base() if options.embedded_base else load_base(options.checkpoint)
     source = (opened_folder(options.images), None) if options.images else ("", generated_pictures(options))
     trained = _mmle(model, vae, source, options) if part == "mmle" else _pfj(model, vae, source, options)
     finish(trained, options)
@@ -45,6 +47,12 @@ def load_base(path: Path | None) -> tuple[Any, Any]:
         return model, vae
     base = load_one_step(TEACHER)
     return base.patcher, base.vae
+
+
+def guided_base() -> tuple[Any, Any]:
+    """MODEL and VAE of the small base that ships, which reads the small picture through its StableSR parts."""
+    model, vae = load_latent_base()
+    return patched(model, load_stablesr(EMBEDDED_BASE), 1.0), vae
 
 
 def generated_pictures(options: argparse.Namespace) -> Sequence[Tensor]:

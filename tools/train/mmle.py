@@ -24,6 +24,9 @@ def parser(part: str) -> argparse.ArgumentParser:
     regressor = part == "mmle"
     top = argparse.ArgumentParser(prog=f"train {part}", description=__doc__ if regressor else None)
     top.add_argument("--checkpoint", type=Path, help="a checkpoint with its VAE; without: the embedded teacher")
+    top.add_argument(
+        "--embedded-base", action="store_true", help="the small base that ships with its StableSR parts, instead"
+    )
     top.add_argument("--images", type=Path, help="folder of pictures; without: generated ones")
     top.add_argument(
         "--pool", type=Path, help="pool folder of `dev.py train embedded`, whose generated pictures are used"
@@ -66,7 +69,12 @@ def main(argv: list[str]) -> int:
 
 def run(part: str, argv: list[str]) -> int:
     """One of the two recipes, in the host."""
-    options = parser(part).parse_args(argv)
+    top = parser(part)
+    options = top.parse_args(argv)
+    if options.embedded_base and (options.checkpoint or options.install):
+        top.error(
+            "--embedded-base is a base of its own, and no file for it ships: leave out --checkpoint and --install."
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
     enter_host(env.host_source(env.ensure_environment()))

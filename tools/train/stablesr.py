@@ -1,7 +1,8 @@
 """`dev.py train stablesr`: StableSR's training without the page, through the same functions as the node.
 
 Without --checkpoint it runs on the small networks that the tests make, and without --images on generated pictures: that
-shows that everything works and teaches nothing. With Stable Diffusion 2.1 and a folder of photos it is the real thing.
+shows that everything works and teaches nothing. --embedded-base is a small trained one. With Stable Diffusion 2.1 and a folder
+of photos it is the real thing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import torch
 
+from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.stablesr.config import PRESETS, SIZES, STARTS, StableSRConfig
 from ..env import environment as env
 from ..env.in_process import enter_host
+from .tasr import BASE_FILE, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+PARTS_FILE = BASE_FILE.with_name("embedded_stablesr.safetensors")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,6 +28,14 @@ def parser() -> argparse.ArgumentParser:
     default = StableSRConfig()
     top = argparse.ArgumentParser(prog="train stablesr", description=__doc__)
     top.add_argument("--checkpoint", type=Path, help="Stable Diffusion 2.1; without: small networks made here")
+    top.add_argument(
+        "--embedded-base",
+        nargs="?",
+        type=Path,
+        const=BASE_FILE,
+        metavar="FILE",
+        help="the small base that ships, or one that `train embedded --part base` has made, in the place of a checkpoint",
+    )
     top.add_argument("--start-file", type=Path, help="StableSR file to go on from; without: a fresh encoder")
     top.add_argument("--images", type=Path, help="folder of pictures; without: generated")
     top.add_argument("--out", type=Path, default=ROOT / "train_output" / "stablesr", help="states, weights, pictures")
@@ -35,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--lr", type=float, default=default.lr)
     top.add_argument("--size", choices=SIZES, default="small", help="of a fresh encoder")
     top.add_argument("--start", choices=STARTS, default=default.start)
-    top.add_argument("--degradation", default="stablesr")
+    top.add_argument("--degradation", choices=DEGRADATIONS, default="stablesr")
+    top.add_argument(
+        "--weighted-as-v", action="store_true", help="errors of the noise count as those of v; for the embedded base"
+    )
     top.add_argument("--plain-targets", action="store_true", help="targets are not sharpened, as for 768")
     top.add_argument("--crop", type=int, default=64, help="pixels")
     top.add_argument("--seed", type=int, default=default.seed)
@@ -43,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--samples-every", type=int, default=0)
     top.add_argument("--resume", metavar="NAME", help="go on with this run of --out, e.g. stablesr_00001")
     top.add_argument("--threads", type=int, default=1)
+    top.add_argument(
+        "--install", action="store_true", help="overwrite the embedded base's StableSR parts that ship with the pack"
+    )
     return top
 
 

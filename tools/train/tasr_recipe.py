@@ -66,18 +66,16 @@ def run(options: argparse.Namespace) -> int:
     trained = train_time_aware(model, vae, source, (empty_prompt(model), clip), (start, None), config, settings)
     finish(trained, options.out)
     if options.install:
-        install(options.out / trained.report["file"], CONTROL_FILE)
+        install(options.out / trained.report["file"], CONTROL_FILE, "ControlNet of the embedded base")
     return 0
 
 
-def install(trained: Path, where: Path) -> None:
+def install(trained: Path, where: Path, title: str) -> None:
     """Writes a trained file in half precision."""
     with safe_open(trained, framework="pt") as file:
         metadata = file.metadata()
     weights = {key: value.half().contiguous() for key, value in load_file(trained).items()}
-    save_file(
-        weights, where, metadata={**metadata, "title": "ControlNet of the embedded base", "licence": "Apache-2.0"}
-    )
+    save_file(weights, where, metadata={**metadata, "title": title, "licence": "Apache-2.0"})
 
 
 def load_base(path: Path | None) -> tuple[Any, Any, Any]:

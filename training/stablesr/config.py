@@ -10,8 +10,8 @@ from ..config import RunOptions, TrainConfig, check_optimiser
 
 NEAR_BASE, FRESH = "near the base (ours)", "fresh norms (public code)"
 STARTS = (NEAR_BASE, FRESH)
-PAPER, SMALL = "paper", "small"
-SIZES = (PAPER, SMALL)
+PAPER, SMALL, TINY = "paper", "small", "tiny"
+SIZES = (PAPER, SMALL, TINY)
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class StableSRConfig(TrainConfig):
     sharpened: bool = True
     """Targets are sharpened, as for the 512 model (public code)."""
     start: str = NEAR_BASE
+    weighted_as_v: bool = False
+    """The error of predicted noise counts as that of v does, over abar (ours, for the embedded base, whose layers give v)."""
 
     def __post_init__(self) -> None:
         check_optimiser(self.batch, self.lr)

@@ -12,16 +12,18 @@ from ...models.layers import zero_weights
 from ...models.spade import SpadeShape
 from ...models.struct_encoder import EncoderAttention, EncoderBlock, StructEncoder, StructEncoderConfig, TimedBlock
 from ...models.struct_parts import StructParts, StructPartsConfig
-from .config import PAPER
+from .config import PAPER, SMALL, TINY
 
 MULTIPLES = (1, 1, 2, 2)
 """Widths of the published encoder's levels; its last level has no attention."""
+WIDTHS = {PAPER: (256, 128, 2), SMALL: (64, 32, 1), TINY: (32, 16, 1)}
+"""Channels of the encoder, hidden channels of the SFT layers, and residual blocks of a level."""
 
 
-def parts_config(channels: Mapping[str, int], levels: int, size: str) -> StructPartsConfig:
+def parts_config(channels: Mapping[str, int], levels: int, size: str, in_channels: int = 4) -> StructPartsConfig:
     """Sizes for a denoiser's residual blocks (channels by name) on so many levels: the published ones, or small ones."""
     paper = size == PAPER
-    width, hidden, repeats = (256, 128, 2) if paper else (64, 32, 1)
+    width, hidden, repeats = WIDTHS[size]
     blocks: list[EncoderBlock] = []
     for level in range(levels):
         wide = width * (MULTIPLES[min(level, len(MULTIPLES) - 1)] if paper else 1)
@@ -29,7 +31,7 @@ def parts_config(channels: Mapping[str, int], levels: int, size: str) -> StructP
             blocks.append(EncoderBlock(blocks[-1].channels, halves=True))
         attention = level < levels - 1 or levels == 1
         blocks += [EncoderBlock(wide, attention=attention)] * repeats
-    encoder = StructEncoderConfig(4, width, 4 * width, tuple(blocks), width)
+    encoder = StructEncoderConfig(in_channels, width, 4 * width, tuple(blocks), width)
     return StructPartsConfig(encoder, tuple((name, SpadeShape(c, hidden, width)) for name, c in channels.items()))
 
 

@@ -15,15 +15,24 @@ Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def guided_diffusion_loss(
-    predict: Predict, hr: Tensor, lr: Tensor, timesteps: Tensor, noise: Tensor, *, predicts_v: bool
+    predict: Predict,
+    hr: Tensor,
+    lr: Tensor,
+    timesteps: Tensor,
+    noise: Tensor,
+    *,
+    predicts_v: bool,
+    weighted_as_v: bool = False,
 ) -> Tensor:
     """Squared error of the prediction for each image, (B,); the caller averages it.
 
     hr, lr: scaled latents (B, C, h, w) of the truth and of the enlarged LR image; timesteps: (B,) of 0 to 999; noise: unit
-    normal, like hr. The target is the noise (Ho et al. 2020, eq. 14), or v for a base that predicts it.
+    normal, like hr. The target is the noise (Ho et al. 2020, eq. 14), or v for a base that predicts it. weighted_as_v: errors
+    of the noise are taken over abar, which are those of v (Salimans and Ho 2022, appendix D).
     """
     target = velocity(hr, timesteps, noise) if predicts_v else noise
-    return per_sample_mse(predict(noised(hr, timesteps, noise), timesteps, lr), target)
+    errors = per_sample_mse(predict(noised(hr, timesteps, noise), timesteps, lr), target)
+    return errors / factors(timesteps)[0].flatten().square() if weighted_as_v and not predicts_v else errors
 
 
 def factors(timesteps: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ class GuidedBase(Protocol):
     predicts_v: bool
 
     def encode(self, picture: Tensor) -> Tensor:
-        """Scaled latents (B, 4, h, w) of a picture (B, 3, H, W) in [0, 1], without gradients."""
+        """Scaled latents (B, C, h, w) of a picture (B, 3, H, W) in [0, 1], without gradients."""
         ...
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class GuidedBase(Protocol):
         ...
 
     def predict(self, parts: StructParts | None, x_t: Tensor, t: Tensor, z_lr: Tensor) -> Tensor:
-        """eps or v (B, 4, h, w) for the null prompt, differentiable in the parts; None: the base alone."""
+        """eps or v (B, C, h, w) for the null prompt, differentiable in the parts; None: the base alone."""
         ...
 
 
@@ -80,7 +80,8 @@ class StableSRRun(TrainingRun):
         def predict(x_t: Tensor, timesteps: Tensor, latent: Tensor) -> Tensor:
             return self.base.predict(self.parts, x_t, timesteps, latent)
 
-        return guided_diffusion_loss(predict, hr, lr, t, noise, predicts_v=self.base.predicts_v)
+        kind = {"predicts_v": self.base.predicts_v, "weighted_as_v": self.config.weighted_as_v}
+        return guided_diffusion_loss(predict, hr, lr, t, noise, **kind)
 
 
 def stablesr_state(config: StableSRConfig, parts: StructParts) -> TrainState:

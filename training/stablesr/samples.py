@@ -14,7 +14,7 @@ from .run import GuidedBase
 def sampled(
     base: GuidedBase, parts: StructParts | None, z_lr: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:
-    """Latents (B, 4, h, w) at the end of a respaced DDPM chain that starts from the noised LR latent z_lr."""
+    """Latents (B, C, h, w) at the end of a respaced DDPM chain that starts from the noised LR latent z_lr."""
     chain = SpacedSchedule.of(steps)
 
     def noise() -> Tensor:

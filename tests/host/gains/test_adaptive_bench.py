@@ -1,4 +1,4 @@
-"""The benchmark's runs of the embedded teacher: work is counted exactly, and what is timed is what ran."""
+"""The benchmark's runs of embedded bases: work is counted exactly, and what is timed is what ran."""
 
 from dataclasses import replace
 
@@ -78,6 +78,34 @@ def test_trained_parts_that_are_not_there_are_named(comfy, runs, base, pictures)
     bare.models = None
     for choice in (runs.Variant("regressor"), runs.Variant(pfj=1.0), runs.Variant(runs.REGRESSOR_METRICS)):
         with pytest.raises(
-            comfy.module("tools.env.steps").StepError, match=r"embedded_gain\.safetensors.*dev\.py train mmle"
+            comfy.module("tools.env.steps").StepError,
+            match=r"no (mmle|pfj) for this base.*dev\.py train.*--gain-models",
         ):
             bare.run(*pictures, replace(choice, steps=3))
+
+
+def test_the_base_with_stablesr_is_sampled_in_regions_and_gains_leave_calls_out(runs, pictures):
+    guided = runs.AdaptiveBase(runs.Setting(), "stablesr")
+    _, every = guided.run(*pictures, runs.Variant(steps=12))
+    assert every.calls == every.fixed_calls == 12 * REGIONS and not guided.has("mmle")
+    _, led = guided.run(*pictures, runs.Variant("latent", steps=12, limits=runs.GainLimits(prior=0.0)))
+    assert led.calls < every.calls and led.estimator_seconds > 0
+
+
+def test_gain_models_are_trained_beside_the_base_with_stablesr(comfy, runs, tmp_path, monkeypatch):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    model, vae = comfy.module("tools.train.gain_recipe").guided_base()
+    config = comfy.module("training.gains.config")
+    options = config.GainOptions(2, name="tiny", crop=64, calls=4, trajectories=8, metrics="psnr, sharpness")
+    images = torch.rand(2, 96, 96, 3, generator=torch.Generator().manual_seed(0))
+    trained = comfy.module("host.training.gains").train_mmle(
+        model, vae, None, ("", images), config.MmleTrainConfig(batch=2), options
+    )
+    file = tmp_path / trained.report["file"]
+    guided = runs.AdaptiveBase(runs.Setting(), "stablesr", file)
+    assert guided.has("mmle") and not guided.has("pfj")
+    low = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    _, found = guided.run(low, torch.rand(1, 3, 64, 64), runs.Variant("regressor", steps=3))
+    assert found.estimator_seconds > 0

@@ -1,4 +1,4 @@
-"""The embedded teacher as a MODEL of the host, sampled by the region sampler with every choice of `bench adaptive`.
+"""An embedded base as a MODEL of the host, sampled by the region sampler with every choice of `bench adaptive`.
 
 Importable where a ComfyUI is; `tools.env.in_process.enter_host` comes first.
 """
@@ -19,15 +19,19 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ....host.conditioning import empty_prompt, lr_condition, with_values
-from ....host.files import EMBEDDED, GAIN_MODELS, find_file
+from ....host.files import EMBEDDED_BASE, GAIN_MODELS, find_file
 from ....host.gains.choices import GainLimits
 from ....host.gains.feature_injection import inject_pfj
-from ....host.gains.models import LoadedGainModels, load_gain_models
+from ....host.gains.models import LoadedGainModels, load_gain_models, loaded_from_file
 from ....host.gains.plan import GainPlan, GainRun, make_plan, regressor_metrics
+from ....host.latent_base import load_latent_base
 from ....host.regions.run import Schedule, sample_latent
 from ....host.regions.sampler import RegionOptions, regions_of
 from ....host.resshift.loading import load_one_step
+from ....host.stablesr.loading import apply_stablesr, load_stablesr
+from ....host.vae import encode
 from ....imaging.detail import laplacian_map
+from ....imaging.resize import bicubic_upsample
 from ....imaging.tiles import Region
 from ....sampling.adaptive.choices import GainRule, MergeMode
 from ....sampling.adaptive.plan import policy_for
@@ -125,13 +129,52 @@ def watched(plan: GainPlan, watch: NetworkStopwatch) -> WatchedPlan:
     return WatchedPlan(**{f.name: getattr(plan, f.name) for f in fields(plan)}, watch=watch)
 
 
-class AdaptiveBase:
-    """The embedded teacher, its gain models if there are any, and runs of it."""
+class Teacher:
+    """The embedded teacher, which reads the small picture beside its latents."""
 
-    def __init__(self, setting: Setting) -> None:
+    title = "Embedded teacher"
+
+    def __init__(self, gain_file: Path | None) -> None:
+        self._loaded = load_one_step(BASE)
+        self.vae = self._loaded.vae
+        self.models = loaded_from_file(str(gain_file), gain_file.name) if gain_file else gain_models()
+
+    def conditioned(self, low: Tensor) -> tuple[Any, list[Any], dict[str, Tensor]]:
+        """MODEL, conditioning and LATENT for an LR picture (1, 3, h, w)."""
+        model = self._loaded.patcher.clone()
+        values, latent = lr_condition(self._loaded, low)
+        return model, with_values(empty_prompt(model), values), latent
+
+
+class StableSRBase:
+    """The embedded base with StableSR's parts, which read the latent of the enlarged picture. No gain models ship for it."""
+
+    title = "Embedded base with StableSR's parts"
+
+    def __init__(self, gain_file: Path | None) -> None:
+        self.models = loaded_from_file(str(gain_file), gain_file.name) if gain_file else None
+        self._model, self.vae = load_latent_base()
+        self._parts = load_stablesr(EMBEDDED_BASE)
+
+    def conditioned(self, low: Tensor) -> tuple[Any, list[Any], dict[str, Tensor]]:
+        """MODEL, conditioning and LATENT for an LR picture (1, 3, h, w)."""
+        latent = {"samples": encode(self.vae, bicubic_upsample(low, 4).clamp(0, 1))}
+        prompt = empty_prompt(self._model)
+        model, positive, _, _ = apply_stablesr(self._model, prompt, prompt, self._parts, latent, 1.0)
+        return model, positive, latent
+
+
+BASES = {"teacher": Teacher, "stablesr": StableSRBase}
+
+
+class AdaptiveBase:
+    """A base, its gain models if there are any, and runs of it."""
+
+    def __init__(self, setting: Setting, base: str = "teacher", gain_file: Path | None = None) -> None:
+        """gain_file: gain models in the place of those that ship."""
         self.setting = setting
-        self.base = load_one_step(BASE)
-        self.models = gain_models()
+        self.base = BASES[base](gain_file)
+        self.models = self.base.models
 
     def has(self, part: str) -> bool:
         """Whether the repository has the trained part, "mmle" or "pfj"."""
@@ -141,8 +184,8 @@ class AdaptiveBase:
         """The trained parts. Raises StepError where the repository lacks this one."""
         if self.models is None or not self.has(part):
             raise StepError(
-                f"There is no {part} in models/weights/{EMBEDDED[GAIN_MODELS][BASE]}: expected the trained part; make it with dev.py train {part}, or "
-                "choose parts of the benchmark and back ends without it."
+                f"There is no {part} for this base: expected the trained part; make it with dev.py train {part} and name its file with "
+                "--gain-models, or choose parts of the benchmark and back ends without it."
             )
         return self.models
 
@@ -155,14 +198,14 @@ class AdaptiveBase:
         self, low: Tensor, choice: Variant
     ) -> tuple[Tensor, dict[str, Any], tuple[NetworkStopwatch, NetworkStopwatch]]:
         """The picture, the sampler's report, and the time of network and estimator."""
-        model, network, estimator = self.base.patcher.clone(), NetworkStopwatch(), NetworkStopwatch()
+        network, estimator = NetworkStopwatch(), NetworkStopwatch()
+        model, positive, latent = self.base.conditioned(low)
+        negative = positive
 
         def call_model(apply: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
             return network.timed(apply, arguments["input"], arguments["timestep"], **arguments["c"])
 
         model.set_model_unet_function_wrapper(call_model)
-        values, latent = lr_condition(self.base, low)
-        positive = negative = with_values(empty_prompt(model), values)
         if choice.whole:
             report = self._whole(model, positive, latent, choice)
             return self._decoded(report.pop("samples")), report, (network, estimator)
@@ -193,7 +236,8 @@ class AdaptiveBase:
         """One region as large as the canvas, by the host's sampler: the samples, and what `outcome` reads of a report."""
         calls: list[int] = []
         # EasyCache answers in the place of the network, inside of what a function wrapper is put around.
-        hook = model.model.diffusion_model.network.register_forward_pre_hook(lambda *_: calls.append(1))
+        unet = model.model.diffusion_model
+        hook = getattr(unet, "network", unet).register_forward_pre_hook(lambda *_: calls.append(1))
         if choice.cache is not None:
             model = with_step_cache(model, *choice.cache)
         start, canvas = perf_counter(), latent["samples"]

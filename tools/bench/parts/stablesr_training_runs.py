@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ....host.conditioning import empty_prompt
+from ....host.latent_base import load_latent_base
+from ....host.regions.events import RegionDisplay
+from ....host.stablesr.loading import loaded_from_file
+from ....host.stablesr.upscale import StableSRParts, StableSRSettings, upscale_rgb
 from ....host.training.run import ends_of
 from ....host.training.stablesr import fresh_parts
 from ....host.training.stablesr_base import GuidedNetworks, guided_base
+from ....imaging.color import ColorFix
 from ....imaging.degradation.presets import PRESETS
 from ....sampling.noise import generator_for
 from ....training.data import DegradedPairs
@@ -98,3 +105,23 @@ def strengths(options: argparse.Namespace, times: list[int]) -> list[dict[str, l
         with told_one_time(run.parts.encoder, 500):
             found.append({"fresh": fresh, "trained": trained, "told 500": strength(layers, call, times)})
     return found
+
+
+def restored(
+    parts_file: Path, pictures: Sequence[Tensor], steps: Sequence[int], seeds: int
+) -> dict[int, list[list[Tensor]]]:
+    """On the embedded base, by number of steps, for each LR picture (1, 3, h, w) in [0, 1]: its x4 results of every seed.
+
+    Squares in one region, DDPM, wavelet colour fix.
+    """
+    model, vae = load_latent_base()
+    prompt, parts = empty_prompt(model), loaded_from_file(str(parts_file), parts_file.name)
+    whole = StableSRParts(model, prompt, prompt, parts, vae)
+
+    def result(low: Tensor, count: int, seed: int) -> Tensor:
+        side, color = 4 * low.shape[2], ColorFix.WAVELET
+        settings = StableSRSettings("paper, 200 steps", seed=seed, steps=count, color=color, tile_px=side)
+        return upscale_rgb(whole, low, settings, RegionDisplay(None))[0].clamp(0, 1)
+
+    with torch.inference_mode():
+        return {count: [[result(low, count, seed) for seed in range(seeds)] for low in pictures] for count in steps}

@@ -74,7 +74,8 @@ def trained_controls(
     found: dict[str, Any] = {PLAIN: network, FREE: make_time_aware(network, Influence(PRESETS[OFF_LATE]))}
     for name, changes in variants.items():
         chosen = {key: value for key, value in changes.items() if key != "design"}
-        config = TasrConfig(stage=BOTH, batch=options.batch, lr=options.lr, seed=seed, **chosen)
+        rhythm = {"batch": options.batch, "lr": options.lr, "adapter_every": options.adapter_every}
+        config = TasrConfig(stage=BOTH, seed=seed, **rhythm, **chosen)
         settings = TasrOptions(
             options.train_steps, "bench", crop=64, degradation="mild", precision="float32",
             design=changes.get("design", "lite"), reward=options.reward,
