@@ -19,6 +19,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ...models import registry
+from ...models.latent_control import EMBEDDED_CHANNELS
 from ...models.state_dict import StateDict, UnsupportedModelError
 from ...models.struct_parts import (
     DENOISER,
@@ -187,6 +188,8 @@ def check_base(model: ModelPatcher, parts: StructParts) -> None:
     """Raises ValueError unless the MODEL's UNet has the residual blocks that the parts have SFT layers for."""
     unet, kind = base_model(model).diffusion_model, type(base_model(model).model_config).__name__
     advice = "connect Stable Diffusion 2.1 (512 base for the 512 files, 768 for 768v) or SD Turbo."
+    if parts.config.encoder.in_channels == EMBEDDED_CHANNELS:
+        advice = "connect Load Embedded Base, or choose a StableSR file for this MODEL in Load StableSR."
     if not isinstance(unet, UNetModel):
         raise ValueError(f"StableSR Apply got a MODEL of the kind {kind}, which has no UNet: {advice}")
     context = base_model(model).model_config.unet_config.get("context_dim")
@@ -214,7 +217,7 @@ def checked_samples(samples: Tensor, parts: StructParts) -> Tensor:
     if samples.ndim != 4 or samples.shape[1] != channels:
         raise ValueError(
             f"StableSR Apply got an LR LATENT of shape {tuple(samples.shape)}: expected (batch, {channels}, height, width); "
-            "encode the enlarged LR image with the VAE of Stable Diffusion 2.1."
+            "encode the enlarged LR image with the VAE that belongs to the MODEL."
         )
     if not torch.isfinite(samples).all():
         raise ValueError(

@@ -56,10 +56,12 @@ def test_pictures_of_any_size_and_regions_go_through(comfy, base, parts):
     assert '"steps": 2' in report
 
 
-def test_parts_of_another_base_and_another_vae_are_sentences(comfy, base, stablesr, model):
+def test_parts_of_another_base_and_another_vae_are_sentences(comfy, base, parts, stablesr, model):
     check = comfy.module("host.stablesr.loading").check_base
-    with pytest.raises(ValueError, match="SFT layers"):
+    with pytest.raises(ValueError, match=r"SFT layers.*connect Stable Diffusion 2"):
         check(base[0], stablesr.parts)
+    with pytest.raises(ValueError, match=r"SFT layers.*connect Load Embedded Base"):
+        check(model, parts.parts)
     with pytest.raises(ValueError, match="VAE has 48 latent channels: expected the MODEL's 4"):
         comfy.module("host.training.stablesr_base").check_guided(model, base[2])
 
