@@ -27,8 +27,9 @@ from .parts.report import RESULTS, write_report
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights"
 BASE, CONTROL = WEIGHTS / "embedded_latent_base.safetensors", WEIGHTS / "embedded_control.safetensors"
+AS_LONG = "no adapter, trained as long"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "no adapter, trained as long": {"reward_moves": CONTROLNET, "reward_weight": 0.0},
+    AS_LONG: {"reward_moves": CONTROLNET, "reward_weight": 0.0},
     "lite": {},
     "full": {"design": "full"},
     "paper": {"design": "paper"},
@@ -78,7 +79,7 @@ def gates(runs: Any, options: argparse.Namespace) -> tuple[dict[str, Any], list[
 
 
 def ablation(runs: Any, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Every variant, trained and run with each seed; differences from the plain ControlNet are paired by picture and seed."""
+    """Every variant, trained and run with each seed."""
     chosen = {name: VARIANTS[name] for name in options.variants or VARIANTS}
     total: Rows = {}
     for seed in range(options.seeds):
@@ -87,13 +88,22 @@ def ablation(runs: Any, options: argparse.Namespace) -> tuple[dict[str, Any], li
         for name, values in run(controls, kinds, options, range(seed, seed + 1)).items():
             for key, found in values.items():
                 total.setdefault(name, {}).setdefault(key, []).extend(found)
-    lines = table(total, "variant")
-    lines += ["", "Against the plain ControlNet, mean and deviation over seeds (of means over pictures):", ""]
-    lines += ["| variant | " + " | ".join(MEASURES) + " |", "|---" * (1 + len(MEASURES)) + "|"]
-    for name in (runs.FREE, *chosen):
-        cells = [spread(total[name][key], total[runs.PLAIN][key], options.seeds) for key in MEASURES]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return {"rows": total}, lines
+    return {"rows": total}, [*table(total, "variant"), *differences(total, runs.PLAIN, options.seeds)]
+
+
+def differences(rows: Rows, plain: str, seeds: int) -> list[str]:
+    """Tables against the ControlNet as it was (plain) and against the one that was trained as long, paired by picture and seed."""
+    lines: list[str] = []
+    for rival in (plain, AS_LONG):
+        if rival not in rows:
+            continue
+        lines += ["", f"Against *{rival}*, mean and deviation over seeds (of means over pictures):", ""]
+        lines += ["| variant | " + " | ".join(MEASURES) + " |", "|---" * (1 + len(MEASURES)) + "|"]
+        for name in rows:
+            if name not in (plain, rival):
+                cells = [spread(rows[name][key], rows[rival][key], seeds) for key in MEASURES]
+                lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def spread(values: list[float], plain: list[float], seeds: int) -> str:
