@@ -34,7 +34,7 @@ from ..stablesr.loading import LoadedStableSR, check_base
 from .cfw_base import FusedAutoencoder, fused_autoencoder
 from .files import CFW as CFW_RUNS
 from .files import below_output, fingerprint_of, pictures_of, states_folder
-from .networks import PRECISIONS, weights_digest
+from .networks import PRECISIONS, precision_of, weights_digest
 from .run import RunUnderHost
 from .stablesr import copied_parts
 from .stablesr_base import check_guided, guided_base
@@ -87,7 +87,9 @@ def train_cfw(
             pairs = DegradedPairs(pictures, settings.crop, DEGRADATIONS[settings.degradation], scale=1)
             stage(0.0, CACHED)
             triples = cached_triples(sampler, pairs, config.seed, settings)
-            base = fused_autoencoder(sampler.vae, PRECISIONS[settings.precision], checkpointing=settings.checkpointing)
+            base = fused_autoencoder(
+                sampler.vae, precision_of(settings.precision), checkpointing=settings.checkpointing
+            )
             cfw = _fresh(base, config, settings) if start is None else _copied(start)
         run = _new_run(base, cfw, triples, perceptual, config, settings)
         stage(CACHED, 1.0)
@@ -119,7 +121,7 @@ def _check_settings(settings: CFWOptions) -> None:
 def cached_triples(sampler: Sampler, pairs: DegradedPairs, seed: int, settings: CFWOptions) -> Triples:
     """Triples of StableSR's own chain from the noised LR latent, with progress; what an interrupted run left is used."""
     text = (sampler.positive or empty_prompt(sampler.model))[0][0].detach().float().cpu().clone()
-    base = guided_base(sampler.model, sampler.vae, text, PRECISIONS[settings.precision], frugal=False)
+    base = guided_base(sampler.model, sampler.vae, text, precision_of(settings.precision), frugal=False)
     parts = copied_parts(sampler.stablesr).to(base.device).requires_grad_(False).eval()
     about = {
         "networks": weights_digest(*base.networks(), parts),

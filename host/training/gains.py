@@ -38,7 +38,7 @@ from ..gains.plan import metrics_of_names
 from ..progress import stage
 from .files import MMLE, PFJ, RunFiles, below_output, fingerprint_of, pictures_of, states_folder
 from .gains_base import ChainSettings, HostGainBase, Reads
-from .networks import PRECISIONS
+from .networks import precision_of
 from .run import RunUnderHost
 
 CACHED = 0.5
@@ -156,7 +156,7 @@ def _base_and_pairs(
     if settings.degradation not in PRESETS:
         raise ValueError(f"Got the degradation {settings.degradation!r}: expected one of {', '.join(PRESETS)}.")
     base = HostGainBase(
-        model, vae, positive, ChainSettings(settings.calls, settings.denoise), PRECISIONS[settings.precision]
+        model, vae, positive, ChainSettings(settings.calls, settings.denoise), precision_of(settings.precision)
     )
     multiple = 8 * base.pixels_per_cell
     if settings.crop % multiple or settings.crop <= SMOOTH_TAPS // 2:

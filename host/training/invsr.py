@@ -33,7 +33,7 @@ from ..invsr.loading import STARTS_KEY, NoisePredictorModel, loaded_from_file
 from .distill_data import trial_pair
 from .files import INVSR, NO_LPIPS, below_output, pictures_of, save_picture
 from .invsr_base import LPIPS_FILE, TurboNetworks, check_turbo, latent_lpips, predictor_copy, turbo_of
-from .networks import PRECISIONS
+from .networks import PRECISIONS, precision_of
 from .run import RunUnderHost, from_inputs
 
 SMALL_DISCRIMINATOR = {"channels": (32, 64, 64), "heads": (0, 2, 2), "layers": (1, 1, 1), "time_channels": 64}
@@ -84,7 +84,7 @@ def train_noise_predictor(
             pictures, preset = pictures_of(source.folder, source.images), DEGRADATIONS[settings.degradation]
             data = DegradedPairs(pictures, settings.crop, preset, predictor_config.scale)
             pair = trial_pair(source.test_images, data, config.seed)
-            base = turbo_of(model, vae, PRECISIONS[settings.precision], checkpointing=settings.checkpointing)
+            base = turbo_of(model, vae, precision_of(settings.precision), checkpointing=settings.checkpointing)
         run = _new_run(base, data, text, source.start, lpips, config, settings)
         begun = "a fresh predictor" if source.start is None else "the given predictor"
         with RunUnderHost(run, INVSR, settings, begun, lambda: samples_of(run, pair)) as hosted:

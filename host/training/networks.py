@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,20 @@ from torch import Tensor, nn
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of frozen networks, by name."""
+
+
+def precision_of(name: str) -> torch.dtype:
+    """The dtype of a precision's name, on the host's device: float32 where bfloat16 would only cost time.
+
+    CPUs without AVX-512 have no kernel for it: PyTorch convolves by a plain loop, about a hundred times slower than float32.
+    """
+    precision, device = PRECISIONS[name], mm.get_torch_device()
+    if precision is torch.bfloat16 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        logging.warning(
+            "This CPU has no arithmetic for bfloat16: the training computes in float32, which is far faster."
+        )
+        return torch.float32
+    return precision
 
 
 def copied(patcher: ModelPatcher, part: str = "") -> nn.Module:

@@ -27,7 +27,7 @@ from ..conditioning import empty_prompt
 from ..loading import host_attention
 from ..stablesr.loading import LoadedStableSR, check_base, loaded_from_file
 from .files import STABLESR, below_output, pictures_of
-from .networks import PRECISIONS
+from .networks import PRECISIONS, precision_of
 from .run import AnySettings, RunUnderHost, preset_inputs
 from .stablesr_base import GuidedNetworks, check_guided, guided_base
 
@@ -76,7 +76,7 @@ def train_stablesr(
             preset = DEGRADATIONS[settings.degradation]
             pairs = DegradedPairs(pictures, settings.crop, preset, scale=1, sharpened=config.sharpened)
             text = (positive or empty_prompt(model))[0][0].detach().float().cpu().clone()
-            base = guided_base(model, vae, text, PRECISIONS[settings.precision], frugal=settings.checkpointing)
+            base = guided_base(model, vae, text, precision_of(settings.precision), frugal=settings.checkpointing)
             parts = fresh_parts(base, pairs, config, settings.size) if start is None else copied_parts(start)
         run = _new_run(base, parts.to(base.device), pairs, config, settings)
         begun = "a fresh encoder" if start is None else "the given file"

@@ -29,7 +29,7 @@ from ..control.controlnet import LatentControl, control_from_weights
 from ..control.parts import TimeAwarePart, adapter_part_from_weights
 from .cleaner import cleaner_of
 from .files import TASR, below_output, pictures_of
-from .networks import PRECISIONS
+from .networks import precision_of
 from .run import RunUnderHost, from_inputs
 from .tasr_base import HostBase, base_of, check_model, fresh_adapters, trainable_controlnet
 
@@ -97,7 +97,7 @@ def train_time_aware(
             pairs = DegradedPairs(pictures, settings.crop, PRESETS[settings.degradation], scale=1)
             clean, cleaned_by = cleaner_of(cleaner, settings.crop)
             data = PromptedPairs(pairs, *texts_of(pictures, *prompts), clean)
-            base = base_of(model, vae, PRECISIONS[settings.precision])
+            base = base_of(model, vae, precision_of(settings.precision))
         run, begun = _new_run(model, base, data, reward, start, config, settings)
         run.about += cleaned_by
         with RunUnderHost(run, TASR, settings, begun) as hosted:
