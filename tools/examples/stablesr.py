@@ -200,7 +200,7 @@ STABLESR_EMBEDDED = Workflow(
             "works, on a tiny model of 1.9 million parameters.\n\n1. Choose a **small** picture in **Your picture** (64 to 128 pixels).\n"
             "2. Press **Run**.\n\n**You get** it four times larger. The base knows no picture at all; the time-aware encoder tells it of "
             "yours at every step, and SFT layers turn its features that way.\n\n"
-            + takes("128 to 512 pixels", cpu="about a minute", gpu="about 5 seconds", measured="one core")
+            + takes("128 to 512 pixels", cpu="about two minutes", gpu="about 5 seconds", measured="one core")
             + "\n\nChange first: **steps**. More of them sharpen, and cost fidelity."
         ),
         embedded_base(),
