@@ -1,5 +1,7 @@
 """Nodes under the host's options for dtypes, in real half precision on the CPU, against float32."""
 
+import logging
+
 import pytest
 import torch
 from adaptivesr.tools.small_models.checkpoints import put_small_checkpoint
@@ -96,3 +98,24 @@ def test_results_are_those_of_float32(run, known, option):
     errors = {name: error(result, known[name][0]) for name, (result, _) in found.items()}
     assert all(value < TOLERANCE[kind] for value in errors.values()), errors
     assert dtype == torch.float32 or max(errors.values()) > 1e-6, "half precision was at work"
+
+
+@pytest.mark.parametrize(
+    ("capability", "device", "expected"),
+    [
+        ("AVX2", "cpu", torch.float32),
+        ("AVX512", "cpu", torch.bfloat16),
+        ("DEFAULT", "cpu", torch.bfloat16),  # ARM has kernels of its own
+        ("AVX2", "cuda", torch.bfloat16),
+    ],
+)
+def test_trainings_in_bfloat16_compute_in_float32_on_cpus_that_have_none_and_say_so(
+    comfy, monkeypatch, caplog, capability, device, expected
+):
+    networks = comfy.module("host.training.networks")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(networks.mm, "get_torch_device", lambda: torch.device(device))
+    with caplog.at_level(logging.WARNING):
+        assert networks.precision_of("bfloat16") is expected
+    assert ("computes in float32" in caplog.text) == (expected is torch.float32)
+    assert networks.precision_of("float32") is torch.float32

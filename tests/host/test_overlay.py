@@ -137,9 +137,14 @@ def hover(page, region):
     scale = min(box["width"] / width, box["height"] / height)
     y, x, h, w = state["regions"][region]
     left, top = (box["width"] - width * scale) / 2, (box["height"] - height * scale) / 2
-    page.mouse.move(box["x"] + left + (x + w / 2) * scale, box["y"] + top + (y + h / 2) * scale)
-    page.wait_for_timeout(150)
-    return page.locator(".adaptivesr-hint").text_content().split("\n")
+    hint = page.locator(".adaptivesr-hint")
+    for _ in range(20):  # a page that is still at work, after a change of its language say, loses the first moves
+        page.mouse.move(box["x"] + left + (x + w / 2) * scale, box["y"] + top + (y + h / 2) * scale)
+        page.wait_for_timeout(150)
+        if hint.text_content():
+            break
+        page.mouse.move(box["x"] - 2, box["y"] - 2)
+    return hint.text_content().split("\n")
 
 
 def words(page, part):
