@@ -200,8 +200,8 @@ STABLESR_EMBEDDED = Workflow(
             "works, on a tiny model of 1.9 million parameters.\n\n1. Choose a **small** picture in **Your picture** (64 to 128 pixels).\n"
             "2. Press **Run**.\n\n**You get** it four times larger. The base knows no picture at all; the time-aware encoder tells it of "
             "yours at every step, and SFT layers turn its features that way.\n\n"
-            + takes("128 to 512 pixels", cpu="about two minutes", gpu="about 5 seconds", measured="one core")
-            + "\n\nChange first: **steps**. More of them sharpen, and cost fidelity."
+            + takes("128 to 512 pixels", cpu="about three minutes", gpu="about 5 seconds", measured="one core")
+            + "\n\nChange first: **steps**, among the settings that the node keeps folded. More of them sharpen, and cost fidelity."
         ),
         embedded_base(),
         Node("load_stablesr", "AdaptiveSRLoadStableSR", inputs={"model_name": EMBEDDED_BASE, "load_base": False}),
