@@ -25,6 +25,7 @@ from ...models.struct_parts import (
     DENOISER,
     MODULATION,
     StructParts,
+    StructPartsConfig,
     base_prediction,
     describe_other,
     select_parts,
@@ -73,7 +74,7 @@ def _parts_of(weights: StateDict, path: str, name: str) -> LoadedStableSR:
     prediction = base_prediction(weights)
     known = f"the file's denoiser predicts {prediction}" if prediction else "the file holds no denoiser"
     guess = prediction or guess_prediction(name)
-    base = "Load Embedded Base" if name == files.EMBEDDED_BASE else BASES[guess]
+    base = "Load Embedded Base" if is_for_embedded_base(identified.config) else BASES[guess]
     return LoadedStableSR(
         file_patcher(path, RECIPE, weights=weights), f"{identified.label}; {known}. Use with {base}.", guess
     )
@@ -92,9 +93,10 @@ def load_with_base(name: str) -> tuple[LoadedStableSR, ModelPatcher, Any, VAE]:
 def _base_of(weights: StateDict, name: str) -> tuple[ModelPatcher, Any, VAE]:
     """By the host's own loader."""
     if not any(key.startswith(DENOISER) and MODULATION not in key for key in weights):
+        embedded = is_for_embedded_base(StructPartsConfig.from_state_dict(weights))
         raise UnsupportedModelError(
             f"'{name}' holds StableSR's parts alone: expected a full checkpoint such as stablesr_000117.ckpt for load_base; switch it off "
-            f"and take MODEL and VAE from {'Load Embedded Base' if name == files.EMBEDDED_BASE else 'Load Checkpoint'}."
+            f"and take MODEL and VAE from {'Load Embedded Base' if embedded else 'Load Checkpoint'}."
         )
     try:
         found = comfy.sd.load_state_dict_guess_config(
@@ -106,6 +108,11 @@ def _base_of(weights: StateDict, name: str) -> tuple[ModelPatcher, Any, VAE]:
     if model is None or clip is None or vae is None:
         raise UnsupportedModelError(_damaged_base(name, None))
     return model, clip, vae
+
+
+def is_for_embedded_base(config: StructPartsConfig) -> bool:
+    """Whether parts read the embedded base's latents, those that ship or others."""
+    return config.encoder.in_channels == EMBEDDED_CHANNELS
 
 
 def _damaged_base(name: str, error: Exception | None) -> str:
@@ -124,7 +131,7 @@ def guess_prediction(name: str) -> str | None:
     return "eps" if any(part in low for part in _EPS_NAMES) else None
 
 
-def _identified(weights: StateDict, name: str) -> registry.Identified[object]:
+def _identified(weights: StateDict, name: str) -> registry.Identified[Any]:
     try:
         identified = registry.identify(weights)
         label = f"a {identified.label}"
@@ -188,7 +195,7 @@ def check_base(model: ModelPatcher, parts: StructParts) -> None:
     """Raises ValueError unless the MODEL's UNet has the residual blocks that the parts have SFT layers for."""
     unet, kind = base_model(model).diffusion_model, type(base_model(model).model_config).__name__
     advice = "connect Stable Diffusion 2.1 (512 base for the 512 files, 768 for 768v) or SD Turbo."
-    if parts.config.encoder.in_channels == EMBEDDED_CHANNELS:
+    if is_for_embedded_base(parts.config):
         advice = "connect Load Embedded Base, or choose a StableSR file for this MODEL in Load StableSR."
     if not isinstance(unet, UNetModel):
         raise ValueError(f"StableSR Apply got a MODEL of the kind {kind}, which has no UNet: {advice}")

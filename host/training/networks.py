@@ -19,15 +19,15 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def precision_of(name: str) -> torch.dtype:
-    """The dtype of a precision's name, on the host's device: float32 where bfloat16 would only cost time.
+    """The dtype of a precision's name: float32 where the host finds no use for bfloat16 on its device, as on any CPU.
 
-    CPUs without AVX-512 have no kernel for it: PyTorch convolves by a plain loop, about a hundred times slower than float32.
+    PyTorch convolves in bfloat16 by a plain loop on CPUs without AVX-512, about a hundred times slower than in float32.
     """
     precision, device = PRECISIONS[name], mm.get_torch_device()
-    if precision is torch.bfloat16 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
-        logging.warning(
-            "This CPU has no arithmetic for bfloat16: the training computes in float32, which is far faster."
-        )
+    # Asked as for networks that are cast to save memory: cards that only emulate it keep what the user chose.
+    usable = mm.should_use_bf16(device, prioritize_performance=False, manual_cast=True)
+    if precision is torch.bfloat16 and not usable:
+        logging.warning("The training computes in float32: ComfyUI has no use for bfloat16 on the device %s.", device)
         return torch.float32
     return precision
 

@@ -239,7 +239,7 @@ def chain_inputs() -> list[io.Input]:
             options=list(PRECISIONS),
             default=OWN.precision,
             advanced=True,
-            tooltip="Of the frozen networks; gains are small, so float32 where memory allows. What is trained stays in float32. CPUs without AVX-512 compute in float32 either way.",
+            tooltip="Of the frozen networks; gains are small, so float32 where memory allows. What is trained stays in float32. CPUs compute in float32 either way.",
         ),
         save_input(OWN.save_every),
     ]

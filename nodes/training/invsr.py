@@ -211,7 +211,7 @@ def run_inputs() -> list[io.Input]:
             options=["bfloat16", "float32"],
             default=RUN.precision,
             advanced=True,
-            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32. CPUs without AVX-512 compute in float32 either way.",
+            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32. CPUs compute in float32 either way.",
         ),
         io.Boolean.Input(
             "gradient_checkpointing",

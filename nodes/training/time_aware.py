@@ -195,7 +195,7 @@ def advanced_inputs() -> list[io.Input]:
             options=["bfloat16", "float32"],
             default=SETTINGS.precision,
             advanced=True,
-            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32. CPUs without AVX-512 compute in float32 either way.",
+            tooltip="Of the frozen networks and of the arithmetic; what is trained stays in float32. CPUs compute in float32 either way.",
         ),
         save_input(SETTINGS.save_every, " (about 4 GB for an SD 2.1 ControlNet)"),
     ]

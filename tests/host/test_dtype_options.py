@@ -100,22 +100,17 @@ def test_results_are_those_of_float32(run, known, option):
     assert dtype == torch.float32 or max(errors.values()) > 1e-6, "half precision was at work"
 
 
-@pytest.mark.parametrize(
-    ("capability", "device", "expected"),
-    [
-        ("AVX2", "cpu", torch.float32),
-        ("AVX512", "cpu", torch.bfloat16),
-        ("DEFAULT", "cpu", torch.bfloat16),  # ARM has kernels of its own
-        ("AVX2", "cuda", torch.bfloat16),
-    ],
-)
-def test_trainings_in_bfloat16_compute_in_float32_on_cpus_that_have_none_and_say_so(
-    comfy, monkeypatch, caplog, capability, device, expected
+@pytest.mark.parametrize("usable", [True, False])
+def test_trainings_in_bfloat16_compute_in_float32_where_the_host_has_no_use_for_it_and_say_so(
+    comfy, monkeypatch, caplog, usable
 ):
     networks = comfy.module("host.training.networks")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(networks.mm, "get_torch_device", lambda: torch.device(device))
+    monkeypatch.setattr(networks.mm, "should_use_bf16", lambda device, **_: usable)
     with caplog.at_level(logging.WARNING):
-        assert networks.precision_of("bfloat16") is expected
-    assert ("computes in float32" in caplog.text) == (expected is torch.float32)
+        assert networks.precision_of("bfloat16") is (torch.bfloat16 if usable else torch.float32)
+    assert ("computes in float32" in caplog.text) == (not usable)
     assert networks.precision_of("float32") is torch.float32
+
+
+def test_no_training_computes_in_bfloat16_on_a_cpu(comfy):
+    assert comfy.module("host.training.networks").precision_of("bfloat16") is torch.float32

@@ -18,7 +18,7 @@ from ...imaging.degradation.presets import PRESETS as DEGRADATIONS
 from ...training.stablesr.config import PRESETS, SIZES, STARTS, StableSRConfig
 from ..env import environment as env
 from ..env.in_process import enter_host
-from .tasr import BASE_FILE, ROOT
+from .tasr import BASE_FILE, ROOT, add_embedded_base
 
 PARTS_FILE = BASE_FILE.with_name("embedded_stablesr.safetensors")
 
@@ -28,14 +28,7 @@ def parser() -> argparse.ArgumentParser:
     default = StableSRConfig()
     top = argparse.ArgumentParser(prog="train stablesr", description=__doc__)
     top.add_argument("--checkpoint", type=Path, help="Stable Diffusion 2.1; without: small networks made here")
-    top.add_argument(
-        "--embedded-base",
-        nargs="?",
-        type=Path,
-        const=BASE_FILE,
-        metavar="FILE",
-        help="the small base that ships, or one that `train embedded --part base` has made, in the place of a checkpoint",
-    )
+    add_embedded_base(top)
     top.add_argument("--start-file", type=Path, help="StableSR file to go on from; without: a fresh encoder")
     top.add_argument("--images", type=Path, help="folder of pictures; without: generated")
     top.add_argument("--out", type=Path, default=ROOT / "train_output" / "stablesr", help="states, weights, pictures")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from ...host.latent_base import load_latent_base
 from ...host.stablesr.loading import loaded_from_file
 from ...host.standalone import opened_folder, set_output_folder
 from ...host.training.files import save_picture
@@ -19,10 +18,7 @@ from .tasr_recipe import generated_pictures, install, load_base
 def run(options: argparse.Namespace) -> int:
     """Loads, trains, saves and prints; the exit code."""
     set_output_folder(options.out)
-    if options.embedded_base:
-        model, vae = load_latent_base(str(options.embedded_base))
-    else:
-        model, _, vae = load_base(options.checkpoint)
+    model, _, vae = load_base(options.checkpoint, options.embedded_base)
     inputs = {
         "batch_size": options.batch,
         "accumulate": options.accumulate,

@@ -31,14 +31,7 @@ def parser() -> argparse.ArgumentParser:
     default = TasrConfig()
     top = argparse.ArgumentParser(prog="train tasr", description=__doc__)
     top.add_argument("--checkpoint", type=Path, help="Stable Diffusion 2.1-base; without: small networks made here")
-    top.add_argument(
-        "--embedded-base",
-        nargs="?",
-        type=Path,
-        const=BASE_FILE,
-        metavar="FILE",
-        help="the small base that ships, or one that `train embedded --part base` has made, in the place of a checkpoint",
-    )
+    add_embedded_base(top)
     top.add_argument("--control", type=Path, help="DiffBIR or TASR file to start from; without: the model's encoder")
     top.add_argument(
         "--images", type=Path, help="folder of pictures, tags in .txt files beside them; without: generated"
@@ -64,6 +57,18 @@ def parser() -> argparse.ArgumentParser:
         "--install", action="store_true", help="overwrite the embedded base's ControlNet that ships with the pack"
     )
     return top
+
+
+def add_embedded_base(top: argparse.ArgumentParser) -> None:
+    """The option that chooses the small base."""
+    top.add_argument(
+        "--embedded-base",
+        nargs="?",
+        type=Path,
+        const=BASE_FILE,
+        metavar="FILE",
+        help="the small base that ships, or one that `train embedded --part base` has made, in the place of a checkpoint",
+    )
 
 
 def main(argv: list[str]) -> int:

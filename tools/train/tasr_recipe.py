@@ -37,10 +37,7 @@ GENERATED = 16
 def run(options: argparse.Namespace) -> int:
     """Loads, trains, saves and prints; the exit code."""
     set_output_folder(options.out)
-    if options.embedded_base:
-        (model, vae), clip = load_latent_base(str(options.embedded_base)), None
-    else:
-        model, clip, vae = load_base(options.checkpoint)
+    model, clip, vae = load_base(options.checkpoint, options.embedded_base)
     none_given = not (options.checkpoint or options.embedded_base)
     start = load_control(options.control, small=none_given and options.stage == 2)
     config = TasrConfig(
@@ -78,8 +75,11 @@ def install(trained: Path, where: Path, title: str) -> None:
     save_file(weights, where, metadata={**metadata, "title": title, "licence": "Apache-2.0"})
 
 
-def load_base(path: Path | None) -> tuple[Any, Any, Any]:
-    """MODEL, CLIP (None where the file has none) and VAE of a checkpoint, or of the small one."""
+def load_base(path: Path | None, embedded: Path | None = None) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP (None where there is none) and VAE of a checkpoint, of a file of the embedded base, or of the tests' small one."""
+    if embedded is not None:
+        model, vae = load_latent_base(str(embedded))
+        return model, None, vae
     if path is not None:
         return load_checkpoint(path)
     with tempfile.TemporaryDirectory() as base:
